@@ -1,0 +1,13 @@
+"""The agents: one algorithm, one file. Each loads when it is first used."""
+
+import importlib
+from typing import Any
+
+AGENTS = {"a3c": "A3C"}
+
+
+def __getattr__(name: str) -> Any:
+    for module, agent in AGENTS.items():
+        if name == agent:
+            return getattr(importlib.import_module(f"agents.{module}"), agent)
+    raise AttributeError(f"module 'agents' has no attribute {name!r}")

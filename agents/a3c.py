@@ -1,0 +1,287 @@
+"""A3C: asynchronous advantage actor-critic.
+
+Mnih, Badia, Mirza, Graves, Lillicrap, Harley, Silver, Kavukcuoglu: "Asynchronous Methods for Deep Reinforcement
+Learning", ICML 2016; algorithm S3.
+
+Several worker threads each repeat, with no lock and no waiting for one another:
+
+    θ' ← θ                                                (pull a snapshot of the shared parameters)
+    act T steps in K environments under θ'                (K = 1 is the paper)
+    R_t ← r_t + γ R_{t+1}, bootstrapped with V(x_T; θ')
+    Δ ← ∇_θ' mean[ −ln π(a_t|x_t; θ') A_t + c (R_t − V(x_t; θ'))² − β H(π(·|x_t; θ')) ]
+    g ← αg + (1 − α)Δ²,  θ ← θ − η Δ / √(g + ε)           (push: shared RMSProp, in place)
+
+Departures: the loss is a mean over T·K, where the paper sums over T; the gradient's norm is bounded; advantages may be
+generalized (λ < 1) and normalized. What each setting did is in docs/algorithms/a3c.md.
+"""
+
+import dataclasses
+import functools
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+# These packages load TensorFlow only when it is used, so that `--help` answers at once.
+from agents.fields import check, field, from_settings
+from rlab import ops, policies, rollout, runs
+from rlab.errors import BadInputError, TrainingError
+from rlab.parallel import shared
+from rlab.seeding import derive
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+    import tensorflow as tf
+
+    from rlab.types import Episode, Trajectory
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of A3C; each is a command-line flag. Defaults are for small tasks, `defaults/a3c.toml` tunes games."""
+
+    workers: int = field(2, "worker threads", low=1)
+    envs_per_worker: int = field(16, "K, environments that each worker steps together; 1 is the paper", low=1)
+    rollout_length: int = field(5, "T, steps between updates", low=1)
+    learning_rate: float = field(1e-3, "η, step size of RMSProp", low=0.0, above=True)
+    decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
+    discount: float = field(0.99, "γ, per step", low=0.0, high=1.0)
+    gae_lambda: float = field(1.0, "λ of generalized advantages; 1 gives the paper's n-step returns", low=0.0, high=1.0)
+    normalize_advantages: bool = field(False, "scale the advantages of a rollout to mean 0 and deviation 1")
+    entropy_weight: float = field(0.01, "β, weight of the entropy bonus, per nat", low=0.0)
+    value_weight: float = field(0.25, "c, weight of the squared value error", low=0.0)
+    max_gradient_norm: float = field(0.5, "bound on the gradient's Euclidean norm", low=0.0, above=True)
+    rmsprop_decay: float = field(0.99, "α, decay of RMSProp's mean square", low=0.0, high=1.0)
+    rmsprop_epsilon: float = field(1e-5, "ε inside RMSProp's root", low=0.0, above=True)
+
+
+class _Shared(NamedTuple):
+    """What all workers of one training run hold in common."""
+
+    parameters: shared.SharedParameters
+    act: Callable
+    gradient: Callable
+    reports: queue.SimpleQueue
+    stop: threading.Event
+
+
+class A3C:
+    """Learns with worker threads that share parameters asynchronously.
+
+    Args:
+        config: the settings.
+        env: a factory of vector environments, called as `env(num_envs=K, seed=...)`, such as
+            `functools.partial(envs.make, "Pong")`.
+        policy: a backbone's name (`rlab.policies.BACKBONES`); None for the one that fits the observations.
+        seed: of parameters, actions and environments. With one worker the same seed gives the same bits.
+
+    Raises BadInputError for settings out of range and for spaces that no policy fits.
+    """
+
+    Config = Config
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        env: "Callable[..., gym.vector.VectorEnv] | None" = None,
+        policy: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if env is None:
+            raise BadInputError('A3C needs an environment factory, such as functools.partial(envs.make, "Pong")')
+        self.config = config or Config()
+        check(self.config)
+        self.env, self.seed = env, seed
+        probe = env(num_envs=1, seed=0)
+        self.policy = policies.build(probe.single_observation_space, probe.single_action_space, policy)
+        probe.close()
+
+    def train(self, run: str | Path, steps: int) -> "runs.TrainingResult":
+        """Train for `steps` agent steps, summed over the workers, in a new run directory."""
+        if steps < 1:
+            raise BadInputError(f"the number of steps must be at least 1, not {steps}")
+        settings = {
+            "agent": "a3c",
+            "env": runs.describe_factory(self.env),
+            "backbone": self.policy.backbone,
+            "seed": self.seed,
+            "steps": steps,
+            "config": dataclasses.asdict(self.config),
+        }
+        made = runs.Run.create(run, settings)
+        runs.save_architecture(made.path, self.policy)
+        return self._train(made, steps, None)
+
+    @classmethod
+    def resume(
+        cls, run: str | Path, env: "Callable[..., gym.vector.VectorEnv]", steps: int | None = None
+    ) -> "runs.TrainingResult":
+        """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
+
+        Parameters, statistics and counters are restored; the environments begin new episodes, with new seeds.
+        """
+        opened = runs.Run.open(run)
+        settings = opened.config
+        if settings["agent"] != "a3c":
+            raise BadInputError(f"{run} is a run of {settings['agent']}, not of a3c")
+        steps = steps or settings["steps"]
+        checkpoint = opened.latest_checkpoint()
+        if checkpoint and checkpoint.steps >= steps:
+            raise BadInputError(f"{run} has its {steps} steps; give a larger --steps to go on")
+        agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
+        return agent._train(opened, steps, checkpoint)
+
+    def _train(self, run: "runs.Run", steps: int, checkpoint: "runs.Checkpoint | None") -> "runs.TrainingResult":
+        if checkpoint:
+            vector = self.policy.flatten(runs.subset(checkpoint.arrays, "policy"))
+            statistics = self.policy.flatten(runs.subset(checkpoint.arrays, "mean_square"))
+        else:
+            vector, statistics = self.policy.initial_parameters(derive(self.seed, "parameters")), None
+        parameters = shared.SharedParameters(
+            vector,
+            statistics,
+            steps=checkpoint.steps if checkpoint else 0,
+            updates=checkpoint.counters["updates"] if checkpoint else 0,
+            decay=self.config.rmsprop_decay,
+            epsilon=self.config.rmsprop_epsilon,
+        )
+        return runs.run_loop(
+            run,
+            self._updates(parameters, steps),
+            functools.partial(self._checkpoint, parameters),
+            steps,
+            parameters.steps,
+            graph=functools.partial(policies.trace_graph, self.policy),
+        )
+
+    def _checkpoint(self, parameters: shared.SharedParameters) -> "runs.Checkpoint":
+        arrays = {f"policy/{name}": array for name, array in self.policy.named(parameters.vector.copy()).items()}
+        squares = self.policy.named(parameters.mean_square.copy())
+        arrays |= {f"mean_square/{name}": array for name, array in squares.items()}
+        return runs.Checkpoint(parameters.steps, arrays, {"updates": parameters.updates})
+
+    def _updates(self, parameters: shared.SharedParameters, steps: int) -> "Generator[runs.Update | None, None, None]":
+        """Start the workers, and pass on what they report until all are done; stops them when closed or on a fault."""
+        common = _Shared(
+            parameters,
+            policies.compile_acting(self.policy),
+            compile_gradient(self.policy, self.config),
+            queue.SimpleQueue(),
+            threading.Event(),
+        )
+        threads = [
+            threading.Thread(target=self._work, args=(number, common, steps), name=f"worker-{number}", daemon=True)
+            for number in range(self.config.workers)
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads) or not common.reports.empty():
+                try:
+                    report = common.reports.get(timeout=0.1)
+                except queue.Empty:
+                    yield None
+                    continue
+                if isinstance(report, TrainingError):
+                    raise report
+                yield report
+        finally:
+            common.stop.set()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+
+    def _work(self, number: int, common: _Shared, steps: int) -> None:
+        """One worker thread: pull, act, differentiate, push. A fault is reported, and ends this thread."""
+        config, parameters = self.config, common.parameters
+        env = None
+        try:
+            # A resumed run must not replay the same episodes: the seed depends on where it starts.
+            stream = (self.seed, "worker", number, parameters.steps)
+            env = self.env(num_envs=config.envs_per_worker, seed=derive(*stream, "environments"))
+            collector = rollout.Collector(
+                env,
+                common.act,
+                self.policy.initial_state(config.envs_per_worker),
+                config.rollout_length,
+                config.discount,
+                derive(*stream, "actions"),
+            )
+            while parameters.steps < steps and not common.stop.is_set():
+                snapshot, pulled_at = parameters.pull()
+                trajectory, episodes = collector.collect(snapshot)
+                gradient, metrics = common.gradient(snapshot, trajectory)
+                values = dict(zip(METRICS, metrics.numpy().tolist(), strict=True))
+                if not np.isfinite(list(values.values())).all():
+                    raise FloatingPointError("the loss or its gradient is not finite (NaN or infinity)")
+                decay = max(1.0 - parameters.steps / steps, 0.0) if config.decay_learning_rate else 1.0
+                values["learning_rate"] = config.learning_rate * decay
+                values["staleness"] = parameters.push(gradient.numpy(), values["learning_rate"], pulled_at)
+                done = parameters.count_steps(trajectory.rewards.size)
+                common.reports.put(runs.Update(done, values, episodes))
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            fault = TrainingError(
+                f"worker {number}, step {parameters.steps}: {type(error).__name__}: {error} "
+                f"({Path(where.filename).name}:{where.lineno})"
+            )
+            fault.__cause__ = error
+            common.reports.put(fault)
+        finally:
+            if env is not None:
+                env.close()
+
+
+METRICS = ("loss", "policy_loss", "value_loss", "entropy", "gradient_norm", "mean_value")
+
+
+def compile_gradient(policy: "policies.Policy", config: Config) -> Callable[..., "tuple[tf.Tensor, tf.Tensor]"]:
+    """The compiled gradient: (parameters [D], Trajectory) to the bounded gradient [D] and the METRICS [6]."""
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True)
+    def gradient(params: tf.Tensor, trajectory: "Trajectory") -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            losses, values = loss(policy, config, params, trajectory)
+        derivative = tape.gradient(losses.total, params)
+        norm = tf.norm(derivative)
+        derivative *= tf.minimum(1.0, config.max_gradient_norm / (norm + 1e-8))
+        return derivative, tf.stack([*losses, norm, tf.reduce_mean(values)])
+
+    return gradient
+
+
+def loss(
+    policy: "policies.Policy", config: Config, params: "tf.Tensor", trajectory: "Trajectory"
+) -> "tuple[ops.losses.ActorCriticLoss, tf.Tensor]":
+    """The loss of algorithm S3 on one trajectory, and the values [T, B] that it saw."""
+    import tensorflow as tf
+
+    output, _ = policy.apply(params, trajectory.observations, trajectory.state, trajectory.resets)
+    advantages = ops.returns.generalized_advantage(
+        trajectory.rewards,
+        trajectory.discounts,
+        trajectory.boundaries,
+        trajectory.values,
+        trajectory.next_values,
+        config.gae_lambda,
+    )
+    returns = advantages + trajectory.values
+    if config.normalize_advantages:
+        deviation = tf.math.reduce_std(advantages)
+        advantages = (advantages - tf.reduce_mean(advantages)) / (deviation + 1e-6)
+    losses = ops.losses.actor_critic(
+        output.distribution,
+        output.values,
+        trajectory.actions,
+        advantages,
+        returns,
+        config.value_weight,
+        config.entropy_weight,
+    )
+    return losses, output.values

@@ -1,0 +1,39 @@
+"""Settings as dataclass fields that carry their help, their unit and the range that is right."""
+
+import dataclasses
+import math
+from typing import Any
+
+from rlab.errors import BadInputError, nearest
+
+
+def field(default: Any, help: str, low: float = -math.inf, high: float = math.inf, above: bool = False) -> Any:  # noqa: A002
+    """A dataclass field; numbers must lie in [low, high], or in (low, high] with `above`."""
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "above": above})
+
+
+def check(config: Any) -> None:
+    """Raise BadInputError, naming the flag and its range, for a setting of the wrong type or out of range."""
+    for item in dataclasses.fields(config):
+        value, flag = getattr(config, item.name), "--" + item.name.replace("_", "-")
+        kinds = (float, int) if item.type is float else item.type
+        if not isinstance(value, kinds) or (isinstance(value, bool) and item.type is not bool):
+            raise BadInputError(f"{flag} must be of type {item.type.__name__}, not {value!r}")
+        low, high, above = (item.metadata[key] for key in ("low", "high", "above"))
+        if isinstance(value, int | float) and not (low < value <= high if above else low <= value <= high):
+            raise BadInputError(f"{flag} must be {_range(low, high, above)}, not {value}")
+
+
+def from_settings(kind: type, settings: dict[str, Any]) -> Any:
+    """A config from names and values; an unknown name raises BadInputError with the nearest ones."""
+    known = [item.name for item in dataclasses.fields(kind)]
+    for name in settings:
+        if name not in known:
+            raise BadInputError(f"unknown setting {name!r}{nearest(name, known)}")
+    return kind(**settings)
+
+
+def _range(low: float, high: float, above: bool) -> str:
+    if math.isinf(high):
+        return f"above {low:g}" if above else f"at least {low:g}"
+    return f"in {'(' if above else '['}{low:g}, {high:g}]"

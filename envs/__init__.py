@@ -1,0 +1,14 @@
+"""Environments by name: `envs.make` gives a gymnasium vector environment that always resets in the same step.
+
+What every environment of `make` promises, whatever it is made of:
+
+- `reset()` without a seed starts from the seed given to `make`;
+- at an episode's end the observation returned is the next episode's first one, and `info["final_obs"]` [B, ...] holds
+  the last one of the episode that ended, in the rows where `terminations | truncations`;
+- `info["episode"]` (`r`, `l`) holds the score and length of each episode that ended, from the environment's own
+  rewards, whatever clipping learning sees.
+"""
+
+from envs.making import ATARI_OPTIONS, make, names, options, resolve
+
+__all__ = ["ATARI_OPTIONS", "make", "names", "options", "resolve"]

@@ -1,0 +1,87 @@
+"""Atari games, preprocessed in C++ by ale-py, many at a time."""
+
+import functools
+from typing import Any
+
+import ale_py.roms
+import numpy as np
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorRewardWrapper
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+from rlab.errors import BadInputError
+
+# Each step of the preprocessing with its source. Mnih 2015 is "Human-level control through deep reinforcement
+# learning", Methods; Machado 2018 is "Revisiting the Arcade Learning Environment".
+ATARI_OPTIONS: dict[str, Any] = {
+    "frame_size": 84,  # pixels a side, of grey frames (Mnih 2015, "Preprocessing")
+    "frame_stack": 4,  # frames in an observation (Mnih 2015, m = 4)
+    "frame_skip": 4,  # emulator frames an action is repeated for (Mnih 2015, "Training details")
+    "max_pool": True,  # maximum over the last two frames, against flicker (Mnih 2015, "Preprocessing")
+    "noop_max": 30,  # up to so many no-op frames at a start (Mnih 2015, "Evaluation procedure")
+    "fire_reset": True,  # press fire at a start where the game waits for it (OpenAI baselines, FireResetEnv)
+    "clip_rewards": True,  # to [-1, 1] for learning; the score stays true (Mnih 2015, "Training details")
+    "life_loss": False,  # end an episode at a lost life (Mnih 2015, "Training details")
+    "sticky_actions": 0.0,  # probability of repeating the last action (Machado 2018, section 5.2: 0.25)
+    "full_actions": False,  # all 18 actions in place of the game's own (Machado 2018, section 5.1)
+    "max_frames": 108_000,  # emulator frames to an episode, 30 minutes (Machado 2018, table 5)
+    "threads": 1,  # emulation threads; A3C's workers are threads already
+}
+
+
+class ClipRewards(VectorRewardWrapper):
+    """Rewards clipped to [-1, 1], float32 [B]."""
+
+    def rewards(self, rewards: np.ndarray) -> np.ndarray:
+        return np.clip(rewards, -1.0, 1.0).astype(np.float32)
+
+
+@functools.cache
+def atari_games() -> dict[str, str]:
+    """The games that ale-py brings, by the lower-case name without underscores: `mspacman` -> `MsPacman`."""
+    ids = sorted(ale_py.roms.get_all_rom_ids())
+    return {rom.replace("_", ""): "".join(part.capitalize() for part in rom.split("_")) for rom in ids}
+
+
+def make_atari(game: str, num_envs: int, **options: Any) -> VectorEnv:
+    """The named game (`MsPacman`); observations uint8 [B, frame_stack, frame_size, frame_size], actions Discrete."""
+    unknown = options.keys() - ATARI_OPTIONS.keys()
+    if unknown:
+        raise BadInputError(f"Atari games have no option {sorted(unknown)[0]!r}")
+    chosen = ATARI_OPTIONS | options
+    _check(chosen)
+    vector_env: VectorEnv = AtariVectorEnv(
+        _rom(game),
+        num_envs,
+        num_threads=chosen["threads"],
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        img_height=chosen["frame_size"],
+        img_width=chosen["frame_size"],
+        stack_num=chosen["frame_stack"],
+        frameskip=chosen["frame_skip"],
+        maxpool=chosen["max_pool"],
+        noop_max=chosen["noop_max"],
+        use_fire_reset=chosen["fire_reset"],
+        episodic_life=chosen["life_loss"],
+        repeat_action_probability=chosen["sticky_actions"],
+        full_action_space=chosen["full_actions"],
+        max_num_frames_per_episode=chosen["max_frames"],
+        reward_clipping=False,
+    )
+    vector_env = RecordEpisodeStatistics(vector_env)
+    return ClipRewards(vector_env) if chosen["clip_rewards"] else vector_env
+
+
+def _rom(game: str) -> str:
+    """ale-py's own name of a game: `MsPacman` -> `ms_pacman`."""
+    return next(rom for rom in ale_py.roms.get_all_rom_ids() if rom.replace("_", "") == game.lower())
+
+
+def _check(options: dict[str, Any]) -> None:
+    for key in ("frame_size", "frame_stack", "frame_skip", "max_frames", "threads"):
+        if options[key] < 1:
+            raise BadInputError(f"{key} must be at least 1, not {options[key]}")
+    if options["noop_max"] < 0:
+        raise BadInputError(f"noop_max must be at least 0, not {options['noop_max']}")
+    if not 0.0 <= options["sticky_actions"] <= 1.0:
+        raise BadInputError(f"sticky_actions is a probability in [0, 1], not {options['sticky_actions']}")

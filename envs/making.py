@@ -1,0 +1,121 @@
+"""From a name, or a factory, to a vector environment."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+from envs.atari import ATARI_OPTIONS, atari_games, make_atari
+from envs.classic import SAME_STEP_IMPLEMENTATIONS
+from envs.wrappers import SameStep
+from rlab.errors import BadInputError, nearest
+
+Factory = Callable[..., gym.Env]
+
+
+def make(
+    name_or_factory: str | Factory,
+    num_envs: int = 1,
+    seed: int = 0,
+    *,
+    asynchronous: bool = False,
+    **kwargs: Any,
+) -> VectorEnv:
+    """A vector environment of `num_envs` copies, seeded with `seed`, `seed` + 1, ..., in SAME_STEP autoreset.
+
+    Args:
+        name_or_factory: an Atari game in any spelling (`Pong`, `pong`, `ALE/Pong-v5`), any gymnasium id, or a callable
+            that returns a `gymnasium.Env`.
+        num_envs: copies that step together, at least 1.
+        seed: seeds the first `reset()` that is called without a seed.
+        asynchronous: run each copy in a process of its own; for slow environments that have no vector implementation.
+        kwargs: given to the environment; for Atari games those of `envs.ATARI_OPTIONS`.
+
+    Raises:
+        BadInputError: an unknown name (the nearest are named), a count that is not positive, or an unknown keyword.
+    """
+    if num_envs < 1:
+        raise BadInputError(f"the number of environments must be at least 1, not {num_envs}")
+    if isinstance(name_or_factory, str):
+        name = resolve(name_or_factory)
+        _check_keywords(name, kwargs)
+        vector_env = _make_named(name, num_envs, asynchronous, kwargs)
+    else:
+        vector_env = _vectorise(functools.partial(name_or_factory, **kwargs), num_envs, asynchronous)
+    if vector_env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
+        raise BadInputError(f"{vector_env} does not reset in the same step")
+    return SameStep(vector_env, seed)
+
+
+def resolve(name: str) -> str:
+    """The canonical name: an Atari game as `Pong`, anything else as its gymnasium id. Raises BadInputError."""
+    games = atari_games()
+    key = re.sub(r"^ale/|-v5$|[_*\s-]", "", name.lower())
+    if key in games:
+        return games[key]
+    by_lower = {id_.lower(): id_ for id_ in gym.registry}
+    if name in gym.registry or name.lower() in by_lower:
+        return name if name in gym.registry else by_lower[name.lower()]
+    raise BadInputError(f"unknown environment {name!r}{nearest(name, names())}")
+
+
+def names() -> list[str]:
+    """Every name that `make` takes without an extra: the Atari games, then gymnasium's newest versions."""
+    newest: dict[str, gym.envs.registration.EnvSpec] = {}
+    for spec in gym.registry.values():
+        known = newest.get(spec.name)
+        # ale-py's single games are reached through `make_atari`; the rest left out needs packages of its own.
+        usable = spec.namespace is None and not any(word in str(spec.entry_point) for word in ("ale_py", "mujoco"))
+        if usable and (known is None or (spec.version or 0) > (known.version or 0)):
+            newest[spec.name] = spec
+    return [*atari_games().values(), *sorted(spec.id for spec in newest.values())]
+
+
+def options(name: str) -> dict[str, Any]:
+    """The keyword arguments that an environment takes, with their defaults (no default: `inspect.Parameter.empty`)."""
+    name = resolve(name)
+    if name in atari_games().values():
+        return dict(ATARI_OPTIONS)
+    spec = gym.spec(name)
+    entry = spec.entry_point if callable(spec.entry_point) else _load(str(spec.entry_point))
+    parameters = inspect.signature(entry).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    return {"max_episode_steps": spec.max_episode_steps} | defaults | spec.kwargs
+
+
+def _make_named(name: str, num_envs: int, asynchronous: bool, kwargs: dict[str, Any]) -> VectorEnv:
+    if name in atari_games().values():
+        return make_atari(name, num_envs, **kwargs)
+    spec = gym.spec(name)
+    own = SAME_STEP_IMPLEMENTATIONS.get(name)
+    if own and not asynchronous and kwargs.keys() <= {"max_episode_steps"}:
+        return RecordEpisodeStatistics(own(num_envs, **({"max_episode_steps": spec.max_episode_steps} | kwargs)))
+    try:
+        return _vectorise(functools.partial(gym.make, name, **kwargs), num_envs, asynchronous)
+    except gym.error.DependencyNotInstalled as error:
+        raise BadInputError(f"environment {name!r} needs a package that is not installed: {error}") from error
+
+
+def _vectorise(factory: Callable[[], gym.Env], num_envs: int, asynchronous: bool) -> VectorEnv:
+    vector = AsyncVectorEnv if asynchronous else SyncVectorEnv
+    made = vector([factory] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+    return RecordEpisodeStatistics(made)
+
+
+def _check_keywords(name: str, kwargs: dict[str, Any]) -> None:
+    known = options(name)
+    for key in kwargs:
+        if key not in known and "kwargs" not in known:
+            raise BadInputError(f"environment {name!r} has no option {key!r}{nearest(key, known)}")
+
+
+def _load(entry_point: str) -> Callable[..., Any]:
+    try:
+        return gym.envs.registration.load_env_creator(entry_point)
+    except ImportError as error:
+        raise BadInputError(f"the environment {entry_point!r} cannot be loaded: {error}") from error

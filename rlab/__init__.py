@@ -1,0 +1,31 @@
+"""rlab: a reinforcement-learning research toolkit.
+
+Submodules load when they are first used, so that importing `rlab` costs nothing and TensorFlow starts only when
+tensors are needed: `python -m launch --help` answers at once.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_SUBMODULES = {
+    "errors",
+    "evaluation",
+    "models",
+    "ops",
+    "parallel",
+    "policies",
+    "rollout",
+    "runs",
+    "seeding",
+    "types",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_policy":
+        return importlib.import_module("rlab.runs.loading").load_policy
+    if name in _SUBMODULES:
+        return importlib.import_module(f"rlab.{name}")
+    raise AttributeError(f"module 'rlab' has no attribute {name!r}")

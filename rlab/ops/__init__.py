@@ -1,0 +1,12 @@
+"""The mathematics: pure functions on tensors. Modules load when first used."""
+
+import importlib
+from typing import Any
+
+_MODULES = ("distributions", "losses", "optimizers", "returns")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"rlab.ops.{name}")
+    raise AttributeError(f"module 'rlab.ops' has no attribute {name!r}")

@@ -1,0 +1,20 @@
+"""Models given the meaning that reinforcement learning needs. Names load when first used."""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "BACKBONES": "names",
+    "Policy": "policy",
+    "PolicyOutput": "policy",
+    "TrainedPolicy": "trained",
+    "build": "policy",
+    "compile_acting": "acting",
+    "trace_graph": "acting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"rlab.policies.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'rlab.policies' has no attribute {name!r}")

@@ -1,0 +1,52 @@
+"""The compiled acting step: one function of parameters, shared by every thread."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tensorflow as tf
+
+from rlab.policies.policy import Policy
+from rlab.types import State
+
+# (params [D], observations [B, ...], state, resets [B], seed int32 [2]) -> (actions [B, ...], values [B], state)
+ActingStep = Callable[[Any, Any, State, Any, Any], tuple[tf.Tensor, tf.Tensor, State]]
+
+
+def compile_acting(policy: Policy, deterministic: bool = False) -> ActingStep:
+    """One acting step of a batch, compiled by XLA at its first call for each batch size.
+
+    Parameters are an argument, so one trace serves all threads and all parameter values. With `deterministic` the
+    likeliest action is taken and the seed is not used.
+    """
+
+    @tf.function(jit_compile=True, reduce_retracing=False)
+    def act(
+        params: tf.Tensor, observations: tf.Tensor, state: State, resets: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, State]:
+        output, state = policy.apply(params, observations[None], state, resets[None])
+        actions = output.distribution.mode() if deterministic else output.distribution.sample(seed)
+        return actions[0], output.values[0], state
+
+    return act
+
+
+def to_environment(actions: np.ndarray, space: gym.Space) -> np.ndarray:
+    """A batch of the policy's actions as the environment takes them: shifted to `start`, or clipped to the bounds."""
+    if isinstance(space, gym.spaces.Discrete):
+        return actions + int(space.start)
+    return np.clip(actions, space.low, space.high)
+
+
+def trace_graph(policy: Policy) -> tf.Graph:
+    """The policy as a TensorFlow graph, to be looked at in TensorBoard."""
+
+    @tf.function
+    def policy_graph(params: tf.Tensor, observations: tf.Tensor) -> tuple:
+        output, _ = policy.apply(params, observations, policy.initial_state(1), tf.zeros((1, 1)))
+        return tuple(output.distribution), output.values
+
+    space = policy.observation_space
+    observations = tf.TensorSpec((1, 1, *space.shape), space.dtype)
+    return policy_graph.get_concrete_function(tf.TensorSpec((policy.size,)), observations).graph

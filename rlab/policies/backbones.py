@@ -1,0 +1,93 @@
+"""Backbones: observations to features, [T, B, ...] to [T, B, H], feed-forward or with memory."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import gymnasium as gym
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rlab.errors import BadInputError, nearest
+from rlab.models.cnn import A3C_CONVOLUTIONS, CNN, NATURE_CONVOLUTIONS, ConvSpec
+from rlab.models.mlp import MLP
+from rlab.models.recurrent import LSTM
+from rlab.policies.names import BACKBONES
+from rlab.types import State
+
+SMALL_CONVOLUTIONS = (ConvSpec(32, 6, 3), ConvSpec(64, 4, 2), ConvSpec(64, 3, 1))
+
+
+class Backbone(keras.layers.Layer):
+    """A feed-forward torso, with a recurrent layer over it or without."""
+
+    def __init__(self, observation_space: gym.Space, torso: keras.layers.Layer, memory: LSTM | None = None) -> None:
+        super().__init__(name="backbone")
+        self.observation_space = observation_space
+        self.torso = torso
+        self.memory = memory
+        self.units = memory.units if memory else torso.units
+
+    def build(self, input_shape: tuple[int | None, ...], *_: object) -> None:
+        example = np.zeros((1, *input_shape[2:]), self.observation_space.dtype)
+        self.torso.build(tuple(_preprocess(tf.constant(example), self.observation_space).shape))
+        if self.memory:
+            self.memory.build((None, None, self.torso.units))
+        self.built = True
+
+    def initial_state(self, batch_size: int) -> State:
+        return self.memory.initial_state(batch_size) if self.memory else ()
+
+    def call(self, observations: tf.Tensor, state: State, resets: tf.Tensor) -> tuple[tf.Tensor, State]:
+        time, batch = observations.shape[:2]
+        flat = tf.reshape(observations, (time * batch, *observations.shape[2:]))
+        features = self.torso(_preprocess(flat, self.observation_space))
+        features = tf.reshape(features, (time, batch, self.torso.units))
+        if self.memory is None:
+            return features, ()
+        return self.memory(features, state, resets)
+
+
+def build_backbone(name: str, observation_space: gym.Space, seeds: Iterator[int]) -> Backbone:
+    """The named backbone for these observations; raises BadInputError when the name or the space does not fit."""
+    if name not in BACKBONES:
+        raise BadInputError(f"unknown backbone {name!r}{nearest(name, BACKBONES)}")
+    image = is_image(observation_space)
+    memory = LSTM(256 if image else 64, seeds) if name == "lstm" else None
+    torso_name = ("cnn" if image else "mlp") if name == "lstm" else name
+    if (torso_name != "mlp") is not image:
+        wants = "images (uint8, three-dimensional)" if torso_name != "mlp" else "vectors"
+        fitting = "cnn, nature, small-cnn or lstm" if image else "mlp or lstm"
+        raise BadInputError(f"backbone {name!r} takes {wants}, not {observation_space}; {fitting} would fit")
+    if not image and not isinstance(observation_space, gym.spaces.Box | gym.spaces.Discrete):
+        raise BadInputError(f"no backbone takes observations of {observation_space}; Box and Discrete spaces would fit")
+    return Backbone(observation_space, _TORSOS[torso_name](seeds), memory)
+
+
+def default_backbone(observation_space: gym.Space) -> str:
+    """The name of the feed-forward backbone that fits these observations."""
+    return "cnn" if is_image(observation_space) else "mlp"
+
+
+def is_image(space: gym.Space) -> bool:
+    """Whether observations are images: three-dimensional arrays of bytes, channels first or last."""
+    return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
+
+
+_TORSOS: dict[str, Callable[[Iterator[int]], keras.layers.Layer]] = {
+    "mlp": lambda seeds: MLP((64, 64), "tanh", seeds),
+    "cnn": lambda seeds: CNN(A3C_CONVOLUTIONS, 256, seeds),
+    "nature": lambda seeds: CNN(NATURE_CONVOLUTIONS, 512, seeds),
+    "small-cnn": lambda seeds: CNN(SMALL_CONVOLUTIONS, 256, seeds),
+}
+
+
+def _preprocess(observations: tf.Tensor, space: gym.Space) -> tf.Tensor:
+    """What the torso sees of [N, ...]: pixels in [0, 1] with channels last, one-hot rows, or flat float vectors."""
+    if is_image(space):
+        if space.shape[0] < space.shape[2]:
+            observations = tf.transpose(observations, (0, 2, 3, 1))
+        return tf.cast(observations, tf.float32) / 255.0
+    if isinstance(space, gym.spaces.Discrete):
+        return tf.one_hot(observations - int(space.start), int(space.n))
+    return tf.reshape(tf.cast(observations, tf.float32), (-1, math.prod(space.shape)))

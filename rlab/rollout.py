@@ -1,0 +1,101 @@
+"""Environment and policy to trajectories: the only code that steps an environment for training."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from rlab.policies.acting import ActingStep, to_environment
+from rlab.types import Episode, State, Trajectory
+
+
+class Collector:
+    """Steps one vector environment with one policy, a rollout at a time; episodes run on across rollouts.
+
+    Args:
+        env: B environments, SAME_STEP autoreset, as `envs.make` gives them.
+        act: the compiled acting step of the policy.
+        initial_state: the policy's empty memory for B environments.
+        rollout_length: T, steps to a rollout.
+        discount: γ in [0, 1].
+        seed: of the actions; the environment brings its own.
+    """
+
+    def __init__(
+        self,
+        env: gym.vector.VectorEnv,
+        act: ActingStep,
+        initial_state: State,
+        rollout_length: int,
+        discount: float,
+        seed: int,
+    ) -> None:
+        self._env, self._act, self._state = env, act, initial_state
+        self._length, self._discount, self._seed = rollout_length, discount, seed
+        self._acts = 0
+        self._observations, _ = env.reset()
+        self._resets = np.ones(env.num_envs, np.float32)
+
+    def collect(self, params: Any) -> tuple[Trajectory, list[Episode]]:
+        """T steps under the parameters [D], and the episodes that ended in them."""
+        T, B = self._length, self._env.num_envs
+        observations = np.empty((T, *self._observations.shape), self._observations.dtype)
+        resets, rewards, discounts, boundaries, values = np.empty((5, T, B), np.float32)
+        next_values = np.zeros((T, B), np.float32)
+        actions: list[np.ndarray] = []
+        episodes: list[Episode] = []
+        initial_state = self._state
+        for t in range(T):
+            observations[t], resets[t] = self._observations, self._resets
+            action, value, self._state = self._step(params, self._observations, self._resets)
+            actions.append(action.numpy())
+            values[t] = value
+            self._observations, reward, terminated, truncated, info = self._env.step(
+                to_environment(actions[t], self._env.single_action_space)
+            )
+            ended = terminated | truncated
+            rewards[t], boundaries[t], self._resets = reward, ended, ended.astype(np.float32)
+            discounts[t] = self._discount * (1.0 - terminated)
+            if t == T - 1 or truncated.any():
+                next_values[t] = self._bootstrap(params, ended, info) * (1.0 - terminated)
+            if ended.any():
+                episodes += finished_episodes(ended, info)
+        # Where nothing ended, the next observation's value is already known.
+        next_values[:-1] = np.where(boundaries[:-1] == 0.0, values[1:], next_values[:-1])
+        return (
+            Trajectory(
+                observations,
+                resets,
+                np.stack(actions),
+                rewards,
+                discounts,
+                boundaries,
+                values,
+                next_values,
+                initial_state,
+            ),
+            episodes,
+        )
+
+    def _step(self, params: Any, observations: np.ndarray, resets: np.ndarray) -> tuple[Any, Any, State]:
+        self._acts += 1
+        return self._act(params, observations, self._state, resets, np.array([self._seed, self._acts], np.int32))
+
+    def _bootstrap(self, params: Any, ended: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        """V of the observations before any reset, float32 [B]; the memory is read and not changed."""
+        observations = self._observations
+        if ended.any():
+            rows = ended.reshape(-1, *[1] * (observations.ndim - 1))
+            observations = np.where(rows, info["final_obs"], observations)
+        _, values, _ = self._step(params, observations, np.zeros_like(self._resets))
+        return values.numpy()
+
+
+def finished_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:
+    """The episodes that ended in a step, in the order of the environments."""
+    scores, lengths = info["episode"]["r"], info["episode"]["l"]
+    successes = info.get("final_info", {}).get("is_success")
+    return [
+        Episode(float(scores[i]), int(lengths[i]), None if successes is None else float(successes[i]))
+        for i in np.flatnonzero(ended)
+    ]

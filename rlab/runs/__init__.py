@@ -1,0 +1,22 @@
+"""A run on disk: its directory, checkpoints and metrics, and the one outer loop that fills it."""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Checkpoint": "checkpoints",
+    "Run": "directory",
+    "describe_factory": "directory",
+    "subset": "checkpoints",
+    "Update": "loop",
+    "TrainingResult": "loop",
+    "run_loop": "loop",
+    "load_policy": "loading",
+    "save_architecture": "loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"rlab.runs.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'rlab.runs' has no attribute {name!r}")

@@ -1,0 +1,104 @@
+"""The run directory: `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints/`, `policy/`."""
+
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+
+from rlab.errors import BadInputError
+from rlab.runs import checkpoints
+from rlab.runs.checkpoints import Checkpoint
+from rlab.runs.files import WEIGHTS, write_atomically
+
+_PACKAGES = ("rlab", "tensorflow", "keras", "numpy", "gymnasium", "ale-py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run on disk. `config` holds every setting, the seed and the versions, as JSON data."""
+
+    path: Path
+    config: dict[str, Any]
+
+    @classmethod
+    def create(cls, path: str | Path, config: dict[str, Any]) -> "Run":
+        """A new run directory, complete in one rename; raises BadInputError when the path holds something already."""
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            remedy = f"go on with it: python -m launch resume {path}, or" if (path / "config.json").exists() else ""
+            raise BadInputError(f"{path} exists and is not empty; {remedy} name another directory with --run")
+        config = config | {"versions": _versions()}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            temporary.chmod(0o777 & ~_umask())
+            for name in ("checkpoints", "tensorboard", "policy"):
+                (temporary / name).mkdir()
+            (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            temporary.rename(path)
+        except OSError as error:
+            raise BadInputError(f"the run directory {path} cannot be made: {error.strerror}") from error
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """An existing run; raises BadInputError when the path holds none."""
+        path = Path(path)
+        try:
+            config = json.loads((path / "config.json").read_text())
+        except FileNotFoundError as error:
+            raise BadInputError(f"{path} is not a run: it has no config.json") from error
+        except (OSError, ValueError) as error:
+            raise BadInputError(f"{path}/config.json cannot be read: {error}") from error
+        if not isinstance(config, dict) or "agent" not in config:
+            raise BadInputError(f"{path}/config.json does not describe a run: it names no agent")
+        return cls(path, config)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def latest_checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint, or None before the first; raises BadInputError when it is damaged."""
+        found = checkpoints.paths(self.checkpoints)
+        return checkpoints.load(found[-1]) if found else None
+
+    def save_checkpoint(self, checkpoint: Checkpoint, keep: int = 3) -> None:
+        """Write the checkpoint, for `resume`, and its parameters to `policy/`, for use."""
+        checkpoints.save(self.checkpoints, checkpoint, keep)
+        weights = safetensors.numpy.save(checkpoints.subset(checkpoint.arrays, "policy"))
+        write_atomically(self.path / "policy" / WEIGHTS, weights)
+
+
+def describe_factory(factory: Callable[..., Any]) -> dict[str, Any] | None:
+    """A factory made by `functools.partial(envs.make, NAME, ...)` as JSON data; None for any other callable.
+
+    What has a description can be resumed and evaluated from the command line; research code passes its own factory.
+    """
+    if not isinstance(factory, functools.partial) or len(factory.args) != 1 or not isinstance(factory.args[0], str):
+        return None
+    return {"name": factory.args[0], "options": dict(factory.keywords)}
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            versions[package] = "not installed"
+    return versions
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

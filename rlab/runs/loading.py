@@ -1,0 +1,74 @@
+"""A run's `policy/`, for use: architecture as JSON, weights as safetensors, no code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from rlab.errors import BadInputError
+from rlab.policies.policy import Policy
+from rlab.policies.trained import TrainedPolicy
+from rlab.runs.files import WEIGHTS, write_atomically
+
+_ARCHITECTURE = "architecture.json"
+
+
+def save_architecture(run: Path, policy: Policy) -> None:
+    """Write `policy/architecture.json`: the spaces and the backbone, from which the policy is built again."""
+    architecture = {
+        "backbone": policy.backbone,
+        "observation_space": space_to_json(policy.observation_space),
+        "action_space": space_to_json(policy.action_space),
+    }
+    write_atomically(run / "policy" / _ARCHITECTURE, json.dumps(architecture, indent=2).encode())
+
+
+def load_policy(run: str | Path) -> TrainedPolicy:
+    """The policy of a run as of its newest checkpoint; raises BadInputError when there is none, or a damaged one.
+
+    Loads data and never executes code found in the run.
+    """
+    run = Path(run)
+    try:
+        architecture = json.loads((run / "policy" / _ARCHITECTURE).read_text())
+        spaces = [space_from_json(architecture[key]) for key in ("observation_space", "action_space")]
+        policy = Policy(*spaces, architecture["backbone"])
+    except FileNotFoundError as error:
+        raise BadInputError(f"{run} holds no policy: {error.filename} is missing") from error
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise BadInputError(f"{run}/policy/{_ARCHITECTURE} cannot be read: {error}") from error
+    try:
+        arrays = safetensors.numpy.load_file(run / "policy" / WEIGHTS)
+    except FileNotFoundError as error:
+        raise BadInputError(f"{run} has no checkpoint yet: {error.filename} is missing") from error
+    except safetensors.SafetensorError as error:
+        raise BadInputError(f"{run}/policy/{WEIGHTS} is cut short or damaged: {error}") from error
+    return TrainedPolicy(policy, policy.flatten(arrays))
+
+
+def space_to_json(space: gym.Space) -> dict[str, Any]:
+    """A Box or Discrete space as JSON data; bounds that are one number everywhere are written as that number."""
+    if isinstance(space, gym.spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, gym.spaces.Box):
+        low, high = (_shortened(bound) for bound in (space.low, space.high))
+        return {"type": "Box", "low": low, "high": high, "shape": list(space.shape), "dtype": str(space.dtype)}
+    raise BadInputError(f"a policy over {space} cannot be saved; Box and Discrete spaces can")
+
+
+def space_from_json(data: dict[str, Any]) -> gym.Space:
+    """The inverse of `space_to_json`."""
+    if data["type"] == "Discrete":
+        return gym.spaces.Discrete(data["n"], start=data["start"])
+    dtype = np.dtype(data["dtype"])
+    low, high = (np.broadcast_to(np.array(data[key], dtype), data["shape"]) for key in ("low", "high"))
+    return gym.spaces.Box(low, high, dtype=dtype.type)
+
+
+def _shortened(bound: np.ndarray) -> Any:
+    flat = bound.ravel()
+    return flat[0].item() if (flat == flat[0]).all() else bound.tolist()

@@ -1,0 +1,124 @@
+"""The one outer loop: an agent yields updates; the loop logs, shows, checkpoints, and stops."""
+
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rlab.runs.checkpoints import Checkpoint
+from rlab.runs.directory import Run
+from rlab.runs.metrics import MetricsWriter
+from rlab.runs.progress import ProgressDisplay
+from rlab.runs.signals import StopRequest
+from rlab.types import Episode
+
+_RECENT_EPISODES = 100
+_ROWS = 500  # rows of metrics.csv in a run of full length
+_CHECKPOINT_SECONDS = 60.0
+
+
+class Update(NamedTuple):
+    """What an agent tells of one update of its parameters."""
+
+    steps: int  # agent steps made so far, over all workers
+    metrics: dict[str, float]
+    episodes: list[Episode]  # those that ended since the last update
+
+
+class TrainingResult(NamedTuple):
+    """What training came to."""
+
+    run: Path
+    steps: int  # agent steps, all in all
+    seconds: float  # wall clock of this call
+    mean_score: float  # over the last 100 training episodes, NaN when none ended
+    stopped_by: int | None  # the number of the signal that ended it early, else None
+
+
+def run_loop(
+    run: Run,
+    updates: Generator[Update | None, None, None],
+    checkpoint: Callable[[], Checkpoint],
+    total_steps: int,
+    first_step: int = 0,
+    graph: Callable[[], tf.Graph] | None = None,
+) -> TrainingResult:
+    """Drive `updates` to its end, or to the first SIGINT or SIGTERM.
+
+    `updates` yields an Update for each update, or None when there was nothing new for a while (so that signals are
+    heard), and stops its workers when it is closed. `checkpoint` gives the present state, `graph` what TensorBoard draws. The checkpoint at the end is
+    written whether the steps are done or a signal came; when `updates` raises, the last checkpoint stays the newest.
+    """
+    start = time.perf_counter()
+    display, writer = ProgressDisplay(total_steps, first_step), MetricsWriter(run.path, first_step)
+    recorder = _Recorder(writer, display, max(1, total_steps // _ROWS), first_step)
+    saved_at = start
+    try:
+        with StopRequest() as stop, contextlib.closing(updates):
+            if graph and not first_step:
+                writer.write_graph(graph())
+            for update in updates:
+                if update:
+                    recorder.add(update)
+                if stop.signal:
+                    break
+                if time.perf_counter() - saved_at >= _CHECKPOINT_SECONDS:
+                    run.save_checkpoint(checkpoint())
+                    saved_at = time.perf_counter()
+            # Workers are stopped before the last checkpoint, so that it holds everything that was learned.
+            updates.close()
+            recorder.flush(last=True)
+            final = checkpoint()
+            run.save_checkpoint(final)
+            return TrainingResult(
+                run.path, final.steps, time.perf_counter() - start, recorder.mean_score(), stop.signal
+            )
+    finally:
+        display.close()
+        writer.close()
+
+
+class _Recorder:
+    """Gathers updates into rows: metrics averaged, scores of the recent episodes."""
+
+    def __init__(self, writer: MetricsWriter, display: ProgressDisplay, interval: int, first_step: int) -> None:
+        self._writer, self._display, self._interval = writer, display, interval
+        self._steps = self._row_at = first_step
+        self._start = self._row_time = time.perf_counter()
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._recent: deque[Episode] = deque(maxlen=_RECENT_EPISODES)
+        self._new: list[Episode] = []
+
+    def add(self, update: Update) -> None:
+        self._steps = max(self._steps, update.steps)
+        self._recent.extend(update.episodes)
+        self._new += update.episodes
+        for name, value in update.metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        if self._steps - self._row_at >= self._interval:
+            self.flush()
+
+    def flush(self, last: bool = False) -> None:
+        if not self._count:
+            return
+        now = time.perf_counter()
+        row: dict[str, float] = {"steps": self._steps, "seconds": now - self._start}
+        row["steps_per_second"] = (self._steps - self._row_at) / max(now - self._row_time, 1e-9)
+        row["score"] = self.mean_score()
+        row["episode_length"] = float(np.mean([e.length for e in self._recent])) if self._recent else math.nan
+        means = {name: total / self._count for name, total in self._sums.items()}
+        self._writer.write(row | means, [episode.score for episode in self._new])
+        shown = {name: means[name] for name in ("entropy", "staleness") if name in means}
+        self._display.show(self._steps, {"score": row["score"]} | shown, last)
+        self._row_at, self._row_time, self._sums, self._count, self._new = self._steps, now, {}, 0, []
+
+    def mean_score(self) -> float:
+        return float(np.mean([e.score for e in self._recent])) if self._recent else math.nan

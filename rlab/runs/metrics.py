@@ -1,0 +1,61 @@
+"""Metrics on disk: `metrics.csv` for every reader, TensorBoard for the eye."""
+
+import csv
+from pathlib import Path
+
+import tensorflow as tf
+
+
+class MetricsWriter:
+    """Appends rows of numbers to a run's `metrics.csv` and TensorBoard files.
+
+    When a run is resumed, rows beyond the checkpoint, and a last line that a kill cut short, are dropped first.
+    """
+
+    def __init__(self, run: Path, resumed_at: int) -> None:
+        self._path = run / "metrics.csv"
+        self._columns = _keep_rows(self._path, resumed_at)
+        self._file = self._path.open("a", newline="")
+        self._board = tf.summary.create_file_writer(str(run / "tensorboard"))
+
+    def write(self, row: dict[str, float], scores: list[float]) -> None:
+        """One row, whose first column is `steps`, and the scores of the episodes since the last row."""
+        if not self._columns:
+            self._columns = list(row)
+            csv.writer(self._file).writerow(self._columns)
+        csv.DictWriter(self._file, self._columns, restval="", extrasaction="ignore").writerow(
+            {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
+        )
+        self._file.flush()
+        with self._board.as_default(int(row["steps"])):
+            for key, value in row.items():
+                if key != "steps":
+                    tf.summary.scalar(key, value)
+            if scores:
+                tf.summary.histogram("score", scores)
+
+    def write_graph(self, graph: tf.Graph) -> None:
+        with self._board.as_default(0):
+            tf.summary.graph(graph)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """The rows of a run's `metrics.csv`; an empty cell becomes NaN."""
+    with (Path(run) / "metrics.csv").open(newline="") as file:
+        return [{key: float(value or "nan") for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _keep_rows(path: Path, steps: int) -> list[str]:
+    """Drop the rows after `steps` and any incomplete one; returns the columns, [] for a new file."""
+    if not path.exists():
+        return []
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    kept = lines[:1] + [line for line in lines[1:] if int(line.split(",")[0]) <= steps]
+    path.write_text("".join(kept))
+    return next(csv.reader(kept), [])
+
+

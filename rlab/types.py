@@ -1,0 +1,32 @@
+"""Data that crosses module borders."""
+
+from typing import Any, NamedTuple
+
+# A nested tuple of arrays [B, ...]: the memory of a recurrent policy; () for a feed-forward one.
+State = Any
+
+
+class Trajectory(NamedTuple):
+    """T steps of B parallel environments, time-major. Arrays are NumPy or tensors.
+
+    `boundaries` and `discounts` are kept apart: a time limit ends an episode (boundary 1) without making what follows
+    worthless (its discount stays γ and its `next_values` is the value of the observation *before* the reset).
+    """
+
+    observations: Any  # [T, B, ...] x_t, as the environment gave them
+    resets: Any  # [T, B] float32, 1 where x_t is the first observation of an episode: memory is cleared there
+    actions: Any  # [T, B, ...] a_t
+    rewards: Any  # [T, B] float32, r_t
+    discounts: Any  # [T, B] float32, γ, but 0 where the episode terminated at step t
+    boundaries: Any  # [T, B] float32, 1 where the episode ended (terminated or truncated) at step t
+    values: Any  # [T, B] float32, V(x_t) under the acting parameters
+    next_values: Any  # [T, B] float32, V(x_{t+1}) before any reset
+    state: State  # the policy's memory before x_0
+
+
+class Episode(NamedTuple):
+    """What is reported of one finished episode."""
+
+    score: float  # undiscounted sum of the environment's own rewards, before any clipping
+    length: int  # agent steps
+    success: float | None = None  # 1.0 or 0.0 where the environment reports `is_success`, else None

@@ -9,6 +9,8 @@ What every environment of `make` promises, whatever it is made of:
   rewards, whatever clipping learning sees.
 """
 
-from envs.making import ATARI_OPTIONS, make, names, options, resolve
+from envs.atari import ATARI_OPTIONS
+from envs.filming import make_filmed
+from envs.making import is_atari, make, names, options, resolve
 
-__all__ = ["ATARI_OPTIONS", "make", "names", "options", "resolve"]
+__all__ = ["ATARI_OPTIONS", "is_atari", "make", "make_filmed", "names", "options", "resolve"]

@@ -45,31 +45,38 @@ def atari_games() -> dict[str, str]:
 
 def make_atari(game: str, num_envs: int, **options: Any) -> VectorEnv:
     """The named game (`MsPacman`); observations uint8 [B, frame_stack, frame_size, frame_size], actions Discrete."""
+    vector_env = RecordEpisodeStatistics(_emulator(game, num_envs, options))
+    return ClipRewards(vector_env) if (ATARI_OPTIONS | options)["clip_rewards"] else vector_env
+
+
+def make_colour_twin(game: str, **options: Any) -> VectorEnv:
+    """The same single game under the same seeds and actions, seen as a person does: uint8 [1, 1, 210, 160, 3]."""
+    return _emulator(game, 1, options, grayscale=False, stack_num=1, img_height=210, img_width=160)
+
+
+def _emulator(game: str, num_envs: int, options: dict[str, Any], **overrides: Any) -> AtariVectorEnv:
     unknown = options.keys() - ATARI_OPTIONS.keys()
     if unknown:
         raise BadInputError(f"Atari games have no option {sorted(unknown)[0]!r}")
     chosen = ATARI_OPTIONS | options
     _check(chosen)
-    vector_env: VectorEnv = AtariVectorEnv(
-        _rom(game),
-        num_envs,
-        num_threads=chosen["threads"],
-        autoreset_mode=AutoresetMode.SAME_STEP,
-        img_height=chosen["frame_size"],
-        img_width=chosen["frame_size"],
-        stack_num=chosen["frame_stack"],
-        frameskip=chosen["frame_skip"],
-        maxpool=chosen["max_pool"],
-        noop_max=chosen["noop_max"],
-        use_fire_reset=chosen["fire_reset"],
-        episodic_life=chosen["life_loss"],
-        repeat_action_probability=chosen["sticky_actions"],
-        full_action_space=chosen["full_actions"],
-        max_num_frames_per_episode=chosen["max_frames"],
-        reward_clipping=False,
-    )
-    vector_env = RecordEpisodeStatistics(vector_env)
-    return ClipRewards(vector_env) if chosen["clip_rewards"] else vector_env
+    settings = {
+        "img_height": chosen["frame_size"],
+        "img_width": chosen["frame_size"],
+        "stack_num": chosen["frame_stack"],
+        "frameskip": chosen["frame_skip"],
+        "maxpool": chosen["max_pool"],
+        "noop_max": chosen["noop_max"],
+        "use_fire_reset": chosen["fire_reset"],
+        "episodic_life": chosen["life_loss"],
+        "repeat_action_probability": chosen["sticky_actions"],
+        "full_action_space": chosen["full_actions"],
+        "max_num_frames_per_episode": chosen["max_frames"],
+        "num_threads": chosen["threads"],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "reward_clipping": False,
+    }
+    return AtariVectorEnv(_rom(game), num_envs, **(settings | overrides))
 
 
 def _rom(game: str) -> str:

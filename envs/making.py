@@ -64,6 +64,11 @@ def resolve(name: str) -> str:
     raise BadInputError(f"unknown environment {name!r}{nearest(name, names())}")
 
 
+def is_atari(name: str) -> bool:
+    """Whether a canonical name is that of an Atari game."""
+    return name in atari_games().values()
+
+
 def names() -> list[str]:
     """Every name that `make` takes without an extra: the Atari games, then gymnasium's newest versions."""
     newest: dict[str, gym.envs.registration.EnvSpec] = {}
@@ -79,7 +84,7 @@ def names() -> list[str]:
 def options(name: str) -> dict[str, Any]:
     """The keyword arguments that an environment takes, with their defaults (no default: `inspect.Parameter.empty`)."""
     name = resolve(name)
-    if name in atari_games().values():
+    if is_atari(name):
         return dict(ATARI_OPTIONS)
     spec = gym.spec(name)
     entry = spec.entry_point if callable(spec.entry_point) else _load(str(spec.entry_point))
@@ -89,7 +94,7 @@ def options(name: str) -> dict[str, Any]:
 
 
 def _make_named(name: str, num_envs: int, asynchronous: bool, kwargs: dict[str, Any]) -> VectorEnv:
-    if name in atari_games().values():
+    if is_atari(name):
         return make_atari(name, num_envs, **kwargs)
     spec = gym.spec(name)
     own = SAME_STEP_IMPLEMENTATIONS.get(name)

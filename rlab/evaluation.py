@@ -1,6 +1,7 @@
 """Policy to episodes: how good a policy is, without bias towards short episodes."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -55,3 +56,37 @@ def summarize(episodes: list[Episode]) -> dict[str, Any]:
     if successes:
         summary["success_rate"] = float(np.mean(successes))
     return summary
+
+
+def film_episodes(
+    policy: TrainedPolicy, filmed: Any, out: Path, episodes: int, deterministic: bool = False
+) -> list[float]:
+    """Play whole episodes and write them to a video (`.mp4` or `.gif`); returns their scores.
+
+    `filmed` has an environment `env` (B = 1), a camera `frame()` and its speed `fps`, as `envs.make_filmed` gives.
+    """
+    import imageio.v3 as iio
+
+    env, state, reset = filmed.env, policy.initial_state(1), np.ones(1, np.float32)
+    observations, _ = env.reset()
+    scores: list[float] = []
+    with iio.imopen(out, "w", plugin="FFMPEG" if out.suffix.lower() == ".mp4" else "pillow") as video:
+        frames = [_enlarged(filmed.frame())]
+        while len(scores) < episodes:
+            actions, state = policy.act(observations, state, reset, deterministic)
+            observations, _, terminated, truncated, info = env.step(actions)
+            reset = (terminated | truncated).astype(np.float32)
+            frames.append(_enlarged(filmed.frame()))
+            if reset.any():
+                scores += [episode.score for episode in finished_episodes(reset > 0, info)]
+        extra = {"fps": filmed.fps, "macro_block_size": 2} if out.suffix.lower() == ".mp4" else {"loop": 0}
+        video.write(np.stack(frames), **extra)
+    env.close()
+    return scores
+
+
+def _enlarged(frame: np.ndarray) -> np.ndarray:
+    """Small pictures at three times their size, with sides that video codecs take (even numbers)."""
+    if frame.shape[0] < 300:
+        frame = frame.repeat(3, axis=0).repeat(3, axis=1)
+    return frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]

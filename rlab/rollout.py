@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlab.policies.acting import ActingStep, to_environment
+from rlab.policies.actions import ActingStep, to_environment
 from rlab.types import Episode, State, Trajectory
 
 

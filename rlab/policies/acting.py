@@ -1,17 +1,10 @@
 """The compiled acting step: one function of parameters, shared by every thread."""
 
-from collections.abc import Callable
-from typing import Any
-
-import gymnasium as gym
-import numpy as np
 import tensorflow as tf
 
+from rlab.policies.actions import ActingStep
 from rlab.policies.policy import Policy
 from rlab.types import State
-
-# (params [D], observations [B, ...], state, resets [B], seed int32 [2]) -> (actions [B, ...], values [B], state)
-ActingStep = Callable[[Any, Any, State, Any, Any], tuple[tf.Tensor, tf.Tensor, State]]
 
 
 def compile_acting(policy: Policy, deterministic: bool = False) -> ActingStep:
@@ -30,13 +23,6 @@ def compile_acting(policy: Policy, deterministic: bool = False) -> ActingStep:
         return actions[0], output.values[0], state
 
     return act
-
-
-def to_environment(actions: np.ndarray, space: gym.Space) -> np.ndarray:
-    """A batch of the policy's actions as the environment takes them: shifted to `start`, or clipped to the bounds."""
-    if isinstance(space, gym.spaces.Discrete):
-        return actions + int(space.start)
-    return np.clip(actions, space.low, space.high)
 
 
 def trace_graph(policy: Policy) -> tf.Graph:

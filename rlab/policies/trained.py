@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from rlab.policies.acting import compile_acting, to_environment
+from rlab.policies.acting import compile_acting
+from rlab.policies.actions import to_environment
 from rlab.policies.policy import Policy
 from rlab.types import State
 

@@ -27,10 +27,10 @@ def save_architecture(run: Path, policy: Policy) -> None:
     write_atomically(run / "policy" / _ARCHITECTURE, json.dumps(architecture, indent=2).encode())
 
 
-def load_policy(run: str | Path) -> TrainedPolicy:
+def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     """The policy of a run as of its newest checkpoint; raises BadInputError when there is none, or a damaged one.
 
-    Loads data and never executes code found in the run.
+    `seed` is that of the sampled actions. Loads data and never executes code found in the run.
     """
     run = Path(run)
     try:
@@ -47,7 +47,7 @@ def load_policy(run: str | Path) -> TrainedPolicy:
         raise BadInputError(f"{run} has no checkpoint yet: {error.filename} is missing") from error
     except safetensors.SafetensorError as error:
         raise BadInputError(f"{run}/policy/{WEIGHTS} is cut short or damaged: {error}") from error
-    return TrainedPolicy(policy, policy.flatten(arrays))
+    return TrainedPolicy(policy, policy.flatten(arrays), seed)
 
 
 def space_to_json(space: gym.Space) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""Environments that can be filmed."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.vector import VectorEnv, VectorWrapper
+
+from envs.atari import make_colour_twin
+from envs.making import is_atari, make, resolve
+
+
+class Filmed(NamedTuple):
+    """One environment (B = 1) and its camera."""
+
+    env: VectorEnv
+    frame: Callable[[], np.ndarray]  # the present picture, uint8 [H, W, 3]
+    fps: float  # agent steps per second of real time
+
+
+def make_filmed(name: str, seed: int, **options: Any) -> Filmed:
+    """The named environment with a camera; raises BadInputError when it cannot render here."""
+    name = resolve(name)
+    if is_atari(name):
+        twins = _Twins(make(name, 1, seed, **options), make_colour_twin(name, **options), seed)
+        return Filmed(twins, twins.frame, 60.0 / options.get("frame_skip", 4))
+    env = make(name, 1, seed, render_mode="rgb_array", **options)
+    return Filmed(env, lambda: np.asarray(env.render()[0]), float(env.metadata.get("render_fps", 30)))
+
+
+class _Twins(VectorWrapper):
+    """The game that the policy sees and the same game in colour: equal seeds and actions give equal games."""
+
+    def __init__(self, env: VectorEnv, colour: VectorEnv, seed: int) -> None:
+        super().__init__(env)
+        self._colour, self._seed = colour, seed
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        seed = self._seed if seed is None else seed
+        self._picture, _ = self._colour.reset(seed=seed)
+        return self.env.reset(seed=seed)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        self._picture, _, ended, _, _ = self._colour.step(actions)
+        result = self.env.step(actions)
+        if (ended != result[2]).any():
+            raise RuntimeError("the filmed game left the played one")
+        return result
+
+    def frame(self) -> np.ndarray:
+        return self._picture[0, -1]
+
+    def close(self, **kwargs: Any) -> None:
+        self._colour.close(**kwargs)
+        super().close(**kwargs)

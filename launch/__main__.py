@@ -1,0 +1,66 @@
+"""`python -m launch`: the front door. Exit status: 0 done, 1 a fault, 2 bad input, 130 and 143 stopped by a signal."""
+
+import signal
+import sys
+
+import click
+
+from launch.evaluate import evaluate, record
+from launch.listing import front_page, list_names
+from launch.train import resume, train_command
+from rlab.errors import BadInputError, TrainingError, nearest
+
+_COMMANDS = {"resume": resume, "evaluate": evaluate, "record": record, "list": list_names}
+_AGENTS = ("a3c",)
+
+
+class _Launch(click.Group):
+    """Agents and tasks are commands; each is made when it is asked for, since its flags depend on `--env`."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return [*_AGENTS, *_COMMANDS]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return train_command(name, sys.argv[2:]) if name in _AGENTS else _COMMANDS.get(name)
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        names = self.list_commands(context)
+        if args and args[0] not in names:
+            raise BadInputError(f"unknown agent or command {args[0]!r}{nearest(args[0], names)}")
+        return super().resolve_command(context, args)
+
+
+@click.group(cls=_Launch, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.pass_context
+def launch(context: click.Context) -> None:
+    """rlab: train, resume, evaluate and record reinforcement-learning agents."""
+    if context.invoked_subcommand is None:
+        click.echo(front_page())
+
+
+def main() -> int:
+    try:
+        result = launch.main(standalone_mode=False)
+    except BadInputError as error:
+        return _fail(str(error), 2)
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except TrainingError as error:
+        return _fail(str(error), 1)
+    except OSError as error:
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    """One line on standard error, whatever the message was."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""What there is: agents, environments, backbones."""
+
+import json
+
+import click
+
+
+def front_page() -> str:
+    """What `python -m launch` alone shows."""
+    return """rlab: reinforcement learning that you can read.
+
+agents      a3c
+commands    resume RUN   evaluate RUN   record RUN --out video.mp4   list
+
+Three to try:
+  python -m launch a3c --env CartPole-v1      learns to balance in under a minute
+  python -m launch a3c --env Pong             learns Atari Pong from pixels
+  python -m launch list                       every environment and backbone
+
+`python -m launch a3c --help` shows all settings."""
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object on standard output")
+def list_names(as_json: bool) -> None:
+    """Show the agents, environments and backbones."""
+    import agents
+    import envs
+    from agents.tuning import tuned_names
+    from rlab.policies.names import BACKBONES
+
+    games = [name for name in envs.names() if envs.is_atari(name)]
+    others = [name for name in envs.names() if not envs.is_atari(name)]
+    if as_json:
+        click.echo(json.dumps({"agents": list(agents.AGENTS), "environments": games + others, "backbones": BACKBONES}))
+        return
+    for agent in agents.AGENTS:
+        click.echo(f"agent {agent}: tuned for {', '.join(tuned_names(agent))}")
+    for name, text in BACKBONES.items():
+        click.echo(f"backbone {name}: {text}")
+    click.echo(f"\nAtari games ({len(games)}):\n" + _wrapped(games))
+    click.echo(f"\nother environments ({len(others)}):\n" + _wrapped(others))
+
+
+def _wrapped(names: list[str]) -> str:
+    return click.wrap_text(", ".join(names), 100, "  ", "  ")

@@ -1,0 +1,32 @@
+"""Starting TensorFlow without its greetings."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Send file descriptor 2 to nowhere: TensorFlow's C++ writes there before any of its settings is read."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def start_tensorflow() -> None:
+    """Import TensorFlow and find its devices, with one compute thread to each worker.
+
+    Workers are the parallelism, and threads inside an operation would fight them for the cores. Python errors still
+    show; only what C++ prints meanwhile is lost.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _quiet_stderr():
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.constant(0.0)

@@ -1,0 +1,135 @@
+"""Training from the command line: one command for each agent, and `resume`."""
+
+import functools
+import importlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agents.fields import from_settings
+from agents.tuning import tuned
+from launch.flags import config_options, env_options
+from launch.quiet import start_tensorflow
+from rlab.errors import BadInputError
+
+_DEFAULT_ENV = "Pong"
+
+
+def train_command(agent: str, arguments: list[str]) -> click.Command:
+    """The command of an agent. Its flags are those of the agent and of the environment that the arguments name."""
+    module = importlib.import_module(f"agents.{agent}")
+    name, settings, known = _environment(agent, arguments)
+    options = [
+        click.Option(["--env"], default=name, show_default=True, help="a game, a gymnasium id; `list` shows them"),
+        click.Option(["--steps"], type=int, default=settings["steps"], show_default=True, help="agent steps in all"),
+        click.Option(["--seed"], type=int, default=0, show_default=True, help="fixes all random numbers"),
+        click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),
+        click.Option(["--backbone"], default=settings["backbone"], show_default=True, help="network; `list` shows them"),
+    ]
+    options += config_options(module.Config, settings["config"])
+    flags = {str(option.name) for option in options}
+    of_env = env_options(known, settings["env"], flags)
+
+    def run(**values: Any) -> int:
+        config = from_settings(module.Config, {key: values[key] for key in settings_of(module.Config)})
+        chosen = {option.name: values[option.name] for option in of_env}
+        changed = {key: value for key, value in chosen.items() if value is not None and value != known.get(key)}
+        return _train(agent, module, name, changed, config, values)
+
+    return click.Command(
+        agent,
+        params=[*options, *of_env],
+        callback=run,
+        help=f"Train {(module.__doc__ or agent).splitlines()[0]}\n\nDefaults are those tuned for --env.",
+    )
+
+
+def settings_of(kind: type) -> list[str]:
+    """The names of a Config's fields."""
+    return list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--steps", type=int, help="agent steps in all  [default: those the run was begun with]")
+def resume(run: Path, steps: int | None) -> int:
+    """Go on with a run from its newest checkpoint."""
+    from rlab.runs.directory import Run
+
+    config = Run.open(run).config
+    if config["agent"] not in ("a3c",):
+        raise BadInputError(f"{run} is a run of {config['agent']!r}, which this version cannot resume")
+    if steps is not None and steps < 1:
+        raise BadInputError(f"--steps must be at least 1, not {steps}")
+    factory = env_factory(config, run)
+    start_tensorflow()
+    agent = importlib.import_module(f"agents.{config['agent']}")
+    return _report(agent.A3C.resume(run, factory, steps))
+
+
+def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
+    """The environment of a run, from its config; raises BadInputError when a user's own code made it."""
+    import envs
+
+    described = config.get("env")
+    if not described:
+        raise BadInputError(f"{run} was trained on an environment made by code; resume and evaluate it from Python")
+    return functools.partial(envs.make, envs.resolve(described["name"]), **described["options"])
+
+
+def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The environment's canonical name, its tuned settings, and its options with their defaults."""
+    asked = _value_of("--env", arguments)
+    if asked is None:  # gymnasium is not imported for a plain --help
+        settings = tuned(agent, _DEFAULT_ENV)
+        if {"-h", "--help"} & set(arguments):
+            return _DEFAULT_ENV, settings, {}
+    import envs
+
+    name = envs.resolve(asked or _DEFAULT_ENV)
+    return name, tuned(agent, name, envs.is_atari(name)), envs.options(name)
+
+
+def _value_of(flag: str, arguments: list[str]) -> str | None:
+    """The last value of a flag among raw arguments, as `--flag VALUE` or `--flag=VALUE`."""
+    value = None
+    for position, argument in enumerate(arguments):
+        if argument == flag and position + 1 < len(arguments):
+            value = arguments[position + 1]
+        elif argument.startswith(flag + "="):
+            value = argument.partition("=")[2]
+    return value
+
+
+def _train(agent: str, module: Any, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
+    import envs
+
+    if values["steps"] < 1:
+        raise BadInputError(f"--steps must be at least 1, not {values['steps']}")
+    start_tensorflow()
+    factory = functools.partial(envs.make, env, **options)
+    learner = module.A3C(config, env=factory, policy=values["backbone"], seed=values["seed"])
+    run = values["run"] or _new_directory(agent, env)
+    size = learner.policy.size
+    click.echo(f"{agent} on {env}: {learner.policy.backbone}, {size:,} parameters, run {run}", err=True)
+    return _report(learner.train(run, values["steps"]))
+
+
+def _report(result: Any) -> int:
+    """Say what came of it; the exit status."""
+    what = f"stopped at {result.steps:,} steps" if result.stopped_by else f"done: {result.steps:,} steps"
+    click.echo(
+        f"{what} in {result.seconds:,.0f} s, mean score {result.mean_score:.1f} over the last 100 episodes", err=True
+    )
+    following = "resume" if result.stopped_by else "evaluate"
+    click.echo(f"next: python -m launch {following} {result.run}", err=True)
+    return 128 + result.stopped_by if result.stopped_by else 0
+
+
+def _new_directory(agent: str, env: str) -> Path:
+    base = Path("runs") / f"{agent}-{env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return base if not base.exists() else base.with_name(f"{base.name}-{os.getpid()}")
+

@@ -1,0 +1,19 @@
+"""Between what the policy says and what the environment takes; no TensorFlow here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from rlab.types import State
+
+# (params [D], observations [B, ...], state, resets [B], seed int32 [2]) -> tensors (actions [B, ...], values [B], state)
+ActingStep = Callable[[Any, Any, State, Any, Any], tuple[Any, Any, State]]
+
+
+def to_environment(actions: np.ndarray, space: gym.Space) -> np.ndarray:
+    """A batch of the policy's actions as the environment takes them: shifted to `start`, or clipped to the bounds."""
+    if isinstance(space, gym.spaces.Discrete):
+        return actions + int(space.start)
+    return np.clip(actions, space.low, space.high)

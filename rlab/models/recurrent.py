@@ -19,6 +19,8 @@ class LSTMState(NamedTuple):
 class LSTM(keras.layers.Layer):
     """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
+    With z = x[t] W + a[t−1] Ω + b for each gate: s[t] = σ(z_f) s[t−1] + σ(z_i) tanh(z_g), a[t] = σ(z_o) tanh(s[t]).
+
     Maps inputs [T, B, F], a state and resets [T, B] to outputs [T, B, H] and the state after the last step. Where
     resets[t, b] is 1 the memory of sequence b is zero before step t, so that nothing crosses an episode's start.
     """
@@ -33,8 +35,12 @@ class LSTM(keras.layers.Layer):
         width = 4 * self.units
         self.kernel = self.add_weight(shape=(input_shape[-1], width), initializer=input_init, name="kernel")
         self.recurrent = self.add_weight(shape=(self.units, width), initializer=recurrent_init, name="recurrent")
-        self.bias = self.add_weight(shape=(width,), initializer=keras.initializers.Zeros(), name="bias")
+        self.bias = self.add_weight(shape=(width,), initializer=self._initial_bias, name="bias")
         self.built = True
+
+    def _initial_bias(self, shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
+        # Forget gates start open: 1 added to their bias (Gers et al. 2000; Jozefowicz et al. 2015).
+        return tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0], dtype or "float32"), self.units)
 
     def initial_state(self, batch_size: int) -> LSTMState:
         zeros = tf.zeros((batch_size, self.units))
@@ -56,7 +62,6 @@ class LSTM(keras.layers.Layer):
 
     @staticmethod
     def _step(state: LSTMState, projected: tf.Tensor, keep: tf.Tensor, recurrent: tf.Tensor) -> LSTMState:
-        # The forget gate starts open (its pre-activation is raised by 1, Jozefowicz et al. 2015).
         i, f, g, o = tf.split(projected + tf.matmul(state.output * keep, recurrent), 4, axis=-1)
-        cell = tf.sigmoid(f + 1.0) * state.cell * keep + tf.sigmoid(i) * tf.tanh(g)
+        cell = tf.sigmoid(f) * state.cell * keep + tf.sigmoid(i) * tf.tanh(g)
         return LSTMState(tf.sigmoid(o) * tf.tanh(cell), cell)

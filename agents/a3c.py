@@ -136,19 +136,7 @@ class A3C:
         return agent._train(opened, steps, checkpoint)
 
     def _train(self, run: "runs.Run", steps: int, checkpoint: "runs.Checkpoint | None") -> "runs.TrainingResult":
-        if checkpoint:
-            vector = self.policy.flatten(runs.subset(checkpoint.arrays, "policy"))
-            statistics = self.policy.flatten(runs.subset(checkpoint.arrays, "mean_square"))
-        else:
-            vector, statistics = self.policy.initial_parameters(derive(self.seed, "parameters")), None
-        parameters = shared.SharedParameters(
-            vector,
-            statistics,
-            steps=checkpoint.steps if checkpoint else 0,
-            updates=checkpoint.counters["updates"] if checkpoint else 0,
-            decay=self.config.rmsprop_decay,
-            epsilon=self.config.rmsprop_epsilon,
-        )
+        parameters = self.restore(checkpoint)
         return runs.run_loop(
             run,
             self._updates(parameters, steps),
@@ -156,6 +144,18 @@ class A3C:
             steps,
             parameters.steps,
             graph=functools.partial(policies.trace_graph, self.policy),
+        )
+
+    def restore(self, checkpoint: "runs.Checkpoint | None") -> shared.SharedParameters:
+        """The shared parameters as a checkpoint holds them, or fresh ones."""
+        rates = {"decay": self.config.rmsprop_decay, "epsilon": self.config.rmsprop_epsilon}
+        if checkpoint is None:
+            return shared.SharedParameters(self.policy.initial_parameters(derive(self.seed, "parameters")), **rates)
+        vector, mean_square = (
+            self.policy.flatten(runs.subset(checkpoint.arrays, part)) for part in ("policy", "mean_square")
+        )
+        return shared.SharedParameters(
+            vector, mean_square, steps=checkpoint.steps, updates=checkpoint.counters["updates"], **rates
         )
 
     def _checkpoint(self, parameters: shared.SharedParameters) -> "runs.Checkpoint":

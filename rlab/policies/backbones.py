@@ -15,7 +15,7 @@ from rlab.models.recurrent import LSTM
 from rlab.policies.names import BACKBONES
 from rlab.types import State
 
-SMALL_CONVOLUTIONS = (ConvSpec(32, 6, 3), ConvSpec(64, 4, 2), ConvSpec(64, 3, 1))
+SMALL_CONVOLUTIONS = (ConvSpec(16, 4, 2), ConvSpec(32, 4, 2), ConvSpec(32, 3, 2))
 
 
 class Backbone(keras.layers.Layer):
@@ -83,11 +83,22 @@ _TORSOS: dict[str, Callable[[Iterator[int]], keras.layers.Layer]] = {
 
 
 def _preprocess(observations: tf.Tensor, space: gym.Space) -> tf.Tensor:
-    """What the torso sees of [N, ...]: pixels in [0, 1] with channels last, one-hot rows, or flat float vectors."""
+    """What the torso sees of [N, ...]: standardized pixels, channels last; one-hot rows; or flat float vectors."""
     if is_image(space):
         if space.shape[0] < space.shape[2]:
             observations = tf.transpose(observations, (0, 2, 3, 1))
-        return tf.cast(observations, tf.float32) / 255.0
+        return _standardize(tf.cast(observations, tf.float32) / 255.0)
     if isinstance(space, gym.spaces.Discrete):
         return tf.one_hot(observations - int(space.start), int(space.n))
     return tf.reshape(tf.cast(observations, tf.float32), (-1, math.prod(space.shape)))
+
+
+def _standardize(images: tf.Tensor) -> tf.Tensor:
+    """Each image of [N, H, W, C] with mean 0 and deviation 1 over its own pixels.
+
+    In pixels between 0 and 1 the background drives every filter, and a ball of a few pixels hardly moves one. Taken
+    over each image alone, the statistics need no memory, so the policy stays a pure function.
+    """
+    mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
+    variance = tf.reduce_mean(tf.square(images - mean), axis=(1, 2, 3), keepdims=True)
+    return (images - mean) / (tf.sqrt(variance) + 1e-3)

@@ -4,6 +4,6 @@ BACKBONES = {
     "mlp": "two layers of 64 tanh units, for vectors",
     "cnn": "the A3C paper's convolutional network (16 8×8/4, 32 4×4/2, 256 units), for images",
     "nature": "the Nature DQN network (32 8×8/4, 64 4×4/2, 64 3×3/1, 512 units), for images",
-    "small-cnn": "for small frames such as 42×42 (32 6×6/3, 64 4×4/2, 64 3×3/1, 256 units)",
+    "small-cnn": "for small frames such as 42×42 (16 4×4/2, 32 4×4/2, 32 3×3/2, 256 units)",
     "lstm": "an LSTM over `mlp` (64 units) or `cnn` (256 units), whichever fits the observations",
 }

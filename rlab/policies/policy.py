@@ -61,7 +61,12 @@ class Policy:
         self.observation_space = observation_space
         self.action_space = action_space
         self.backbone = backbone or default_backbone(observation_space)
-        self._model = self._build(0)
+        try:
+            self._model = self._build(0)
+        except BadInputError:
+            raise
+        except ValueError as error:
+            raise BadInputError(f"backbone {self.backbone!r} does not fit {observation_space}: {error}") from error
         weights = self._model.trainable_variables
         self.names = [weight.path.removeprefix("actor_critic/") for weight in weights]
         self.shapes = [tuple(weight.shape) for weight in weights]
@@ -69,7 +74,6 @@ class Policy:
         self.size = sum(self.sizes)
 
     def _build(self, seed: int) -> ActorCritic:
-        # Without the scope Keras appends counters to names when several policies live in one process.
         return ActorCritic(self.observation_space, self.action_space, self.backbone, seed)
 
     def initial_parameters(self, seed: int) -> np.ndarray:

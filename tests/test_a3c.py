@@ -1,0 +1,166 @@
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import tensorflow as tf
+import toys
+
+import agents
+import envs
+import rlab
+from agents import a3c
+from rlab.errors import BadInputError, TrainingError
+from rlab.evaluation import play_episodes, summarize
+from rlab.policies.acting import compile_acting
+from rlab.policies.policy import Policy
+from rlab.rollout import Collector
+from rlab.runs.metrics import read_metrics
+
+CONFIG = a3c.Config(workers=1, envs_per_worker=8, rollout_length=10, learning_rate=3e-3, rmsprop_epsilon=1e-5)
+
+
+def _train(run, env=toys.Matching, steps=10_000, policy=None, seed=0, **changes):
+    agent = agents.A3C(dataclasses.replace(CONFIG, **changes), functools.partial(envs.make, env), policy, seed)
+    return agent.train(run, steps)
+
+
+def _score(run, env):
+    policy = rlab.load_policy(run)
+    return summarize(play_episodes(policy, functools.partial(envs.make, env), 50, 0, deterministic=True))["mean_return"]
+
+
+def _weights(run):
+    return safetensors.numpy.load_file(run / "policy" / "weights.safetensors")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_learns_to_match(tmp_path, workers):
+    result = _train(tmp_path / "run", steps=30_000, workers=workers)
+    assert result.steps >= 30_000
+    assert _score(tmp_path / "run", toys.Matching) > 9.5
+
+
+def test_learns_real_valued_actions(tmp_path):
+    _train(tmp_path / "run", toys.Reach, steps=60_000, discount=0.0)
+    assert _score(tmp_path / "run", toys.Reach) > -0.25  # chance, the mode at 0, is −1.67
+
+
+def test_learns_to_remember_and_cannot_without_memory(tmp_path):
+    _train(tmp_path / "lstm", toys.Recall, steps=40_000, policy="lstm")
+    _train(tmp_path / "mlp", toys.Recall, steps=40_000, policy="mlp")
+    assert _score(tmp_path / "lstm", toys.Recall) == 1.0
+    assert _score(tmp_path / "mlp", toys.Recall) < 0.8
+
+
+def test_learns_with_generalized_normalized_advantages(tmp_path):
+    _train(tmp_path / "run", steps=30_000, gae_lambda=0.9, normalize_advantages=True)
+    assert _score(tmp_path / "run", toys.Matching) > 9.5
+
+
+@pytest.mark.parametrize("policy", ["mlp", "lstm"])
+def test_one_worker_with_one_seed_is_deterministic(tmp_path, policy):
+    for name, seed in (("first", 3), ("second", 3), ("other", 4)):
+        _train(tmp_path / name, "CartPole-v1", 2000, policy, seed)
+    first, second, other = (_weights(tmp_path / name) for name in ("first", "second", "other"))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert not all(np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_one_worker_on_pong_is_deterministic(tmp_path):
+    for name in ("first", "second"):
+        _train(tmp_path / name, "Pong", 400, "cnn", envs_per_worker=4)
+    first, second = _weights(tmp_path / "first"), _weights(tmp_path / "second")
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_staleness_is_none_for_one_worker_and_some_for_three(tmp_path):
+    _train(tmp_path / "one", steps=2000)
+    _train(tmp_path / "three", steps=6000, workers=3)
+    assert all(row["staleness"] == 0.0 for row in read_metrics(tmp_path / "one"))
+    assert np.mean([row["staleness"] for row in read_metrics(tmp_path / "three")]) > 0.5
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "lstm"])
+def test_the_gradient_is_that_of_finite_differences(backbone):
+    config = dataclasses.replace(CONFIG, max_gradient_norm=1e9, gae_lambda=0.9, entropy_weight=0.1)
+    env = envs.make(toys.Matching, 4, 0)
+    policy = Policy(env.single_observation_space, env.single_action_space, backbone)
+    params = policy.initial_parameters(0)
+    params += np.random.default_rng(0).normal(0.0, 0.1, params.shape).astype(np.float32)
+    trajectory, _ = Collector(env, compile_acting(policy), policy.initial_state(4), 12, 0.9, 0).collect(params)
+    gradient, _ = a3c.compile_gradient(policy, config)(params, trajectory)
+    for seed in range(5):
+        direction = np.random.default_rng(seed).normal(size=params.shape).astype(np.float32)
+        direction /= np.linalg.norm(direction)
+        step = 0.02
+        ahead, behind = (
+            float(a3c.loss(policy, config, tf.constant(params + sign * step * direction), trajectory)[0].total)
+            for sign in (1.0, -1.0)
+        )
+        assert (ahead - behind) / (2 * step) == pytest.approx(float(np.dot(gradient, direction)), abs=3e-3, rel=0.02)
+
+
+def test_the_gradient_is_bounded():
+    env = envs.make(toys.Matching, 4, 0)
+    policy = Policy(env.single_observation_space, env.single_action_space)
+    params = policy.initial_parameters(0)
+    trajectory, _ = Collector(env, compile_acting(policy), (), 12, 0.9, 0).collect(params)
+    free, _ = a3c.compile_gradient(policy, dataclasses.replace(CONFIG, max_gradient_norm=1e9))(params, trajectory)
+    bounded, _ = a3c.compile_gradient(policy, dataclasses.replace(CONFIG, max_gradient_norm=1e-3))(params, trajectory)
+    assert np.linalg.norm(bounded) == pytest.approx(1e-3, rel=1e-3)
+    np.testing.assert_allclose(bounded / np.linalg.norm(bounded), free / np.linalg.norm(free), atol=1e-5)
+
+
+def test_the_learning_rate_falls_to_zero(tmp_path):
+    _train(tmp_path / "run", steps=4000)
+    rates = [row["learning_rate"] for row in read_metrics(tmp_path / "run")]
+    assert rates[0] == pytest.approx(CONFIG.learning_rate)
+    assert rates[-1] < 0.05 * CONFIG.learning_rate
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("env", "message"), [(toys.Failing, r"worker \d, step .*the simulator broke"), (toys.Poisoned, r"worker \d, step .*NaN")]
+)
+def test_a_fault_in_a_worker_ends_the_run_and_names_the_place(tmp_path, env, message):
+    with pytest.raises(TrainingError, match=message):
+        _train(tmp_path / "run", env, steps=100_000, workers=2)
+    with pytest.raises(TrainingError, match=r"worker \d"):  # the run is whole: it resumes, and meets the fault again
+        agents.A3C.resume(tmp_path / "run", functools.partial(envs.make, env))
+
+
+def test_a_run_resumes_where_it_stopped(tmp_path):
+    _train(tmp_path / "run", steps=2000)
+    before = read_metrics(tmp_path / "run")
+    result = agents.A3C.resume(tmp_path / "run", functools.partial(envs.make, toys.Matching), steps=4000)
+    after = read_metrics(tmp_path / "run")
+    assert result.steps == 4000
+    assert after[: len(before)] == before
+    assert after[len(before)]["steps"] > before[-1]["steps"]
+
+
+def test_resuming_restores_parameters_and_statistics_exactly(tmp_path):
+    _train(tmp_path / "run", steps=2000)
+    saved = rlab.runs.Run.open(tmp_path / "run").latest_checkpoint()
+    agent = agents.A3C(CONFIG, functools.partial(envs.make, toys.Matching))
+    parameters = agent.restore(saved)
+    np.testing.assert_array_equal(parameters.vector, agent.policy.flatten(_weights(tmp_path / "run")))
+    assert parameters.steps == 2000
+    assert parameters.updates == 25
+    assert (parameters.mean_square > 0.0).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"workers": 0}, "--workers must be at least 1"),
+        ({"learning_rate": 0.0}, "--learning-rate must be above 0"),
+        ({"discount": 1.5}, r"--discount must be in \[0, 1\]"),
+        ({"rollout_length": 2.5}, "--rollout-length must be of type int"),
+    ],
+)
+def test_settings_out_of_range_are_named(changes, message):
+    with pytest.raises(BadInputError, match=message):
+        agents.A3C(dataclasses.replace(CONFIG, **changes), functools.partial(envs.make, toys.Matching))

@@ -1,0 +1,95 @@
+"""The house: a file imports only from floors below its own."""
+
+import ast
+import pathlib
+
+import pytest
+from conftest import ROOT
+
+# Floors by path prefix, the longest prefix counts; ARCHITECTURE of the project, in docs/architecture.md.
+FLOORS = {
+    "rlab/errors.py": 0,
+    "rlab/types.py": 1,
+    "rlab/seeding.py": 1,
+    "rlab/ops": 1,
+    "rlab/models": 1,
+    "envs": 1,
+    "rlab/policies": 2,
+    "rlab/parallel": 2,
+    "rlab/rollout.py": 3,
+    "rlab/evaluation.py": 3,
+    "rlab/runs": 4,
+    "agents": 4,
+    "launch": 6,
+}
+FILES = [p.relative_to(ROOT) for top in ("rlab", "agents", "envs", "launch") for p in (ROOT / top).rglob("*.py")]
+ALLOWED_ABOVE = {"rlab/__init__.py"}  # the front door opens on every room, when asked
+
+
+def _floor(path):
+    text = path.as_posix()
+    matching = [prefix for prefix in FLOORS if text == prefix or text.startswith(prefix + "/")]
+    assert matching, f"{text} stands on no floor"
+    return FLOORS[max(matching, key=len)]
+
+
+def _imports(path):
+    """The project's files that a file imports, wherever in it the import stands."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
+        for module in modules:
+            base = pathlib.Path(*module.split("."))
+            if (ROOT / base.with_suffix(".py")).is_file():
+                yield base.with_suffix(".py")
+            elif (ROOT / base / "__init__.py").is_file() and module != "rlab":
+                yield base / "__init__.py"
+
+
+def _outside(path):
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_no_import_runs_upward(path):
+    if path.as_posix() in ALLOWED_ABOVE:
+        return
+    for imported in _imports(path):
+        assert _floor(imported) <= _floor(path), f"{path} imports {imported} from a floor above"
+
+
+@pytest.mark.parametrize(
+    ("module", "homes"),
+    [
+        ("ale_py", ("envs/",)),
+        ("gymnasium", ("envs/", "rlab/policies/", "rlab/rollout.py", "rlab/evaluation.py", "rlab/runs/loading.py", "agents/")),
+        ("mpi4py", ("rlab/parallel/comm.py",)),
+        ("click", ("launch/",)),
+    ],
+)
+def test_libraries_enter_by_their_own_door(module, homes):
+    users = [path.as_posix() for path in FILES if module in set(_outside(path))]
+    assert all(user.startswith(homes) for user in users), users
+
+
+def test_no_agent_imports_another_or_the_environments():
+    shared = {"agents/fields.py", "agents/tuning.py", "agents/__init__.py"}
+    for path in FILES:
+        if path.parts[0] == "agents":
+            for imported in map(pathlib.Path.as_posix, _imports(path)):
+                assert not imported.startswith("envs"), f"{path} imports {imported}"
+                assert not imported.startswith("agents") or imported in shared, f"{path} imports {imported}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_files_are_short_and_say_what_they_are(path):
+    text = (ROOT / path).read_text()
+    assert len(text.splitlines()) <= 400
+    assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"

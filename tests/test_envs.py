@@ -1,0 +1,151 @@
+import functools
+
+import numpy as np
+import pytest
+import toys
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+import envs
+from rlab.errors import BadInputError
+
+
+@pytest.mark.parametrize("name", ["Pong", "pong", "PONG", "ALE/Pong-v5"])
+def test_a_game_has_many_spellings(name):
+    assert envs.resolve(name) == "Pong"
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [("ms_pacman", "MsPacman"), ("MsPacman", "MsPacman"), ("Q*bert", "Qbert"), ("cartpole-v1", "CartPole-v1")],
+)
+def test_canonical_names(name, canonical):
+    assert envs.resolve(name) == canonical
+
+
+@pytest.mark.parametrize(("name", "near"), [("Pongg", "'Pong'"), ("breakot", "'Breakout'"), ("CartPol", "'CartPole-v1'")])
+def test_an_unknown_name_gets_the_nearest(name, near):
+    with pytest.raises(BadInputError, match=near):
+        envs.make(name)
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        functools.partial(envs.make, "Pong", max_frames=200),
+        functools.partial(envs.make, "CartPole-v1"),
+        functools.partial(envs.make, "CartPole-v1", asynchronous=True),
+        functools.partial(envs.make, "Acrobot-v1", max_episode_steps=20),
+        functools.partial(envs.make, toys.limited_constant),
+    ],
+    ids=["atari", "own vector", "async", "sync", "factory"],
+)
+def test_every_kind_keeps_the_promises(factory):
+    env = factory(num_envs=3, seed=1)
+    assert isinstance(env, VectorEnv)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    observations, _ = env.reset()
+    assert observations.shape == (3, *env.single_observation_space.shape)
+    env.action_space.seed(0)
+    length = np.zeros(3, int)
+    for _ in range(600):
+        observations, rewards, terminated, truncated, info = env.step(env.action_space.sample())
+        length += 1
+        ended = terminated | truncated
+        if ended.any():
+            row = int(np.flatnonzero(ended)[0])
+            assert info["final_obs"].shape == observations.shape
+            assert info["final_obs"].dtype == observations.dtype
+            assert info["episode"]["l"][row] == length[row]
+            break
+    else:
+        pytest.fail("no episode ended")
+    assert rewards.shape == (3,)
+    env.close()
+
+
+@pytest.mark.parametrize("name", ["Pong", "CartPole-v1", "Acrobot-v1"])
+def test_the_seed_of_make_fixes_the_episodes(name):
+    def play(seed):
+        env = envs.make(name, 2, seed)
+        frames = [env.reset()[0]]
+        frames += [env.step(np.array([t % 2, (t + 1) % 2]))[0] for t in range(20)]
+        env.close()
+        return np.stack(frames)
+
+    np.testing.assert_array_equal(play(3), play(3))
+    assert (play(3) != play(4)).any()
+
+
+def test_cartpole_at_a_boundary_shows_both_observations():
+    env = envs.make("CartPole-v1", 2, 0)
+    env.reset()
+    for _ in range(100):
+        observations, _, terminated, _, info = env.step(np.zeros(2, int))
+        if terminated.any():
+            row = int(np.flatnonzero(terminated)[0])
+            assert abs(info["final_obs"][row, 2]) > 0.2  # the pole that fell
+            assert np.abs(observations[row]).max() <= 0.05  # a fresh start
+            return
+    pytest.fail("no pole fell")
+
+
+def test_rewards_are_clipped_and_the_score_is_true():
+    def play(**options):
+        env = envs.make("MsPacman", 1, 0, **options)
+        env.reset()
+        rewards = []
+        for t in range(2000):
+            *_, reward, terminated, truncated, info = env.step(np.array([1 + t // 10 % 4]))
+            rewards.append(float(reward[0]))
+            if (terminated | truncated)[0]:
+                return rewards, float(info["episode"]["r"][0])
+        raise AssertionError("the game did not end")
+
+    clipped, score = play()
+    raw, raw_score = play(clip_rewards=False)
+    assert set(clipped) <= {0.0, 1.0}
+    assert score == raw_score == sum(raw) > sum(clipped)
+
+
+def test_preprocessing_is_that_of_dqn():
+    env = envs.make("Pong", 2, 0)
+    observations, _ = env.reset()
+    assert observations.shape == (2, 4, 84, 84)
+    assert observations.dtype == np.uint8
+    *_, info = env.step(np.zeros(2, int))
+    first = info["episode_frame_number"]
+    *_, info = env.step(np.zeros(2, int))
+    assert (info["episode_frame_number"] - first == 4).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name_or_factory": "Pong", "num_envs": 0}, "at least 1"),
+        ({"name_or_factory": "Pong", "sticky": 0.1}, "did you mean 'sticky_actions'"),
+        ({"name_or_factory": "Pong", "sticky_actions": 2.0}, "probability"),
+        ({"name_or_factory": "Pong", "frame_size": 0}, "at least 1"),
+        ({"name_or_factory": "CartPole-v1", "corridor": 3}, "has no option 'corridor'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(BadInputError, match=message):
+        envs.make(**arguments)
+
+
+def test_a_filmed_game_is_the_played_one():
+    filmed = envs.make_filmed("Pong", 5)
+    filmed.env.reset()
+    assert filmed.frame().shape == (210, 160, 3)
+    pictures = []
+    for t in range(60):
+        filmed.env.step(np.array([2 + t // 10 % 2]))
+        pictures.append(filmed.frame())
+    grey = [picture.mean(axis=2) for picture in pictures]
+    assert (grey[0] != grey[-1]).any()
+    filmed.env.close()
+
+
+def test_every_listed_name_can_be_looked_up():
+    assert all(envs.resolve(name) == name for name in envs.names())
+    assert {"Pong", "Breakout", "CartPole-v1"} <= set(envs.names())

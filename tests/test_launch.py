@@ -1,0 +1,169 @@
+"""The command line as a person meets it: a real process, its output, its exit status."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+QUICK = ("--env", "CartPole-v1", "--workers", "2", "--envs-per-worker", "4")
+
+
+def _one_line(done):
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert done.returncode == 2
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trained") / "run"
+    command = [sys.executable, "-m", "launch", "a3c", *QUICK, "--steps", "4000", "--run", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return path, done
+
+
+def test_alone_it_shows_what_there_is(launch):
+    done = launch()
+    assert done.returncode == 0
+    assert done.stdout.count("python -m launch") >= 3
+    assert "a3c" in done.stdout
+
+
+def test_help_shows_defaults_and_does_not_start_tensorflow():
+    code = (
+        "import sys, runpy\nsys.argv = ['launch', 'a3c', '--env', 'Pong', '--help']\n"
+        "try:\n    runpy.run_module('launch', run_name='__main__')\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    for flag in ("--learning-rate", "--rollout-length", "--sticky-actions", "--backbone"):
+        assert flag in done.stdout
+    assert "[default: 42]" in done.stdout  # Pong's tuned frame size
+
+
+def test_list_as_data(launch):
+    listed = json.loads(launch("list", "--json").stdout)
+    assert listed["agents"] == ["a3c"]
+    assert {"Pong", "CartPole-v1"} <= set(listed["environments"])
+    assert {"mlp", "cnn", "lstm"} <= set(listed["backbones"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("a3d",), "'a3c'"),
+        (("a3c", "--env", "Pongg"), "'Pong'"),
+        (("a3c", "--env", "CartPole-v1", "--backbone", "lsmt"), "'lstm'"),
+        (("a3c", "--env", "CartPole-v1", "--backbone", "cnn"), "mlp or lstm would fit"),
+        (("a3c", "--env", "CartPole-v1", "--lerning-rate", "1"), "--learning-rate"),
+        (("a3c", "--env", "CartPole-v1", "--steps", "0"), "--steps must be at least 1"),
+        (("a3c", "--env", "CartPole-v1", "--workers", "-1"), "--workers must be at least 1"),
+        (("a3c", "--env", "CartPole-v1", "--envs-per-worker", "0"), "--envs-per-worker must be at least 1"),
+        (("a3c", "--env", "CartPole-v1", "--discount", "high"), "not a valid float"),
+        (("a3c", "--env", "Pong", "--sticky-actions", "3"), "probability"),
+        (("evaluate", "nowhere"), "not a run"),
+        (("resume", "nowhere"), "not a run"),
+        (("record", "nowhere", "--out", "video.txt"), ".mp4"),
+    ],
+)
+def test_bad_input_gets_one_line(launch, tmp_path, arguments, names):
+    assert names in _one_line(launch(*arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_leaves_a_whole_run_directory(trained):
+    path, done = trained
+    assert {entry.name for entry in path.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "metrics.csv",
+        "policy",
+        "tensorboard",
+    }
+    header = (path / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"steps", "score", "entropy", "staleness", "steps_per_second"} <= set(header)
+    assert "steps/s" in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_existing_run_is_not_overwritten(launch, trained):
+    path, _ = trained
+    before = (path / "config.json").read_bytes()
+    assert "launch resume" in _one_line(launch("a3c", *QUICK, "--run", path))
+    assert (path / "config.json").read_bytes() == before
+
+
+def test_evaluate_as_data(launch, trained):
+    done = launch("evaluate", trained[0], "--episodes", "5", "--json")
+    summary = json.loads(done.stdout)
+    assert summary["episodes"] == 5
+    assert 8 < summary["mean_return"] == summary["mean_length"] <= 500
+    assert launch("evaluate", trained[0], "--episodes", "5", "--json").stdout == done.stdout
+
+
+def test_record_makes_a_video(launch, trained, tmp_path):
+    pytest.importorskip("pygame")
+    import imageio.v3 as iio
+
+    done = launch("record", trained[0], "--out", "video.mp4")
+    assert done.returncode == 0, done.stderr
+    frames = iio.imread(tmp_path / "video.mp4", plugin="FFMPEG")
+    assert len(frames) > 8
+    assert (frames[0] != frames[-1]).any()
+
+
+def test_a_finished_run_says_how_to_go_on(launch, trained):
+    assert "larger --steps" in _one_line(launch("resume", trained[0]))
+
+
+def test_a_cut_checkpoint_is_named_and_nothing_is_overwritten(launch, trained, tmp_path):
+    import shutil
+
+    shutil.copytree(trained[0], tmp_path / "run")
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert checkpoint.name in _one_line(launch("resume", tmp_path / "run", "--steps", "8000"))
+    assert checkpoint.stat().st_size == 1000
+
+
+def _start(path, steps=10_000_000):
+    command = [sys.executable, "-m", "launch", "a3c", *QUICK, "--steps", str(steps), "--run", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while not (path / "metrics.csv").exists() or (path / "metrics.csv").stat().st_size < 300:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return process
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_with_a_checkpoint(launch, tmp_path, number, status):
+    path = tmp_path / "run"
+    process = _start(path)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status, stderr
+    assert "Traceback" not in stderr
+    assert len(list((path / "checkpoints").iterdir())) == 1
+    assert launch("evaluate", path, "--episodes", "2", "--json").returncode == 0
+
+
+def test_a_killed_run_resumes(launch, tmp_path):
+    path = tmp_path / "run"
+    process = _start(path)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+    done = launch("resume", path, "--steps", "60000")
+    assert done.returncode == 0, done.stderr
+    assert launch("evaluate", path, "--episodes", "2", "--json").returncode == 0

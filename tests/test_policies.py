@@ -1,0 +1,119 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rlab.errors import BadInputError
+from rlab.policies.actions import to_environment
+from rlab.policies.names import BACKBONES
+from rlab.policies.policy import Policy
+from rlab.policies.trained import TrainedPolicy
+
+VECTOR = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
+IMAGE = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
+SMALL_IMAGE = gym.spaces.Box(0, 255, (4, 42, 42), np.uint8)
+DISCRETE, CONTINUOUS = gym.spaces.Discrete(3), gym.spaces.Box(-2.0, 2.0, (2,), np.float32)
+
+FITTING = [
+    ("mlp", VECTOR),
+    ("lstm", VECTOR),
+    ("cnn", IMAGE),
+    ("nature", IMAGE),
+    ("lstm", IMAGE),
+    ("small-cnn", SMALL_IMAGE),
+]
+
+
+def test_every_backbone_is_tested():
+    assert {name for name, _ in FITTING} == set(BACKBONES)
+
+
+@pytest.mark.parametrize("action_space", [DISCRETE, CONTINUOUS], ids=["discrete", "box"])
+@pytest.mark.parametrize(("backbone", "space"), FITTING)
+def test_shapes(backbone, space, action_space):
+    policy = Policy(space, action_space, backbone)
+    params = policy.initial_parameters(0)
+    assert params.shape == (policy.size,)
+    observations = np.stack([[space.sample() for _ in range(2)] for _ in range(3)])
+    output, state = policy.apply(tf.constant(params), observations, policy.initial_state(2), tf.zeros((3, 2)))
+    assert output.values.shape == (3, 2)
+    assert output.distribution.entropy().shape == (3, 2)
+    tf.nest.assert_same_structure(state, policy.initial_state(2))
+
+
+@pytest.mark.parametrize(("backbone", "space"), FITTING)
+def test_the_same_seed_gives_the_same_parameters(backbone, space):
+    policy = Policy(space, DISCRETE, backbone)
+    np.testing.assert_array_equal(policy.initial_parameters(7), policy.initial_parameters(7))
+    assert (policy.initial_parameters(7) != policy.initial_parameters(8)).any()
+
+
+def test_parameters_are_arguments():
+    policy = Policy(VECTOR, DISCRETE)
+    first, second = policy.initial_parameters(1), policy.initial_parameters(2)
+    observations, resets = np.ones((1, 1, 3), np.float32), tf.zeros((1, 1))
+    a = policy.apply(tf.constant(first), observations, (), resets)[0].values.numpy()
+    b = policy.apply(tf.constant(second), observations, (), resets)[0].values.numpy()
+    again = policy.apply(tf.constant(first), observations, (), resets)[0].values.numpy()
+    assert a != b
+    assert a == again
+
+
+def test_names_and_vector_are_inverse():
+    policy = Policy(VECTOR, CONTINUOUS, "lstm")
+    params = policy.initial_parameters(0)
+    named = policy.named(params)
+    assert len(named) == len(policy.names)
+    np.testing.assert_array_equal(policy.flatten(named), params)
+    listed = policy.unflatten(tf.constant(params))
+    np.testing.assert_array_equal(np.concatenate([np.ravel(part) for part in listed]), params)
+
+
+def test_weights_of_another_policy_are_refused():
+    policy, other = Policy(VECTOR, DISCRETE, "mlp"), Policy(VECTOR, gym.spaces.Discrete(4), "mlp")
+    with pytest.raises(BadInputError, match="do not fit"):
+        policy.flatten(other.named(other.initial_parameters(0)))
+
+
+@pytest.mark.parametrize(
+    ("space", "action_space", "backbone", "message"),
+    [
+        (VECTOR, DISCRETE, "cnn", "mlp or lstm would fit"),
+        (IMAGE, DISCRETE, "mlp", "cnn, nature"),
+        (VECTOR, DISCRETE, "lstmm", "did you mean 'lstm'"),
+        (VECTOR, gym.spaces.MultiBinary(3), "mlp", "no policy head"),
+        (gym.spaces.Dict(a=VECTOR), DISCRETE, "mlp", "no backbone"),
+        (gym.spaces.Box(0, 255, (4, 10, 10), np.uint8), DISCRETE, "cnn", "too small"),
+    ],
+)
+def test_what_does_not_fit_is_named(space, action_space, backbone, message):
+    with pytest.raises(BadInputError, match=message):
+        Policy(space, action_space, backbone)
+
+
+def test_resets_reach_the_memory():
+    policy = Policy(VECTOR, DISCRETE, "lstm")
+    params = tf.constant(policy.initial_parameters(0))
+    observations = np.random.default_rng(0).normal(size=(1, 1, 3)).astype(np.float32)
+    _, state = policy.apply(params, observations, policy.initial_state(1), tf.zeros((1, 1)))
+    fresh = policy.apply(params, observations, policy.initial_state(1), tf.zeros((1, 1)))[0].values
+    reset = policy.apply(params, observations, state, tf.ones((1, 1)))[0].values
+    carried = policy.apply(params, observations, state, tf.zeros((1, 1)))[0].values
+    np.testing.assert_allclose(fresh, reset, atol=1e-7)
+    assert abs(float(carried[0, 0] - fresh[0, 0])) > 1e-6
+
+
+def test_actions_stay_within_the_bounds():
+    np.testing.assert_array_equal(to_environment(np.array([[3.0, -5.0]]), CONTINUOUS), [[2.0, -2.0]])
+    np.testing.assert_array_equal(to_environment(np.array([0, 2]), gym.spaces.Discrete(3, start=-1)), [-1, 1])
+
+
+def test_a_trained_policy_acts_on_batches_and_single_observations():
+    policy = Policy(VECTOR, CONTINUOUS, "lstm")
+    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    actions, _ = trained.act(np.zeros((5, 3)), trained.initial_state(5))
+    assert actions.shape == (5, 2)
+    action, _ = trained.act(np.zeros(3), trained.initial_state(), deterministic=True)
+    assert action.shape == (2,)
+    again, _ = trained.act(np.zeros(3), trained.initial_state(), deterministic=True)
+    np.testing.assert_array_equal(action, again)

@@ -1,0 +1,109 @@
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toys
+
+import envs
+from rlab.evaluation import play_episodes, summarize
+from rlab.ops import returns
+from rlab.policies.acting import compile_acting
+from rlab.policies.policy import Policy
+from rlab.policies.trained import TrainedPolicy
+from rlab.rollout import Collector
+
+
+def _collect(factory, backbone="mlp", length=12, num_envs=3, rollouts=1, discount=0.9):
+    env = factory(num_envs=num_envs, seed=0)
+    policy = Policy(env.single_observation_space, env.single_action_space, backbone)
+    params = policy.initial_parameters(1)
+    collector = Collector(env, compile_acting(policy), policy.initial_state(num_envs), length, discount, seed=2)
+    results = [collector.collect(params) for _ in range(rollouts)]
+    env.close()
+    return policy, params, [trajectory for trajectory, _ in results], [e for _, episodes in results for e in episodes]
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "lstm"])
+def test_values_are_those_of_one_forward_pass_over_the_rollout(backbone):
+    """The learner's unrolled pass must see what the actor saw: memory, resets and all, in the second rollout too."""
+    factory = functools.partial(envs.make, toys.limited_constant)
+    policy, params, trajectories, _ = _collect(factory, backbone, rollouts=2)
+    for trajectory in trajectories:
+        output, _ = policy.apply(tf.constant(params), trajectory.observations, trajectory.state, trajectory.resets)
+        np.testing.assert_allclose(output.values, trajectory.values, atol=1e-5)
+
+
+def test_flags_of_a_time_limit():
+    _, _, (trajectory,), episodes = _collect(functools.partial(envs.make, toys.limited_constant))
+    ends = np.zeros((12, 3), np.float32)
+    ends[[4, 9]] = 1.0
+    np.testing.assert_array_equal(trajectory.boundaries, ends)
+    np.testing.assert_allclose(trajectory.discounts, 0.9)  # truncated, never terminated
+    np.testing.assert_array_equal(trajectory.resets[[0, 5, 10]], 1.0)
+    assert trajectory.resets.sum() == 9
+    assert [episode.length for episode in episodes] == [5] * 6
+
+
+def test_flags_of_a_termination():
+    _, _, (trajectory,), _ = _collect(functools.partial(envs.make, toys.Matching))
+    np.testing.assert_array_equal(trajectory.discounts[9], 0.0)
+    np.testing.assert_array_equal(trajectory.next_values[9], 0.0)
+    np.testing.assert_allclose(np.delete(trajectory.discounts, 9, axis=0), 0.9)
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "lstm"])
+def test_the_bootstrap_is_the_value_of_the_observation_before_the_reset(backbone):
+    """Pendulum restarts elsewhere, so the value of the first observation after a time limit would be wrong."""
+    factory = functools.partial(envs.make, "Pendulum-v1", max_episode_steps=4)
+    policy, params, (trajectory,), _ = _collect(factory, backbone, length=6, num_envs=2)
+    # Replay the first episode alone, without a limit, from the same seed and with the same actions.
+    env = envs.make("Pendulum-v1", 2, 0, max_episode_steps=100)
+    seen = [env.reset()[0]]
+    seen += [env.step(np.clip(trajectory.actions[t], -2.0, 2.0))[0] for t in range(4)]
+    output, _ = policy.apply(tf.constant(params), np.stack(seen), policy.initial_state(2), tf.zeros((5, 2)))
+    np.testing.assert_allclose(trajectory.next_values[3], output.values[4], atol=1e-5)
+    assert np.abs(trajectory.next_values[3] - trajectory.values[4]).min() > 1e-4
+    np.testing.assert_allclose(trajectory.next_values[:3], output.values[1:4], atol=1e-5)
+
+
+def test_a_constant_reward_under_a_time_limit_is_worth_one_over_one_minus_gamma():
+    """With V at 1/(1−γ) every return computed from a rollout over time limits is 1/(1−γ) again."""
+    env = envs.make(toys.limited_constant, 2, 0)
+    worth = 1.0 / (1.0 - 0.9)
+
+    def act(params, observations, state, resets, seed):
+        return tf.zeros(2, tf.int32), tf.fill((2,), worth), state
+
+    trajectory, _ = Collector(env, act, (), 12, 0.9, 0).collect(None)
+    result = returns.n_step_returns(*trajectory[3:6], trajectory.next_values)
+    np.testing.assert_allclose(result, worth, rtol=1e-5)
+
+
+def test_evaluation_plays_whole_episodes_and_exactly_so_many():
+    factory = functools.partial(envs.make, toys.limited_constant)
+    env = factory(num_envs=1, seed=0)
+    policy = Policy(env.single_observation_space, env.single_action_space)
+    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    summary = summarize(play_episodes(trained, factory, 13, seed=0))
+    assert summary == {"episodes": 13, "mean_return": 5.0, "std_return": 0.0, "mean_length": 5.0}
+
+
+def test_evaluation_does_not_favour_short_episodes():
+    """Environment 0 ends at once and environment 1 late: both must count the same."""
+    lengths = iter([1, 9] * 20)
+
+    class Uneven(toys.Constant):
+        def reset(self, *, seed=None, options=None):
+            self._limit, self._time = next(lengths) if seed is not None else self._limit, 0
+            return super().reset(seed=seed)
+
+        def step(self, action):
+            self._time += 1
+            observation, reward, _, _, info = super().step(action)
+            return observation, reward, self._time >= self._limit, False, info
+
+    factory = functools.partial(envs.make, Uneven)
+    policy = Policy(toys.Constant.observation_space, toys.Constant.action_space)
+    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    assert summarize(play_episodes(trained, factory, 10, seed=0))["mean_return"] == 5.0

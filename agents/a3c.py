@@ -197,6 +197,8 @@ class A3C:
 
     def _work(self, number: int, common: _Shared, steps: int) -> None:
         """One worker thread: pull, act, differentiate, push. A fault is reported, and ends this thread."""
+        import tensorflow as tf
+
         config, parameters = self.config, common.parameters
         env = None
         try:
@@ -212,7 +214,8 @@ class A3C:
                 derive(*stream, "actions"),
             )
             while parameters.steps < steps and not common.stop.is_set():
-                snapshot, pulled_at = parameters.pull()
+                vector, pulled_at = parameters.pull()
+                snapshot = tf.convert_to_tensor(vector)
                 trajectory, episodes = collector.collect(snapshot)
                 gradient, metrics = common.gradient(snapshot, trajectory)
                 values = dict(zip(METRICS, metrics.numpy().tolist(), strict=True))

@@ -49,7 +49,7 @@ class Collector:
             observations[t], resets[t] = self._observations, self._resets
             action, value, self._state = self._step(params, self._observations, self._resets)
             actions.append(action.numpy())
-            values[t] = value
+            values[t] = value.numpy()
             self._observations, reward, terminated, truncated, info = self._env.step(
                 to_environment(actions[t], self._env.single_action_space)
             )

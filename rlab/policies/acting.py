@@ -1,5 +1,9 @@
 """The compiled acting step: one function of parameters, shared by every thread."""
 
+import functools
+import threading
+from typing import Any
+
 import tensorflow as tf
 
 from rlab.policies.actions import ActingStep
@@ -14,7 +18,7 @@ def compile_acting(policy: Policy, deterministic: bool = False) -> ActingStep:
     likeliest action is taken and the seed is not used.
     """
 
-    @tf.function(jit_compile=True, reduce_retracing=False)
+    @tf.function(jit_compile=True)
     def act(
         params: tf.Tensor, observations: tf.Tensor, state: State, resets: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, State]:
@@ -22,7 +26,31 @@ def compile_acting(policy: Policy, deterministic: bool = False) -> ActingStep:
         actions = output.distribution.mode() if deterministic else output.distribution.sample(seed)
         return actions[0], output.values[0], state
 
-    return act
+    # A concrete function skips the look-up of a trace, which costs as much as acting itself for a few environments.
+    concrete = functools.cache(lambda batch: act.get_concrete_function(*_signature(policy, batch)))
+    tracing = threading.Lock()
+
+    def step(params: Any, observations: Any, state: State, resets: Any, seed: Any) -> tuple[Any, Any, State]:
+        with tracing:
+            compiled = concrete(len(observations))
+        inputs = map(tf.convert_to_tensor, (params, observations, resets, seed))
+        params, observations, resets, seed = inputs
+        return compiled(params, observations, state, resets, seed)
+
+    return step
+
+
+def _signature(policy: Policy, batch: int) -> tuple:
+    """The shapes of an acting step's arguments."""
+    space = policy.observation_space
+    state = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), policy.initial_state(batch))
+    return (
+        tf.TensorSpec((policy.size,), tf.float32),
+        tf.TensorSpec((batch, *space.shape), tf.as_dtype(space.dtype)),
+        state,
+        tf.TensorSpec((batch,), tf.float32),
+        tf.TensorSpec((2,), tf.int32),
+    )
 
 
 def trace_graph(policy: Policy) -> tf.Graph:

@@ -85,20 +85,24 @@ _TORSOS: dict[str, Callable[[Iterator[int]], keras.layers.Layer]] = {
 def _preprocess(observations: tf.Tensor, space: gym.Space) -> tf.Tensor:
     """What the torso sees of [N, ...]: standardized pixels, channels last; one-hot rows; or flat float vectors."""
     if is_image(space):
-        if space.shape[0] < space.shape[2]:
-            observations = tf.transpose(observations, (0, 2, 3, 1))
-        return _standardize(tf.cast(observations, tf.float32) / 255.0)
+        images = _standardize(observations)
+        return tf.transpose(images, (0, 2, 3, 1)) if space.shape[0] < space.shape[2] else images
     if isinstance(space, gym.spaces.Discrete):
         return tf.one_hot(observations - int(space.start), int(space.n))
     return tf.reshape(tf.cast(observations, tf.float32), (-1, math.prod(space.shape)))
 
 
 def _standardize(images: tf.Tensor) -> tf.Tensor:
-    """Each image of [N, H, W, C] with mean 0 and deviation 1 over its own pixels.
+    """Each image of uint8 [N, ...] with mean 0 and deviation 1 over its own pixels, float32.
 
     In pixels between 0 and 1 the background drives every filter, and a ball of a few pixels hardly moves one. Taken
     over each image alone, the statistics need no memory, so the policy stays a pure function.
     """
-    mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
-    variance = tf.reduce_mean(tf.square(images - mean), axis=(1, 2, 3), keepdims=True)
-    return (images - mean) / (tf.sqrt(variance) + 1e-3)
+    images = tf.cast(images, tf.float32) / 255.0
+    pixels = tf.reshape(images, (images.shape[0], -1))
+    # Means as products with a vector of ones: on a CPU XLA runs those several times faster than its own reductions.
+    weights = tf.fill((pixels.shape[1], 1), 1.0 / pixels.shape[1])
+    mean = tf.matmul(pixels, weights)
+    variance = tf.matmul(tf.square(pixels), weights) - tf.square(mean)
+    scale = 1.0 / (tf.sqrt(tf.maximum(variance, 0.0)) + 1e-3)
+    return tf.reshape((pixels - mean) * scale, images.shape)

@@ -22,7 +22,7 @@ import threading
 import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     import gymnasium as gym
     import tensorflow as tf
 
-    from rlab.types import Episode, Trajectory
+    from rlab.types import Trajectory
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The settings of A3C; each is a command-line flag. Defaults are for small tasks, `defaults/a3c.toml` tunes games."""
+    """The settings of A3C; each is a command-line flag. `defaults/a3c.toml` tunes them by environment."""
 
     workers: int = field(2, "worker threads", low=1)
     envs_per_worker: int = field(16, "K, environments that each worker steps together; 1 is the paper", low=1)
@@ -69,6 +69,9 @@ class _Shared(NamedTuple):
     stop: threading.Event
 
 
+_Config = Config  # inside the class the name means its attribute
+
+
 class A3C:
     """Learns with worker threads that share parameters asynchronously.
 
@@ -86,7 +89,7 @@ class A3C:
 
     def __init__(
         self,
-        config: Config | None = None,
+        config: _Config | None = None,
         env: "Callable[..., gym.vector.VectorEnv] | None" = None,
         policy: str | None = None,
         seed: int = 0,
@@ -148,15 +151,15 @@ class A3C:
 
     def restore(self, checkpoint: "runs.Checkpoint | None") -> shared.SharedParameters:
         """The shared parameters as a checkpoint holds them, or fresh ones."""
-        rates = {"decay": self.config.rmsprop_decay, "epsilon": self.config.rmsprop_epsilon}
+        make = functools.partial(
+            shared.SharedParameters, decay=self.config.rmsprop_decay, epsilon=self.config.rmsprop_epsilon
+        )
         if checkpoint is None:
-            return shared.SharedParameters(self.policy.initial_parameters(derive(self.seed, "parameters")), **rates)
+            return make(self.policy.initial_parameters(derive(self.seed, "parameters")))
         vector, mean_square = (
             self.policy.flatten(runs.subset(checkpoint.arrays, part)) for part in ("policy", "mean_square")
         )
-        return shared.SharedParameters(
-            vector, mean_square, steps=checkpoint.steps, updates=checkpoint.counters["updates"], **rates
-        )
+        return make(vector, mean_square, steps=checkpoint.steps, updates=checkpoint.counters["updates"])
 
     def _checkpoint(self, parameters: shared.SharedParameters) -> "runs.Checkpoint":
         arrays = {f"policy/{name}": array for name, array in self.policy.named(parameters.vector.copy()).items()}

@@ -7,7 +7,7 @@ from typing import Any
 from rlab.errors import BadInputError, nearest
 
 
-def field(default: Any, help: str, low: float = -math.inf, high: float = math.inf, above: bool = False) -> Any:  # noqa: A002
+def field(default: Any, help: str, low: float = -math.inf, high: float = math.inf, above: bool = False) -> Any:
     """A dataclass field; numbers must lie in [low, high], or in (low, high] with `above`."""
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "above": above})
 
@@ -16,8 +16,9 @@ def check(config: Any) -> None:
     """Raise BadInputError, naming the flag and its range, for a setting of the wrong type or out of range."""
     for item in dataclasses.fields(config):
         value, flag = getattr(config, item.name), "--" + item.name.replace("_", "-")
-        kinds = (float, int) if item.type is float else item.type
-        if not isinstance(value, kinds) or (isinstance(value, bool) and item.type is not bool):
+        assert isinstance(item.type, type)
+        right = isinstance(value, item.type) or (item.type is float and isinstance(value, int))
+        if not right or (isinstance(value, bool) and item.type is not bool):
             raise BadInputError(f"{flag} must be of type {item.type.__name__}, not {value!r}")
         low, high, above = (item.metadata[key] for key in ("low", "high", "above"))
         if isinstance(value, int | float) and not (low < value <= high if above else low <= value <= high):

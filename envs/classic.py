@@ -17,6 +17,7 @@ class SameStepCartPole(CartPoleVectorEnv):
         observations, rewards, terminations, truncations, info = super().step(action)
         ended = self.prev_done
         if ended.any():
+            assert self.state is not None
             info["final_obs"] = observations
             self.state[:, ended] = self.np_random.uniform(self.low, self.high, (4, int(ended.sum())))
             self.steps[ended] = 0

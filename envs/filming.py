@@ -25,7 +25,7 @@ def make_filmed(name: str, seed: int, **options: Any) -> Filmed:
         twins = _Twins(make(name, 1, seed, **options), make_colour_twin(name, **options), seed)
         return Filmed(twins, twins.frame, 60.0 / options.get("frame_skip", 4))
     env = make(name, 1, seed, render_mode="rgb_array", **options)
-    return Filmed(env, lambda: np.asarray(env.render()[0]), float(env.metadata.get("render_fps", 30)))
+    return Filmed(env, lambda: np.asarray((env.render() or ())[0]), float(env.metadata.get("render_fps", 30)))
 
 
 class _Twins(VectorWrapper):

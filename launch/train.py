@@ -27,7 +27,9 @@ def train_command(agent: str, arguments: list[str]) -> click.Command:
         click.Option(["--steps"], type=int, default=settings["steps"], show_default=True, help="agent steps in all"),
         click.Option(["--seed"], type=int, default=0, show_default=True, help="fixes all random numbers"),
         click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),
-        click.Option(["--backbone"], default=settings["backbone"], show_default=True, help="network; `list` shows them"),
+        click.Option(
+            ["--backbone"], default=settings["backbone"], show_default=True, help="network; `list` shows them"
+        ),
     ]
     options += config_options(module.Config, settings["config"])
     flags = {str(option.name) for option in options}
@@ -132,4 +134,3 @@ def _report(result: Any) -> int:
 def _new_directory(agent: str, env: str) -> Path:
     base = Path("runs") / f"{agent}-{env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     return base if not base.exists() else base.with_name(f"{base.name}-{os.getpid()}")
-

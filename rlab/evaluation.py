@@ -1,5 +1,6 @@
 """Policy to episodes: how good a policy is, without bias towards short episodes."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,23 +66,24 @@ def film_episodes(
 
     `filmed` has an environment `env` (B = 1), a camera `frame()` and its speed `fps`, as `envs.make_filmed` gives.
     """
-    import imageio.v3 as iio
+    from imageio import v2 as imageio
 
     env, state, reset = filmed.env, policy.initial_state(1), np.ones(1, np.float32)
     observations, _ = env.reset()
     scores: list[float] = []
-    with iio.imopen(out, "w", plugin="FFMPEG" if out.suffix.lower() == ".mp4" else "pillow") as video:
-        frames = [_enlarged(filmed.frame())]
+    if out.suffix.lower() == ".mp4":
+        video = imageio.get_writer(out, fps=filmed.fps, macro_block_size=2)
+    else:
+        video = imageio.get_writer(out, duration=1000.0 / filmed.fps, loop=0)
+    with contextlib.closing(env), video:
+        video.append_data(_enlarged(filmed.frame()))
         while len(scores) < episodes:
             actions, state = policy.act(observations, state, reset, deterministic)
             observations, _, terminated, truncated, info = env.step(actions)
             reset = (terminated | truncated).astype(np.float32)
-            frames.append(_enlarged(filmed.frame()))
+            video.append_data(_enlarged(filmed.frame()))
             if reset.any():
                 scores += [episode.score for episode in finished_episodes(reset > 0, info)]
-        extra = {"fps": filmed.fps, "macro_block_size": 2} if out.suffix.lower() == ".mp4" else {"loop": 0}
-        video.write(np.stack(frames), **extra)
-    env.close()
     return scores
 
 

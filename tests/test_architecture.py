@@ -69,7 +69,10 @@ def test_no_import_runs_upward(path):
     ("module", "homes"),
     [
         ("ale_py", ("envs/",)),
-        ("gymnasium", ("envs/", "rlab/policies/", "rlab/rollout.py", "rlab/evaluation.py", "rlab/runs/loading.py", "agents/")),
+        (
+            "gymnasium",
+            ("envs/", "rlab/policies/", "rlab/rollout.py", "rlab/evaluation.py", "rlab/runs/loading.py", "agents/"),
+        ),
         ("mpi4py", ("rlab/parallel/comm.py",)),
         ("click", ("launch/",)),
     ],

@@ -22,7 +22,9 @@ def test_canonical_names(name, canonical):
     assert envs.resolve(name) == canonical
 
 
-@pytest.mark.parametrize(("name", "near"), [("Pongg", "'Pong'"), ("breakot", "'Breakout'"), ("CartPol", "'CartPole-v1'")])
+@pytest.mark.parametrize(
+    ("name", "near"), [("Pongg", "'Pong'"), ("breakot", "'Breakout'"), ("CartPol", "'CartPole-v1'")]
+)
 def test_an_unknown_name_gets_the_nearest(name, near):
     with pytest.raises(BadInputError, match=near):
         envs.make(name)

@@ -40,7 +40,8 @@ def test_alone_it_shows_what_there_is(launch):
 def test_help_shows_defaults_and_does_not_start_tensorflow():
     code = (
         "import sys, runpy\nsys.argv = ['launch', 'a3c', '--env', 'Pong', '--help']\n"
-        "try:\n    runpy.run_module('launch', run_name='__main__')\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        "try:\n    runpy.run_module('launch', run_name='__main__')\n"
+        "except SystemExit as stop:\n    assert not stop.code\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)

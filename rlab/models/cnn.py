@@ -85,7 +85,7 @@ class CNN(keras.layers.Layer):
         self.dense = keras.layers.Dense(units, "relu", kernel_initializer=orthogonal(gain, seeds), name="dense")
         self.units = units
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[int, ...]) -> None:
         image = input_shape
         for layer in self.convolutions:
             if min(input_shape[1:3]) < layer.kernel_size[0]:

@@ -1,7 +1,7 @@
 """Action distributions. Batch dimensions [...] are arbitrary; all results are float32 unless said otherwise."""
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -23,7 +23,7 @@ class Distribution(Protocol):
     def entropy(self) -> tf.Tensor:
         """−E ln p [...], nats."""
 
-    def kl(self, other: "Distribution") -> tf.Tensor:
+    def kl(self, other: Any) -> tf.Tensor:
         """KL(self ‖ other) [...], nats; both must be of the same family."""
 
 

@@ -27,9 +27,9 @@ def actor_critic(
 ) -> ActorCriticLoss:
     """−E[ln π(a_t|x_t) A_t + β H(π)] + c E[(R_t − V(x_t))²] (Mnih et al. 2016, section 4 and algorithm S3).
 
-    `distribution` over batch dimensions [...], `actions` [...] or [..., A], `values`, `advantages` A_t and `returns` R_t
-    float [...]; β is `entropy_weight`, c is `value_weight`. Neither A_t nor R_t is differentiated. The paper sums over
-    the rollout; the mean here makes the learning rate independent of the rollout's length.
+    `distribution` has batch dimensions [...], `actions` is [...] or [..., A]; `values`, `advantages` A_t and `returns`
+    R_t are float [...]; β is `entropy_weight`, c is `value_weight`. Neither A_t nor R_t is differentiated. The paper
+    sums over the rollout; the mean here makes the learning rate independent of the rollout's length.
     """
     policy = -tf.reduce_mean(distribution.log_prob(actions) * tf.stop_gradient(advantages))
     value = tf.reduce_mean(tf.square(tf.stop_gradient(returns) - values))

@@ -11,11 +11,13 @@ All arguments are float tensors [T, B], time-major:
 import tensorflow as tf
 
 
-def n_step_returns(rewards: tf.Tensor, discounts: tf.Tensor, boundaries: tf.Tensor, next_values: tf.Tensor) -> tf.Tensor:
+def n_step_returns(
+    rewards: tf.Tensor, discounts: tf.Tensor, boundaries: tf.Tensor, next_values: tf.Tensor
+) -> tf.Tensor:
     """The n-step return R_t of each step, float [T, B].
 
-    R_t = r_t + discount_t · (V(x_{t+1}) at a boundary or at the last step, else R_{t+1}). Within one episode this is the
-    bootstrapped return of Mnih et al. 2016, algorithm S3: R ← r_i + γR from the last state backwards.
+    R_t = r_t + discount_t · (V(x_{t+1}) at a boundary or at the last step, else R_{t+1}). Within one episode this is
+    the bootstrapped return of Mnih et al. 2016, algorithm S3: R ← r_i + γR from the last state backwards.
     """
     return _discounted_sums(rewards + discounts * _at_ends(boundaries) * next_values, discounts, boundaries)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rlab.policies.actions import ActingStep
+from rlab.policies.actions import ActingStep, shape_of
 from rlab.policies.policy import Policy
 from rlab.types import State
 
@@ -46,7 +46,7 @@ def _signature(policy: Policy, batch: int) -> tuple:
     state = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), policy.initial_state(batch))
     return (
         tf.TensorSpec((policy.size,), tf.float32),
-        tf.TensorSpec((batch, *space.shape), tf.as_dtype(space.dtype)),
+        tf.TensorSpec((batch, *shape_of(space)), tf.as_dtype(space.dtype)),
         state,
         tf.TensorSpec((batch,), tf.float32),
         tf.TensorSpec((2,), tf.int32),
@@ -59,8 +59,8 @@ def trace_graph(policy: Policy) -> tf.Graph:
     @tf.function
     def policy_graph(params: tf.Tensor, observations: tf.Tensor) -> tuple:
         output, _ = policy.apply(params, observations, policy.initial_state(1), tf.zeros((1, 1)))
-        return tuple(output.distribution), output.values
+        return output.distribution, output.values
 
     space = policy.observation_space
-    observations = tf.TensorSpec((1, 1, *space.shape), space.dtype)
+    observations = tf.TensorSpec((1, 1, *shape_of(space)), space.dtype)
     return policy_graph.get_concrete_function(tf.TensorSpec((policy.size,)), observations).graph

@@ -8,12 +8,22 @@ import numpy as np
 
 from rlab.types import State
 
-# (params [D], observations [B, ...], state, resets [B], seed int32 [2]) -> tensors (actions [B, ...], values [B], state)
+# (params [D], observations [B, ...], state, resets [B], seed int32 [2])
+# -> tensors (actions [B, ...], values [B], state)
 ActingStep = Callable[[Any, Any, State, Any, Any], tuple[Any, Any, State]]
+
+
+def shape_of(space: gym.Space) -> tuple[int, ...]:
+    """The shape of an array space; raises TypeError for a space of anything else."""
+    if space.shape is None:
+        raise TypeError(f"{space} is not a space of arrays")
+    return space.shape
 
 
 def to_environment(actions: np.ndarray, space: gym.Space) -> np.ndarray:
     """A batch of the policy's actions as the environment takes them: shifted to `start`, or clipped to the bounds."""
     if isinstance(space, gym.spaces.Discrete):
         return actions + int(space.start)
-    return np.clip(actions, space.low, space.high)
+    if isinstance(space, gym.spaces.Box):
+        return np.clip(actions, space.low, space.high)
+    return actions

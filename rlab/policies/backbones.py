@@ -12,6 +12,7 @@ from rlab.errors import BadInputError, nearest
 from rlab.models.cnn import A3C_CONVOLUTIONS, CNN, NATURE_CONVOLUTIONS, ConvSpec
 from rlab.models.mlp import MLP
 from rlab.models.recurrent import LSTM
+from rlab.policies.actions import shape_of
 from rlab.policies.names import BACKBONES
 from rlab.types import State
 
@@ -28,9 +29,8 @@ class Backbone(keras.layers.Layer):
         self.memory = memory
         self.units = memory.units if memory else torso.units
 
-    def build(self, input_shape: tuple[int | None, ...], *_: object) -> None:
-        example = np.zeros((1, *input_shape[2:]), self.observation_space.dtype)
-        self.torso.build(tuple(_preprocess(tf.constant(example), self.observation_space).shape))
+    def build(self, *_: object) -> None:
+        self.torso.build((1, *_preprocessed_shape(self.observation_space)))
         if self.memory:
             self.memory.build((None, None, self.torso.units))
         self.built = True
@@ -86,10 +86,23 @@ def _preprocess(observations: tf.Tensor, space: gym.Space) -> tf.Tensor:
     """What the torso sees of [N, ...]: standardized pixels, channels last; one-hot rows; or flat float vectors."""
     if is_image(space):
         images = _standardize(observations)
-        return tf.transpose(images, (0, 2, 3, 1)) if space.shape[0] < space.shape[2] else images
+        return tf.transpose(images, (0, 2, 3, 1)) if _channels_first(space) else images
     if isinstance(space, gym.spaces.Discrete):
         return tf.one_hot(observations - int(space.start), int(space.n))
-    return tf.reshape(tf.cast(observations, tf.float32), (-1, math.prod(space.shape)))
+    return tf.reshape(tf.cast(observations, tf.float32), (-1, math.prod(shape_of(space))))
+
+
+def _preprocessed_shape(space: gym.Space) -> tuple[int, ...]:
+    """The shape of one observation after `_preprocess`."""
+    if is_image(space):
+        shape = shape_of(space)
+        return (*shape[1:], shape[0]) if _channels_first(space) else shape
+    return (int(space.n),) if isinstance(space, gym.spaces.Discrete) else (math.prod(shape_of(space)),)
+
+
+def _channels_first(space: gym.Space) -> bool:
+    """Whether images come as [C, H, W], as ale-py gives them."""
+    return shape_of(space)[0] < shape_of(space)[2]
 
 
 def _standardize(images: tf.Tensor) -> tf.Tensor:

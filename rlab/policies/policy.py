@@ -36,7 +36,7 @@ class ActorCritic(keras.Model):
         self.log_std = None
         if isinstance(action_space, gym.spaces.Box):
             self.log_std = self.add_weight(shape=(outputs,), initializer="zeros", name="log_std")
-        self.backbone.build((None, None, *observation_space.shape))
+        self.backbone.build()
         self.policy_head.build((None, None, self.backbone.units))
         self.value_head.build((None, None, self.backbone.units))
         self.built = True

@@ -8,7 +8,7 @@ WEIGHTS = "weights.safetensors"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a temporary file beside `path`, flush it to the disk, and rename it: a crash leaves the old file or the new.
+    """Write a temporary file beside `path`, flush it to the disk, and rename it: a crash leaves the old or the new.
 
     Raises OSError, with no temporary file left, when the disk is full.
     """

@@ -35,8 +35,8 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     run = Path(run)
     try:
         architecture = json.loads((run / "policy" / _ARCHITECTURE).read_text())
-        spaces = [space_from_json(architecture[key]) for key in ("observation_space", "action_space")]
-        policy = Policy(*spaces, architecture["backbone"])
+        observations, actions = (space_from_json(architecture[f"{kind}_space"]) for kind in ("observation", "action"))
+        policy = Policy(observations, actions, architecture["backbone"])
     except FileNotFoundError as error:
         raise BadInputError(f"{run} holds no policy: {error.filename} is missing") from error
     except (KeyError, TypeError, json.JSONDecodeError) as error:

@@ -52,8 +52,9 @@ def run_loop(
     """Drive `updates` to its end, or to the first SIGINT or SIGTERM.
 
     `updates` yields an Update for each update, or None when there was nothing new for a while (so that signals are
-    heard), and stops its workers when it is closed. `checkpoint` gives the present state, `graph` what TensorBoard draws. The checkpoint at the end is
-    written whether the steps are done or a signal came; when `updates` raises, the last checkpoint stays the newest.
+    heard), and stops its workers when it is closed. `checkpoint` gives the present state, `graph` what TensorBoard
+    draws. The checkpoint at the end is written whether the steps are done or a signal came; when `updates` raises, the
+    last checkpoint stays the newest.
     """
     start = time.perf_counter()
     display, writer = ProgressDisplay(total_steps, first_step), MetricsWriter(run.path, first_step)

@@ -57,5 +57,3 @@ def _keep_rows(path: Path, steps: int) -> list[str]:
     kept = lines[:1] + [line for line in lines[1:] if int(line.split(",")[0]) <= steps]
     path.write_text("".join(kept))
     return next(csv.reader(kept), [])
-
-

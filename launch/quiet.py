@@ -4,6 +4,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from rlab.parallel.memory import keep_freed_memory
+
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
@@ -25,6 +27,7 @@ def start_tensorflow() -> None:
     show; only what C++ prints meanwhile is lost.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    keep_freed_memory()
     with _quiet_stderr():
         import tensorflow as tf
 

@@ -115,9 +115,7 @@ class A3C:
             "steps": steps,
             "config": dataclasses.asdict(self.config),
         }
-        made = runs.Run.create(run, settings)
-        runs.save_architecture(made.path, self.policy)
-        return self._train(made, steps, None)
+        return self._train(runs.Run.create(run, settings), steps, None)
 
     @classmethod
     def resume(
@@ -131,6 +129,9 @@ class A3C:
         settings = opened.config
         if settings["agent"] != "a3c":
             raise BadInputError(f"{run} is a run of {settings['agent']}, not of a3c")
+        missing = {"backbone", "config", "seed", "steps"} - settings.keys()
+        if missing:
+            raise BadInputError(f"{run}/config.json lacks {sorted(missing)[0]!r}")
         steps = steps or settings["steps"]
         checkpoint = opened.latest_checkpoint()
         if checkpoint and checkpoint.steps >= steps:
@@ -140,6 +141,7 @@ class A3C:
 
     def _train(self, run: "runs.Run", steps: int, checkpoint: "runs.Checkpoint | None") -> "runs.TrainingResult":
         parameters = self.restore(checkpoint)
+        runs.save_architecture(run.path, self.policy)
         return runs.run_loop(
             run,
             self._updates(parameters, steps),

@@ -5,7 +5,7 @@
     python benchmarks/learning.py CartPole-v1 --seeds 0 1 2 3 4
 
 Writes `benchmarks/results/learning-<env>.json` (scores, steps, wall clock, curves) and a picture of the curves. Each
-run is a real `python -m launch a3c --env ENV --seed S` with the tuned defaults. Runs that exist in --runs are used again.
+run is a real `python -m launch a3c --env ENV --seed S` with the tuned defaults. Runs that exist already are used again.
 """
 
 import argparse

@@ -60,18 +60,17 @@ def pfrl_a3c(processes: int) -> float:
     model = _pfrl_network()
     model.share_memory()
     optimizer = SharedRMSpropEpsInsideSqrt(model.parameters(), lr=7e-4, eps=1e-1, alpha=0.99)
-    optimizer.share_memory() if hasattr(optimizer, "share_memory") else None
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, torch.Tensor):
+                value.share_memory_()
 
     def work(seed: int) -> None:
-        import copy
-
         import envs
 
         torch.set_num_threads(1)
         env = envs.make("Pong", 1, seed)
-        local = copy.deepcopy(model)
         agent = A3C(model, optimizer, t_max=5, gamma=0.99, beta=1e-2, phi=lambda x: x.astype("float32") / 255.0)
-        agent.model = local
         observation = env.reset()[0][0]
         began.wait()
         while True:
@@ -95,7 +94,6 @@ def pfrl_a3c(processes: int) -> float:
 
 def sb3_a2c() -> float:
     """stable-baselines3's A2C with its own defaults for Atari, 16 environments in one process."""
-    import gymnasium as gym
     import numpy as np
     from stable_baselines3 import A2C
     from stable_baselines3.common.callbacks import BaseCallback
@@ -151,7 +149,6 @@ def sb3_a2c() -> float:
             self.last = (now, self.num_timesteps)
             return now < WARM_UP + SECONDS
 
-    assert gym.__version__
     clock = Clock()
     A2C("CnnPolicy", Adapter(), device="cpu", ent_coef=0.01, vf_coef=0.25).learn(10**9, callback=clock)
     return (clock.last[1] - clock.first[1]) / (clock.last[0] - clock.first[0])

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from envs.atari import make_colour_twin
 from envs.making import is_atari, make, resolve
+from rlab.errors import BadInputError
 
 
 class Filmed(NamedTuple):
@@ -25,7 +27,17 @@ def make_filmed(name: str, seed: int, **options: Any) -> Filmed:
         twins = _Twins(make(name, 1, seed, **options), make_colour_twin(name, **options), seed)
         return Filmed(twins, twins.frame, 60.0 / options.get("frame_skip", 4))
     env = make(name, 1, seed, render_mode="rgb_array", **options)
-    return Filmed(env, lambda: np.asarray((env.render() or ())[0]), float(env.metadata.get("render_fps", 30)))
+    return Filmed(env, lambda: _picture(env, name), float(env.metadata.get("render_fps", 30)))
+
+
+def _picture(env: VectorEnv, name: str) -> np.ndarray:
+    try:
+        pictures = env.render()
+    except gym.error.Error as error:
+        raise BadInputError(f"environment {name!r} cannot be filmed: {error}") from error
+    if not pictures:
+        raise BadInputError(f"environment {name!r} cannot be filmed: it renders nothing")
+    return np.asarray(pictures[0])
 
 
 class _Twins(VectorWrapper):

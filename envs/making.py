@@ -102,8 +102,8 @@ def _make_named(name: str, num_envs: int, asynchronous: bool, kwargs: dict[str, 
         return RecordEpisodeStatistics(own(num_envs, **({"max_episode_steps": spec.max_episode_steps} | kwargs)))
     try:
         return _vectorise(functools.partial(gym.make, name, **kwargs), num_envs, asynchronous)
-    except gym.error.DependencyNotInstalled as error:
-        raise BadInputError(f"environment {name!r} needs a package that is not installed: {error}") from error
+    except gym.error.Error as error:
+        raise BadInputError(f"environment {name!r} cannot be made: {error}") from error
 
 
 def _vectorise(factory: Callable[[], gym.Env], num_envs: int, asynchronous: bool) -> VectorEnv:
@@ -122,5 +122,5 @@ def _check_keywords(name: str, kwargs: dict[str, Any]) -> None:
 def _load(entry_point: str) -> Callable[..., Any]:
     try:
         return gym.envs.registration.load_env_creator(entry_point)
-    except ImportError as error:
+    except (ImportError, gym.error.Error) as error:
         raise BadInputError(f"the environment {entry_point!r} cannot be loaded: {error}") from error

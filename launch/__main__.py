@@ -5,23 +5,23 @@ import sys
 
 import click
 
+from agents import AGENTS
 from launch.evaluate import evaluate, record
 from launch.listing import front_page, list_names
 from launch.train import resume, train_command
 from rlab.errors import BadInputError, TrainingError, nearest
 
 _COMMANDS = {"resume": resume, "evaluate": evaluate, "record": record, "list": list_names}
-_AGENTS = ("a3c",)
 
 
 class _Launch(click.Group):
     """Agents and tasks are commands; each is made when it is asked for, since its flags depend on `--env`."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return [*_AGENTS, *_COMMANDS]
+        return [*AGENTS, *_COMMANDS]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        return train_command(name, sys.argv[2:]) if name in _AGENTS else _COMMANDS.get(name)
+        return train_command(name, sys.argv[2:]) if name in AGENTS else _COMMANDS.get(name)
 
     def resolve_command(
         self, context: click.Context, args: list[str]

@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
+import agents
 from agents.fields import from_settings
 from agents.tuning import tuned
 from launch.flags import config_options, env_options
 from launch.quiet import start_tensorflow
 from rlab.errors import BadInputError
+from rlab.runs.directory import Run, require_free
 
 _DEFAULT_ENV = "Pong"
 
@@ -39,7 +41,7 @@ def train_command(agent: str, arguments: list[str]) -> click.Command:
         config = from_settings(module.Config, {key: values[key] for key in settings_of(module.Config)})
         chosen = {option.name: values[option.name] for option in of_env}
         changed = {key: value for key, value in chosen.items() if value is not None and value != known.get(key)}
-        return _train(agent, module, name, changed, config, values)
+        return _train(agent, name, changed, config, values)
 
     return click.Command(
         agent,
@@ -59,17 +61,14 @@ def settings_of(kind: type) -> list[str]:
 @click.option("--steps", type=int, help="agent steps in all  [default: those the run was begun with]")
 def resume(run: Path, steps: int | None) -> int:
     """Go on with a run from its newest checkpoint."""
-    from rlab.runs.directory import Run
-
     config = Run.open(run).config
-    if config["agent"] not in ("a3c",):
+    if config["agent"] not in agents.AGENTS:
         raise BadInputError(f"{run} is a run of {config['agent']!r}, which this version cannot resume")
     if steps is not None and steps < 1:
         raise BadInputError(f"--steps must be at least 1, not {steps}")
     factory = env_factory(config, run)
     start_tensorflow()
-    agent = importlib.import_module(f"agents.{config['agent']}")
-    return _report(agent.A3C.resume(run, factory, steps))
+    return _report(getattr(agents, agents.AGENTS[config["agent"]]).resume(run, factory, steps))
 
 
 def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
@@ -106,15 +105,16 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
     return value
 
 
-def _train(agent: str, module: Any, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
+def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
     import envs
 
     if values["steps"] < 1:
         raise BadInputError(f"--steps must be at least 1, not {values['steps']}")
+    run = values["run"] or _new_directory(agent, env)
+    require_free(run)
     start_tensorflow()
     factory = functools.partial(envs.make, env, **options)
-    learner = module.A3C(config, env=factory, policy=values["backbone"], seed=values["seed"])
-    run = values["run"] or _new_directory(agent, env)
+    learner = getattr(agents, agents.AGENTS[agent])(config, env=factory, policy=values["backbone"], seed=values["seed"])
     size = learner.policy.size
     click.echo(f"{agent} on {env}: {learner.policy.backbone}, {size:,} parameters, run {run}", err=True)
     return _report(learner.train(run, values["steps"]))

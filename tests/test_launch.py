@@ -111,6 +111,7 @@ def test_evaluate_as_data(launch, trained):
     assert launch("evaluate", trained[0], "--episodes", "5", "--json").stdout == done.stdout
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio's reader leaves pipes open
 def test_record_makes_a_video(launch, trained, tmp_path):
     pytest.importorskip("pygame")
     import imageio.v3 as iio

@@ -20,4 +20,5 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     settings = {_M_MMAP_THRESHOLD: 1 << 30, _M_TRIM_THRESHOLD: 1 << 30, _M_TOP_PAD: 1 << 24}
-    return all([mallopt(option, value) for option, value in settings.items()])
+    done = [mallopt(option, value) == 1 for option, value in settings.items()]
+    return all(done)

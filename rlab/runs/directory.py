@@ -32,9 +32,7 @@ class Run:
     def create(cls, path: str | Path, config: dict[str, Any]) -> "Run":
         """A new run directory, complete in one rename; raises BadInputError when the path holds something already."""
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            remedy = f"go on with it: python -m launch resume {path}, or" if (path / "config.json").exists() else ""
-            raise BadInputError(f"{path} exists and is not empty; {remedy} name another directory with --run")
+        require_free(path)
         config = config | {"versions": _versions()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +74,13 @@ class Run:
         checkpoints.save(self.checkpoints, checkpoint, keep)
         weights = safetensors.numpy.save(checkpoints.subset(checkpoint.arrays, "policy"))
         write_atomically(self.path / "policy" / WEIGHTS, weights)
+
+
+def require_free(path: Path) -> None:
+    """Raise BadInputError when a new run may not go to `path`, because something is there."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        remedy = f"go on with it by `python -m launch resume {path}`, or " if (path / "config.json").exists() else ""
+        raise BadInputError(f"{path} exists and is not empty; {remedy}name another directory with --run")
 
 
 def describe_factory(factory: Callable[..., Any]) -> dict[str, Any] | None:

@@ -1,0 +1,29 @@
+import dataclasses
+
+import pytest
+
+import envs
+from agents import AGENTS, a3c, tuning
+from agents.fields import check, from_settings
+from rlab.errors import BadInputError
+from rlab.policies.names import BACKBONES
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_tuned_settings_fit_their_environments(agent):
+    for name in [*tuning.tuned_names(agent), "Breakout", "Acrobot-v1"]:
+        settings = tuning.tuned(agent, envs.resolve(name), envs.is_atari(envs.resolve(name)))
+        check(from_settings(a3c.Config, settings["config"]))
+        assert settings["steps"] > 0
+        assert settings["backbone"] is None or settings["backbone"] in BACKBONES
+        assert settings["env"].keys() <= envs.options(name).keys()
+
+
+def test_an_unknown_setting_gets_the_nearest():
+    with pytest.raises(BadInputError, match="'learning_rate'"):
+        from_settings(a3c.Config, {"learnin_rate": 1.0})
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        a3c.Config().workers = 3

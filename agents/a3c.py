@@ -129,13 +129,11 @@ class A3C:
         settings = opened.config
         if settings["agent"] != "a3c":
             raise BadInputError(f"{run} is a run of {settings['agent']}, not of a3c")
-        missing = {"backbone", "config", "seed", "steps"} - settings.keys()
-        if missing:
-            raise BadInputError(f"{run}/config.json lacks {sorted(missing)[0]!r}")
         steps = steps or settings["steps"]
         checkpoint = opened.latest_checkpoint()
         if checkpoint and checkpoint.steps >= steps:
             raise BadInputError(f"{run} has its {steps} steps; give a larger --steps to go on")
+        opened = opened.with_steps(steps)
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
         return agent._train(opened, steps, checkpoint)
 
@@ -231,7 +229,7 @@ class A3C:
                 values["staleness"] = parameters.push(gradient.numpy(), values["learning_rate"], pulled_at)
                 done = parameters.count_steps(trajectory.rewards.size)
                 common.reports.put(runs.Update(done, values, episodes))
-        except Exception as error:
+        except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
             where = traceback.extract_tb(error.__traceback__)[-1]
             fault = TrainingError(
                 f"worker {number}, step {parameters.steps}: {type(error).__name__}: {error} "

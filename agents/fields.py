@@ -21,6 +21,8 @@ def check(config: Any) -> None:
         if not right or (isinstance(value, bool) and item.type is not bool):
             raise BadInputError(f"{flag} must be of type {item.type.__name__}, not {value!r}")
         low, high, above = (item.metadata[key] for key in ("low", "high", "above"))
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadInputError(f"{flag} must be finite, not {value}")
         if isinstance(value, int | float) and not (low < value <= high if above else low <= value <= high):
             raise BadInputError(f"{flag} must be {_range(low, high, above)}, not {value}")
 

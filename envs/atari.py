@@ -85,10 +85,14 @@ def _rom(game: str) -> str:
 
 
 def _check(options: dict[str, Any]) -> None:
-    for key in ("frame_size", "frame_stack", "frame_skip", "max_frames", "threads"):
-        if options[key] < 1:
-            raise BadInputError(f"{key} must be at least 1, not {options[key]}")
-    if options["noop_max"] < 0:
-        raise BadInputError(f"noop_max must be at least 0, not {options['noop_max']}")
-    if not 0.0 <= options["sticky_actions"] <= 1.0:
-        raise BadInputError(f"sticky_actions is a probability in [0, 1], not {options['sticky_actions']}")
+    for key, default in ATARI_OPTIONS.items():
+        value = options[key]
+        if isinstance(default, bool):
+            right, wanted = isinstance(value, bool | int) and value in (0, 1), "true or false"
+        elif key == "sticky_actions":
+            right, wanted = isinstance(value, int | float) and 0.0 <= value <= 1.0, "a probability in [0, 1]"
+        else:
+            least = 0 if key == "noop_max" else 1
+            right, wanted = isinstance(value, int) and least <= value < 2**31, f"a whole number, at least {least}"
+        if not right:
+            raise BadInputError(f"{key} must be {wanted}, not {value!r}")

@@ -15,6 +15,8 @@ from envs.classic import SAME_STEP_IMPLEMENTATIONS
 from envs.wrappers import SameStep
 from rlab.errors import BadInputError, nearest
 
+# Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old or large packages.
+_UNLISTED = ("ale_py", "mujoco", "GymV", "EnvCompatibility")
 Factory = Callable[..., gym.Env]
 
 
@@ -26,7 +28,7 @@ def make(
     asynchronous: bool = False,
     **kwargs: Any,
 ) -> VectorEnv:
-    """A vector environment of `num_envs` copies, seeded with `seed`, `seed` + 1, ..., in SAME_STEP autoreset.
+    """A vector environment of `num_envs` copies, each seeded from `seed`, in SAME_STEP autoreset.
 
     Args:
         name_or_factory: an Atari game in any spelling (`Pong`, `pong`, `ALE/Pong-v5`), any gymnasium id, or a callable
@@ -47,8 +49,6 @@ def make(
         vector_env = _make_named(name, num_envs, asynchronous, kwargs)
     else:
         vector_env = _vectorise(functools.partial(name_or_factory, **kwargs), num_envs, asynchronous)
-    if vector_env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
-        raise BadInputError(f"{vector_env} does not reset in the same step")
     return SameStep(vector_env, seed)
 
 
@@ -70,12 +70,11 @@ def is_atari(name: str) -> bool:
 
 
 def names() -> list[str]:
-    """Every name that `make` takes without an extra: the Atari games, then gymnasium's newest versions."""
+    """The Atari games, then gymnasium's own environments in their newest versions (Box2D ones need its package)."""
     newest: dict[str, gym.envs.registration.EnvSpec] = {}
     for spec in gym.registry.values():
         known = newest.get(spec.name)
-        # ale-py's single games are reached through `make_atari`; the rest left out needs packages of its own.
-        usable = spec.namespace is None and not any(word in str(spec.entry_point) for word in ("ale_py", "mujoco"))
+        usable = spec.namespace is None and not any(word in str(spec.entry_point) for word in _UNLISTED)
         if usable and (known is None or (spec.version or 0) > (known.version or 0)):
             newest[spec.name] = spec
     return [*atari_games().values(), *sorted(spec.id for spec in newest.values())]
@@ -89,7 +88,7 @@ def options(name: str) -> dict[str, Any]:
     spec = gym.spec(name)
     entry = spec.entry_point if callable(spec.entry_point) else _load(str(spec.entry_point))
     parameters = inspect.signature(entry).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    defaults = {p.name: p.default for p in parameters if p.kind != p.VAR_POSITIONAL}  # **kwargs: any option goes
     return {"max_episode_steps": spec.max_episode_steps} | defaults | spec.kwargs
 
 
@@ -102,8 +101,8 @@ def _make_named(name: str, num_envs: int, asynchronous: bool, kwargs: dict[str, 
         return RecordEpisodeStatistics(own(num_envs, **({"max_episode_steps": spec.max_episode_steps} | kwargs)))
     try:
         return _vectorise(functools.partial(gym.make, name, **kwargs), num_envs, asynchronous)
-    except gym.error.Error as error:
-        raise BadInputError(f"environment {name!r} cannot be made: {error}") from error
+    except Exception as error:  # what a wrong option makes the environment's constructor raise is its own affair
+        raise BadInputError(f"environment {name!r} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def _vectorise(factory: Callable[[], gym.Env], num_envs: int, asynchronous: bool) -> VectorEnv:
@@ -114,6 +113,9 @@ def _vectorise(factory: Callable[[], gym.Env], num_envs: int, asynchronous: bool
 
 def _check_keywords(name: str, kwargs: dict[str, Any]) -> None:
     known = options(name)
+    limit = kwargs.get("max_episode_steps")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise BadInputError(f"max_episode_steps must be at least 1, not {limit}")
     for key in kwargs:
         if key not in known and "kwargs" not in known:
             raise BadInputError(f"environment {name!r} has no option {key!r}{nearest(key, known)}")

@@ -1,5 +1,6 @@
 """`python -m launch`: the front door. Exit status: 0 done, 1 a fault, 2 bad input, 130 and 143 stopped by a signal."""
 
+import os
 import signal
 import sys
 
@@ -53,6 +54,10 @@ def main() -> int:
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
+    except Exception as error:
+        if os.environ.get("RLAB_TRACEBACK"):
+            raise
+        return _fail(f"{type(error).__name__}: {error} (RLAB_TRACEBACK=1 shows where)", 1)
     return result if isinstance(result, int) else 0
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import click
 
 from launch.quiet import start_tensorflow
-from launch.train import env_factory
+from launch.train import env_factory, whole_games
 from rlab.errors import BadInputError
+from rlab.runs.directory import Run
+from rlab.seeding import derive
 
 
 @click.command()
@@ -20,19 +22,15 @@ def evaluate(run: Path, episodes: int, seed: int, deterministic: bool, as_json: 
     """Play whole episodes with a run's newest policy and report the score."""
     if episodes < 1:
         raise BadInputError(f"--episodes must be at least 1, not {episodes}")
-    from rlab.runs.directory import Run
-
     config = Run.open(run).config
-    factory = env_factory(config, run)
-    if "life_loss" in factory.keywords:
-        factory.keywords["life_loss"] = False  # a score is that of a whole game
+    factory = whole_games(env_factory(config, run))
     start_tensorflow()
     from rlab.evaluation import play_episodes, summarize
     from rlab.runs.loading import load_policy
 
     summary = summarize(play_episodes(load_policy(run, seed), factory, episodes, seed, deterministic))
     if as_json:
-        click.echo(json.dumps(summary))
+        click.echo(json.dumps(summary, allow_nan=False))
         return
     click.echo(
         f"{summary['mean_return']:.2f} ± {summary['std_return']:.2f} mean return over {episodes} episodes "
@@ -56,13 +54,14 @@ def record(run: Path, out: Path, episodes: int, seed: int, deterministic: bool) 
     if not out.absolute().parent.is_dir():
         raise BadInputError(f"--out lies in {out.parent}, which is not a directory")
     import envs
-    from rlab.runs.directory import Run
 
-    factory = env_factory(Run.open(run).config, run)
+    factory = whole_games(env_factory(Run.open(run).config, run))
     start_tensorflow()
     from rlab.evaluation import film_episodes
     from rlab.runs.loading import load_policy
 
-    filmed = envs.make_filmed(factory.args[0], seed, **factory.keywords)
-    scores = film_episodes(load_policy(run, seed), filmed, out, episodes, deterministic)
+    filmed = envs.make_filmed(factory.args[0], derive(seed, "recording"), **factory.keywords)
+    policy = load_policy(run, seed)
+    policy.require_fit(filmed.env)
+    scores = film_episodes(policy, filmed, out, episodes, deterministic)
     click.echo(f"{out}: {episodes} episodes, scores {', '.join(f'{score:g}' for score in scores)}", err=True)

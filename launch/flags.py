@@ -19,12 +19,14 @@ def env_options(known: dict[str, Any], tuned: dict[str, Any], taken: set[str]) -
     """One flag for each option of an environment whose default is a plain value; names in `taken` are left out."""
     options = []
     for name, default in (known | tuned).items():
-        if name in taken or name in ("render_mode", "kwargs", "self"):
+        if name in taken or name in ("render_mode", "kwargs"):
             continue
         if default is None or default is inspect.Parameter.empty:
             # Nothing tells the type: what reads as a number is one.
             options.append(_option(name, None, _NUMBER_OR_TEXT, "option of the environment"))
-        elif isinstance(default, bool | int | float | str):
+        elif isinstance(default, int) and not isinstance(default, bool):
+            options.append(_option(name, default, _NUMBER_OR_TEXT, "option of the environment"))
+        elif isinstance(default, bool | float | str):
             options.append(_option(name, default, type(default), "option of the environment"))
     return options
 

@@ -78,7 +78,16 @@ def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
     described = config.get("env")
     if not described:
         raise BadInputError(f"{run} was trained on an environment made by code; resume and evaluate it from Python")
-    return functools.partial(envs.make, envs.resolve(described["name"]), **described["options"])
+    name, options = described.get("name"), described.get("options")
+    if not isinstance(name, str) or not isinstance(options, dict):
+        raise BadInputError(f"{run}/config.json is damaged: 'env' is {described!r}")
+    return functools.partial(envs.make, envs.resolve(name), **options)
+
+
+def whole_games(factory: functools.partial) -> functools.partial:
+    """The same environment without its end at a lost life: a score is that of a whole game."""
+    options = {key: value for key, value in factory.keywords.items() if key != "life_loss"}
+    return functools.partial(factory.func, *factory.args, **options)
 
 
 def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -90,7 +99,7 @@ def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any],
             return _DEFAULT_ENV, settings, {}
     import envs
 
-    name = envs.resolve(asked or _DEFAULT_ENV)
+    name = envs.resolve(_DEFAULT_ENV if asked is None else asked)
     return name, tuned(agent, name, envs.is_atari(name)), envs.options(name)
 
 
@@ -110,6 +119,8 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
 
     if values["steps"] < 1:
         raise BadInputError(f"--steps must be at least 1, not {values['steps']}")
+    if values["backbone"] == "":
+        raise BadInputError("--backbone is empty; `python -m launch list` shows the names")
     run = values["run"] or _new_directory(agent, env)
     require_free(run)
     start_tensorflow()

@@ -8,12 +8,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlab.errors import TrainingError
 from rlab.policies.trained import TrainedPolicy
 from rlab.rollout import finished_episodes
 from rlab.seeding import derive
 from rlab.types import Episode
 
 _PARALLEL = 10
+_PATIENCE = 200_000  # agent steps without the end of an episode; the longest Atari game has 27,000
 
 
 def play_episodes(
@@ -26,18 +28,25 @@ def play_episodes(
     """Exactly `episodes` whole episodes under the policy.
 
     Environment i plays a number of episodes fixed beforehand: to take the first that end would favour the short ones.
+    Raises BadInputError when the policy does not fit the environment, TrainingError when no episode will end.
     """
     B = min(episodes, _PARALLEL)
     env = make_env(num_envs=B, seed=derive(seed, "evaluation"))
+    policy.require_fit(env)
     quota = np.array([episodes // B + (i < episodes % B) for i in range(B)])
     state, resets = policy.initial_state(B), np.ones(B, np.float32)
     observations, _ = env.reset()
     played: list[Episode] = []
+    silent = 0
     while quota.any():
+        silent += 1
+        if silent > _PATIENCE:
+            raise TrainingError(f"no episode ended in {_PATIENCE:,} steps: the environment needs a time limit")
         actions, state = policy.act(observations, state, resets, deterministic)
         observations, _, terminated, truncated, info = env.step(actions)
         ended = terminated | truncated
         played += finished_episodes(ended & (quota > 0), info) if ended.any() else []
+        silent = 0 if ended.any() else silent
         quota -= ended & (quota > 0)
         resets = ended.astype(np.float32)
     env.close()

@@ -73,7 +73,6 @@ def test_no_import_runs_upward(path):
             "gymnasium",
             ("envs/", "rlab/policies/", "rlab/rollout.py", "rlab/evaluation.py", "rlab/runs/loading.py", "agents/"),
         ),
-        ("mpi4py", ("rlab/parallel/comm.py",)),
         ("click", ("launch/",)),
     ],
 )

@@ -48,19 +48,23 @@ def test_every_kind_keeps_the_promises(factory):
     observations, _ = env.reset()
     assert observations.shape == (3, *env.single_observation_space.shape)
     env.action_space.seed(0)
-    length = np.zeros(3, int)
+    length, score = np.zeros(3, int), np.zeros(3)
+    ends = np.zeros(3, int)
     for _ in range(600):
         observations, rewards, terminated, truncated, info = env.step(env.action_space.sample())
         length += 1
-        ended = terminated | truncated
-        if ended.any():
-            row = int(np.flatnonzero(ended)[0])
+        score += rewards
+        for row in np.flatnonzero(terminated | truncated):
             assert info["final_obs"].shape == observations.shape
             assert info["final_obs"].dtype == observations.dtype
             assert info["episode"]["l"][row] == length[row]
+            assert info["episode"]["r"][row] == pytest.approx(score[row], abs=1e-4)
+            length[row] = score[row] = 0
+            ends[row] += 1
+        if ends.min() >= 2:  # the second episode's statistics must be right too
             break
     else:
-        pytest.fail("no episode ended")
+        pytest.fail("two episodes did not end")
     assert rewards.shape == (3,)
     env.close()
 
@@ -127,6 +131,9 @@ def test_preprocessing_is_that_of_dqn():
         ({"name_or_factory": "Pong", "sticky": 0.1}, "did you mean 'sticky_actions'"),
         ({"name_or_factory": "Pong", "sticky_actions": 2.0}, "probability"),
         ({"name_or_factory": "Pong", "frame_size": 0}, "at least 1"),
+        ({"name_or_factory": "Pong", "max_frames": 3_000_000_000}, "max_frames"),
+        ({"name_or_factory": "FrozenLake-v1", "map_name": "9x9"}, "cannot be made"),
+        ({"name_or_factory": "CartPole-v1", "max_episode_steps": -3}, "at least 1"),
         ({"name_or_factory": "CartPole-v1", "corridor": 3}, "has no option 'corridor'"),
     ],
 )

@@ -71,6 +71,8 @@ def test_list_as_data(launch):
         (("a3c", "--env", "CartPole-v1", "--envs-per-worker", "0"), "--envs-per-worker must be at least 1"),
         (("a3c", "--env", "CartPole-v1", "--discount", "high"), "not a valid float"),
         (("a3c", "--env", "Pong", "--sticky-actions", "3"), "probability"),
+        (("a3c", "--env", "CartPole-v1", "--learning-rate", "inf"), "finite"),
+        (("a3c", "--env="), "unknown environment ''"),
         (("evaluate", "nowhere"), "not a run"),
         (("resume", "nowhere"), "not a run"),
         (("record", "nowhere", "--out", "video.txt"), ".mp4"),
@@ -138,10 +140,17 @@ def test_a_cut_checkpoint_is_named_and_nothing_is_overwritten(launch, trained, t
 
 
 def _start(path, steps=10_000_000):
-    command = [sys.executable, "-m", "launch", "a3c", *QUICK, "--steps", str(steps), "--run", str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    """A training process that writes checkpoints often, caught in the middle."""
+    arguments = ["launch", "a3c", *QUICK, "--steps", str(steps), "--run", str(path)]
+    code = (
+        "import runpy, sys, rlab.runs.loop\nrlab.runs.loop._CHECKPOINT_SECONDS = 0.2\n"
+        f"sys.argv = {arguments!r}\nrunpy.run_module('launch', run_name='__main__')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     deadline = time.monotonic() + 120
-    while not (path / "metrics.csv").exists() or (path / "metrics.csv").stat().st_size < 300:
+    while not list(path.glob("checkpoints/step-*")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -156,16 +165,22 @@ def test_a_signal_ends_with_a_checkpoint(launch, tmp_path, number, status):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
     assert "Traceback" not in stderr
-    assert len(list((path / "checkpoints").iterdir())) == 1
+    last = max((path / "checkpoints").iterdir())
+    assert f"stopped at {int(last.stem.removeprefix('step-')):,} steps" in stderr
     assert launch("evaluate", path, "--episodes", "2", "--json").returncode == 0
 
 
 def test_a_killed_run_resumes(launch, tmp_path):
     path = tmp_path / "run"
     process = _start(path)
+    time.sleep(0.5)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-
-    done = launch("resume", path, "--steps", "60000")
+    reached = max(int(file.stem.removeprefix("step-")) for file in (path / "checkpoints").glob("step-*"))
+    assert reached > 0
+    done = launch("resume", path, "--steps", reached + 2000)
     assert done.returncode == 0, done.stderr
+    steps = [int(line.split(",")[0]) for line in (path / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == sorted(set(steps))
+    assert steps[-1] >= reached + 2000
     assert launch("evaluate", path, "--episodes", "2", "--json").returncode == 0

@@ -1,10 +1,13 @@
 """A policy together with parameters, for use after training."""
 
+import gymnasium as gym
 import numpy as np
 
+from rlab.errors import BadInputError
 from rlab.policies.acting import compile_acting
 from rlab.policies.actions import to_environment
 from rlab.policies.policy import Policy
+from rlab.seeding import derive
 from rlab.types import State
 
 
@@ -19,8 +22,15 @@ class TrainedPolicy:
         self.policy = policy
         self.parameters = parameters
         self._steps = {flag: compile_acting(policy, flag) for flag in (False, True)}
-        self._seed = seed
+        self._seed = derive(seed, "actions")
         self._count = 0
+
+    def require_fit(self, env: gym.vector.VectorEnv) -> None:
+        """Raise BadInputError when the environment's spaces are not those that the policy was made for."""
+        for kind in ("observation", "action"):
+            own, theirs = getattr(self.policy, f"{kind}_space"), getattr(env, f"single_{kind}_space")
+            if own != theirs:
+                raise BadInputError(f"the policy does not fit the environment: {kind}s of {theirs}, not of {own}")
 
     def initial_state(self, batch_size: int = 1) -> State:
         """Empty memory for a batch of `batch_size` observations."""

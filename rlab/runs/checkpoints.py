@@ -21,21 +21,18 @@ class Checkpoint(NamedTuple):
     """The state of a training run between two updates."""
 
     steps: int  # agent steps made
-    arrays: dict[str, np.ndarray]  # `policy/...` the parameters by name, `optimizer/...` their statistics
-    counters: dict[str, Any]  # JSON data: updates, episodes, random states
+    arrays: dict[str, np.ndarray]  # `policy/...` the parameters by name, `mean_square/...` their statistics
+    counters: dict[str, Any]  # JSON data, such as the number of updates
 
 
 def save(directory: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write the checkpoint, then delete all but the newest `keep`."""
-    metadata = {
-        "steps": str(checkpoint.steps),
-        "counters": json.dumps(checkpoint.counters),
-        "sha256": _digest(checkpoint.arrays),
-    }
+    metadata = {"steps": str(checkpoint.steps), "counters": json.dumps(checkpoint.counters)}
+    metadata["sha256"] = _digest(checkpoint.arrays, metadata["steps"], metadata["counters"])
     path = directory / _NAME.format(checkpoint.steps)
     arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
     write_atomically(path, safetensors.numpy.save(arrays, metadata))
-    for old in paths(directory)[:-keep]:
+    for old in [*paths(directory)[:-keep], *directory.glob(".step-*.tmp")]:  # a kill leaves a temporary file
         old.unlink(missing_ok=True)
     return path
 
@@ -47,7 +44,7 @@ def load(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         checkpoint = Checkpoint(int(metadata["steps"]), arrays, json.loads(metadata["counters"]))
-        whole = metadata["sha256"] == _digest(arrays)
+        whole = metadata["sha256"] == _digest(arrays, metadata["steps"], metadata["counters"])
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
         raise BadInputError(f"checkpoint {path} is cut short or damaged ({error}); {_remedy(path)}") from error
     if not whole:
@@ -76,8 +73,8 @@ def _remedy(path: Path) -> str:
     return "the run has no earlier checkpoint"
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _digest(arrays: dict[str, np.ndarray], *texts: str) -> str:
+    digest = hashlib.sha256("\n".join(texts).encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

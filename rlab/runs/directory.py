@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from rlab.runs import checkpoints
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.files import WEIGHTS, write_atomically
 
+# What a run's config holds, by type; `env` is None for an environment that research code made.
+_KINDS: dict[str, Any] = {"seed": int, "steps": int, "backbone": str, "config": dict, "env": dict | None}
 _PACKAGES = ("rlab", "tensorflow", "keras", "numpy", "gymnasium", "ale-py")
 
 
@@ -34,15 +37,19 @@ class Run:
         path = Path(path)
         require_free(path)
         config = config | {"versions": _versions()}
+        content = _json(config)
+        temporary = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
             temporary.chmod(0o777 & ~_umask())
             for name in ("checkpoints", "tensorboard", "policy"):
                 (temporary / name).mkdir()
-            (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            write_atomically(temporary / "config.json", content)
             temporary.rename(path)
         except OSError as error:
+            if temporary:
+                shutil.rmtree(temporary, ignore_errors=True)
             raise BadInputError(f"the run directory {path} cannot be made: {error.strerror}") from error
         return cls(path, config)
 
@@ -52,13 +59,24 @@ class Run:
         path = Path(path)
         try:
             config = json.loads((path / "config.json").read_text())
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise BadInputError(f"{path} is not a run: it has no config.json") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BadInputError(f"{path}/config.json cannot be read: {error}") from error
-        if not isinstance(config, dict) or "agent" not in config:
+        if not isinstance(config, dict) or not isinstance(config.get("agent"), str):
             raise BadInputError(f"{path}/config.json does not describe a run: it names no agent")
+        for key, kind in _KINDS.items():
+            if not isinstance(config.get(key), kind) or isinstance(config[key], bool):
+                raise BadInputError(f"{path}/config.json is damaged: {key!r} is {config.get(key)!r}")
         return cls(path, config)
+
+    def with_steps(self, steps: int) -> "Run":
+        """The same run with another number of steps to make, written down, so that a later `resume` knows it."""
+        if self.config.get("steps") == steps:
+            return self
+        config = self.config | {"steps": steps}
+        write_atomically(self.path / "config.json", _json(config))
+        return Run(self.path, config)
 
     @property
     def checkpoints(self) -> Path:
@@ -88,9 +106,18 @@ def describe_factory(factory: Callable[..., Any]) -> dict[str, Any] | None:
 
     What has a description can be resumed and evaluated from the command line; research code passes its own factory.
     """
-    if not isinstance(factory, functools.partial) or len(factory.args) != 1 or not isinstance(factory.args[0], str):
+    if not isinstance(factory, functools.partial) or getattr(factory.func, "__module__", "").split(".")[0] != "envs":
+        return None
+    if len(factory.args) != 1 or not isinstance(factory.args[0], str):
         return None
     return {"name": factory.args[0], "options": dict(factory.keywords)}
+
+
+def _json(config: dict[str, Any]) -> bytes:
+    try:
+        return (json.dumps(config, indent=2) + "\n").encode()
+    except TypeError as error:
+        raise BadInputError(f"the run's settings must be JSON data: {error}") from error
 
 
 def _versions() -> dict[str, str]:

@@ -24,7 +24,7 @@ def save_architecture(run: Path, policy: Policy) -> None:
         "observation_space": space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
     }
-    write_atomically(run / "policy" / _ARCHITECTURE, json.dumps(architecture, indent=2).encode())
+    write_atomically(run / "policy" / _ARCHITECTURE, json.dumps(architecture, indent=2, allow_nan=False).encode())
 
 
 def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
@@ -37,10 +37,12 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
         architecture = json.loads((run / "policy" / _ARCHITECTURE).read_text())
         observations, actions = (space_from_json(architecture[f"{kind}_space"]) for kind in ("observation", "action"))
         policy = Policy(observations, actions, architecture["backbone"])
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInputError(f"{run} holds no policy: {error.filename} is missing") from error
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise BadInputError(f"{run}/policy/{_ARCHITECTURE} cannot be read: {error}") from error
+    except BadInputError:
+        raise
+    except Exception as error:  # whatever a damaged description makes the constructors raise
+        raise BadInputError(f"{run}/policy/{_ARCHITECTURE} is damaged: {error}") from error
     try:
         arrays = safetensors.numpy.load_file(run / "policy" / WEIGHTS)
     except FileNotFoundError as error:
@@ -70,5 +72,7 @@ def space_from_json(data: dict[str, Any]) -> gym.Space:
 
 
 def _shortened(bound: np.ndarray) -> Any:
-    flat = bound.ravel()
-    return flat[0].item() if (flat == flat[0]).all() else bound.tolist()
+    # JSON knows no infinity; NumPy reads the words "inf" and "-inf" as numbers.
+    written = np.where(np.isinf(bound), np.where(bound > 0, "inf", "-inf"), bound.astype(object))
+    flat = written.ravel()
+    return flat[0] if (flat == flat[0]).all() else written.tolist()

@@ -57,7 +57,8 @@ def run_loop(
     last checkpoint stays the newest.
     """
     start = time.perf_counter()
-    display, writer = ProgressDisplay(total_steps, first_step), MetricsWriter(run.path, first_step)
+    writer = MetricsWriter(run.path, first_step)
+    display = ProgressDisplay(total_steps, first_step)
     recorder = _Recorder(writer, display, max(1, total_steps // _ROWS), first_step)
     saved_at = start
     try:

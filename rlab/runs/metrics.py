@@ -5,11 +5,14 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from rlab.runs.files import write_atomically
+
 
 class MetricsWriter:
     """Appends rows of numbers to a run's `metrics.csv` and TensorBoard files.
 
-    When a run is resumed, rows beyond the checkpoint, and a last line that a kill cut short, are dropped first.
+    When a run is resumed, the rows of `metrics.csv` beyond the checkpoint, and a last line that a kill cut short, are
+    dropped first.
     """
 
     def __init__(self, run: Path, resumed_at: int) -> None:
@@ -49,11 +52,15 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
         return [{key: float(value or "nan") for key, value in row.items()} for row in csv.DictReader(file)]
 
 
+def _is_count(line: str) -> bool:
+    return line.split(",")[0].isdigit()
+
+
 def _keep_rows(path: Path, steps: int) -> list[str]:
     """Drop the rows after `steps` and any incomplete one; returns the columns, [] for a new file."""
     if not path.exists():
         return []
     lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    kept = lines[:1] + [line for line in lines[1:] if int(line.split(",")[0]) <= steps]
-    path.write_text("".join(kept))
+    kept = lines[:1] + [line for line in lines[1:] if _is_count(line) and int(line.split(",")[0]) <= steps]
+    write_atomically(path, "".join(kept).encode())
     return next(csv.reader(kept), [])

@@ -40,10 +40,6 @@ class ProgressDisplay:
             print(f"{text}  {_duration(max(left, 0.0))} left", file=sys.stderr, flush=True)
             self._printed = now
 
-    def say(self, line: str) -> None:
-        """One line that stays."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
     def close(self) -> None:
         if self._live:
             self._live.stop()

@@ -139,6 +139,10 @@ def test_a_cut_checkpoint_is_named_and_nothing_is_overwritten(launch, trained, t
     assert checkpoint.stat().st_size == 1000
 
 
+def _steps(checkpoint):
+    return int(checkpoint.stem.removeprefix("step-"))
+
+
 def _start(path, steps=10_000_000):
     """A training process that writes checkpoints often, caught in the middle."""
     arguments = ["launch", "a3c", *QUICK, "--steps", str(steps), "--run", str(path)]
@@ -150,7 +154,7 @@ def _start(path, steps=10_000_000):
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
     deadline = time.monotonic() + 120
-    while not list(path.glob("checkpoints/step-*")):
+    while not any(_steps(file) > 0 for file in path.glob("checkpoints/step-*")):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -166,7 +170,7 @@ def test_a_signal_ends_with_a_checkpoint(launch, tmp_path, number, status):
     assert process.returncode == status, stderr
     assert "Traceback" not in stderr
     last = max((path / "checkpoints").iterdir())
-    assert f"stopped at {int(last.stem.removeprefix('step-')):,} steps" in stderr
+    assert f"stopped at {_steps(last):,} steps" in stderr
     assert launch("evaluate", path, "--episodes", "2", "--json").returncode == 0
 
 
@@ -176,8 +180,7 @@ def test_a_killed_run_resumes(launch, tmp_path):
     time.sleep(0.5)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    reached = max(int(file.stem.removeprefix("step-")) for file in (path / "checkpoints").glob("step-*"))
-    assert reached > 0
+    reached = max(_steps(file) for file in (path / "checkpoints").glob("step-*"))
     done = launch("resume", path, "--steps", reached + 2000)
     assert done.returncode == 0, done.stderr
     steps = [int(line.split(",")[0]) for line in (path / "metrics.csv").read_text().splitlines()[1:]]

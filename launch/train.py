@@ -38,10 +38,16 @@ def train_command(agent: str, arguments: list[str]) -> click.Command:
     of_env = env_options(known, settings["env"], flags)
 
     def run(**values: Any) -> int:
+        import envs
+
         config = from_settings(module.Config, {key: values[key] for key in settings_of(module.Config)})
         chosen = {option.name: values[option.name] for option in of_env}
-        changed = {key: value for key, value in chosen.items() if value is not None and value != known.get(key)}
-        return _train(agent, name, changed, config, values)
+        # A game's options are all written to the config; of another environment's only those that differ from its own.
+        atari = envs.is_atari(name)
+        given = {
+            key: value for key, value in chosen.items() if value is not None and (atari or value != known.get(key))
+        }
+        return _train(agent, name, given, config, values)
 
     return click.Command(
         agent,

@@ -68,4 +68,11 @@ def _fail(message: str, status: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == 1:
+        # After a fault nothing is left to be saved, and the event writer of TensorFlow can wait at exit for ever, as it
+        # does on a full disk.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -103,19 +103,25 @@ class A3C:
         self.policy = policies.build(probe.single_observation_space, probe.single_action_space, policy)
         probe.close()
 
-    def train(self, run: str | Path, steps: int) -> "runs.TrainingResult":
-        """Train for `steps` agent steps, summed over the workers, in a new run directory."""
+    def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
+        """Train for `steps` agent steps, summed over the workers, in a new run directory.
+
+        With `target_score` training ends as soon as the last 100 episodes average it.
+        """
         if steps < 1:
             raise BadInputError(f"the number of steps must be at least 1, not {steps}")
+        if target_score is not None and not np.isfinite(target_score):
+            raise BadInputError(f"the target score must be finite, not {target_score}")
         settings = {
             "agent": "a3c",
             "env": runs.describe_factory(self.env),
             "backbone": self.policy.backbone,
             "seed": self.seed,
             "steps": steps,
+            "target_score": target_score,
             "config": dataclasses.asdict(self.config),
         }
-        return self._train(runs.Run.create(run, settings), steps, None)
+        return self._train(runs.Run.create(run, settings), steps, target_score, None)
 
     @classmethod
     def resume(
@@ -123,21 +129,25 @@ class A3C:
     ) -> "runs.TrainingResult":
         """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
 
-        Parameters, statistics and counters are restored; the environments begin new episodes, with new seeds.
+        Parameters, statistics and counters are restored; the environments begin new episodes, with new seeds. With
+        `steps` the run's target score, if it has one, no longer ends it.
         """
         opened = runs.Run.open(run)
         settings = opened.config
         if settings["agent"] != "a3c":
             raise BadInputError(f"{run} is a run of {settings['agent']}, not of a3c")
+        target_score = settings.get("target_score") if steps is None else None
         steps = steps or settings["steps"]
         checkpoint = opened.latest_checkpoint()
         if checkpoint and checkpoint.steps >= steps:
             raise BadInputError(f"{run} has its {steps} steps; give a larger --steps to go on")
         opened = opened.with_steps(steps)
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
-        return agent._train(opened, steps, checkpoint)
+        return agent._train(opened, steps, target_score, checkpoint)
 
-    def _train(self, run: "runs.Run", steps: int, checkpoint: "runs.Checkpoint | None") -> "runs.TrainingResult":
+    def _train(
+        self, run: "runs.Run", steps: int, target_score: float | None, checkpoint: "runs.Checkpoint | None"
+    ) -> "runs.TrainingResult":
         parameters = self.restore(checkpoint)
         runs.save_architecture(run.path, self.policy)
         return runs.run_loop(
@@ -147,6 +157,7 @@ class A3C:
             steps,
             parameters.steps,
             graph=functools.partial(policies.trace_graph, self.policy),
+            target_score=target_score,
         )
 
     def restore(self, checkpoint: "runs.Checkpoint | None") -> shared.SharedParameters:

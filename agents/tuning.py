@@ -14,13 +14,15 @@ def _table(agent: str) -> dict[str, Any]:
 
 
 def tuned(agent: str, env: str, atari: bool = False) -> dict[str, Any]:
-    """The settings tuned for this agent and environment: `steps`, `backbone`, `env` (its options), `config` (fields).
+    """The settings tuned for this agent and environment: `steps`, `target_score`, `backbone`, `env`, `config`.
+
+    `env` holds options of the environment, `config` fields of the agent's Config.
 
     An environment that was not tuned takes those of all Atari games (`atari`) or of all tasks.
     """
     table = _table(agent)
     found = table.get(env) or table["atari" if atari else "default"]
-    return {"steps": 0, "backbone": None, "env": {}, "config": {}} | found
+    return {"steps": 0, "target_score": None, "backbone": None, "env": {}, "config": {}} | found
 
 
 def tuned_names(agent: str) -> list[str]:

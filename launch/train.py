@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import math
 import os
 import time
 from pathlib import Path
@@ -27,6 +28,13 @@ def train_command(agent: str, arguments: list[str]) -> click.Command:
     options = [
         click.Option(["--env"], default=name, show_default=True, help="a game, a gymnasium id; `list` shows them"),
         click.Option(["--steps"], type=int, default=settings["steps"], show_default=True, help="agent steps in all"),
+        click.Option(
+            ["--target-score"],
+            type=float,
+            default=settings["target_score"],
+            show_default=settings["target_score"] is not None,
+            help="end when the last 100 episodes average it; inf for never",
+        ),
         click.Option(["--seed"], type=int, default=0, show_default=True, help="fixes all random numbers"),
         click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),
         click.Option(
@@ -134,7 +142,8 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
     learner = getattr(agents, agents.AGENTS[agent])(config, env=factory, policy=values["backbone"], seed=values["seed"])
     size = learner.policy.size
     click.echo(f"{agent} on {env}: {learner.policy.backbone}, {size:,} parameters, run {run}", err=True)
-    return _report(learner.train(run, values["steps"]))
+    target = values["target_score"]
+    return _report(learner.train(run, values["steps"], None if target == math.inf else target))
 
 
 def _report(result: Any) -> int:

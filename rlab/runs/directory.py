@@ -20,7 +20,14 @@ from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.files import WEIGHTS, write_atomically
 
 # What a run's config holds, by type; `env` is None for an environment that research code made.
-_KINDS: dict[str, Any] = {"seed": int, "steps": int, "backbone": str, "config": dict, "env": dict | None}
+_KINDS: dict[str, Any] = {
+    "seed": int,
+    "steps": int,
+    "target_score": float | int | None,
+    "backbone": str,
+    "config": dict,
+    "env": dict | None,
+}
 _PACKAGES = ("rlab", "tensorflow", "keras", "numpy", "gymnasium", "ale-py")
 
 

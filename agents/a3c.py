@@ -67,6 +67,7 @@ class _Shared(NamedTuple):
     gradient: Callable
     reports: queue.SimpleQueue
     stop: threading.Event
+    target: "rollout.TargetScore"
 
 
 _Config = Config  # inside the class the name means its attribute
@@ -152,12 +153,11 @@ class A3C:
         runs.save_architecture(run.path, self.policy)
         return runs.run_loop(
             run,
-            self._updates(parameters, steps),
+            self._updates(parameters, steps, rollout.TargetScore(target_score)),
             functools.partial(self._checkpoint, parameters),
             steps,
             parameters.steps,
             graph=functools.partial(policies.trace_graph, self.policy),
-            target_score=target_score,
         )
 
     def restore(self, checkpoint: "runs.Checkpoint | None") -> shared.SharedParameters:
@@ -178,7 +178,9 @@ class A3C:
         arrays |= {f"mean_square/{name}": array for name, array in squares.items()}
         return runs.Checkpoint(parameters.steps, arrays, {"updates": parameters.updates})
 
-    def _updates(self, parameters: shared.SharedParameters, steps: int) -> "Generator[runs.Update | None, None, None]":
+    def _updates(
+        self, parameters: shared.SharedParameters, steps: int, target: "rollout.TargetScore"
+    ) -> "Generator[runs.Update | None, None, None]":
         """Start the workers, and pass on what they report until all are done; stops them when closed or on a fault."""
         common = _Shared(
             parameters,
@@ -186,6 +188,7 @@ class A3C:
             compile_gradient(self.policy, self.config),
             queue.SimpleQueue(),
             threading.Event(),
+            target,
         )
         threads = [
             threading.Thread(target=self._work, args=(number, common, steps), name=f"worker-{number}", daemon=True)
@@ -240,6 +243,9 @@ class A3C:
                 values["staleness"] = parameters.push(gradient.numpy(), values["learning_rate"], pulled_at)
                 done = parameters.count_steps(trajectory.rewards.size)
                 common.reports.put(runs.Update(done, values, episodes))
+                # Here and not in the loop that hears the reports, so that one worker ends at the same step every time.
+                if common.target.reached(episodes):
+                    common.stop.set()
         except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
             where = traceback.extract_tb(error.__traceback__)[-1]
             fault = TrainingError(

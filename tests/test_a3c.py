@@ -75,6 +75,24 @@ def test_one_worker_on_pong_is_deterministic(tmp_path):
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+def test_a_target_score_ends_the_run_at_the_same_step_every_time(tmp_path):
+    agent = agents.A3C(CONFIG, functools.partial(envs.make, toys.Matching))
+    results = [agent.train(tmp_path / name, 1_000_000, target_score=6.0) for name in ("first", "second")]
+    assert results[0].steps == results[1].steps < 100_000
+    assert results[0].mean_score >= 6.0
+    first, second = (_weights(tmp_path / name) for name in ("first", "second"))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_resuming_beyond_a_target_score_needs_a_number_of_steps(tmp_path):
+    factory = functools.partial(envs.make, "CartPole-v1")
+    ended = agents.A3C(CONFIG, factory).train(tmp_path / "run", 100_000, target_score=12.0)
+    assert ended.steps < 20_000
+    again = agents.A3C.resume(tmp_path / "run", factory)
+    assert ended.steps < again.steps < 40_000
+    assert agents.A3C.resume(tmp_path / "run", factory, 45_000).steps >= 45_000
+
+
 def test_staleness_is_none_for_one_worker_and_some_for_three(tmp_path):
     _train(tmp_path / "one", steps=2000)
     _train(tmp_path / "three", steps=6000, workers=3)

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 import envs
@@ -15,6 +16,7 @@ def test_tuned_settings_fit_their_environments(agent):
         settings = tuning.tuned(agent, envs.resolve(name), envs.is_atari(envs.resolve(name)))
         check(from_settings(a3c.Config, settings["config"]))
         assert settings["steps"] > 0
+        assert settings["target_score"] is None or np.isfinite(settings["target_score"])
         assert settings["backbone"] is None or settings["backbone"] in BACKBONES
         assert settings["env"].keys() <= envs.options(name).keys()
 

@@ -48,9 +48,8 @@ def run_loop(
     total_steps: int,
     first_step: int = 0,
     graph: Callable[[], tf.Graph] | None = None,
-    target_score: float | None = None,
 ) -> TrainingResult:
-    """Drive `updates` to its end, to the first SIGINT or SIGTERM, or until the last 100 episodes average the target.
+    """Drive `updates` to its end, or to the first SIGINT or SIGTERM.
 
     `updates` yields an Update for each update, or None when there was nothing new for a while (so that signals are
     heard), and stops its workers when it is closed. `checkpoint` gives the present state, `graph` what TensorBoard
@@ -69,7 +68,7 @@ def run_loop(
             for update in updates:
                 if update:
                     recorder.add(update)
-                if stop.signal or recorder.has_reached(target_score):
+                if stop.signal:
                     break
                 if time.perf_counter() - saved_at >= _CHECKPOINT_SECONDS:
                     run.save_checkpoint(checkpoint())
@@ -122,9 +121,6 @@ class _Recorder:
         shown = {name: means[name] for name in ("entropy", "staleness") if name in means}
         self._display.show(self._steps, {"score": row["score"]} | shown, last)
         self._row_at, self._row_time, self._sums, self._count, self._new = self._steps, now, {}, 0, []
-
-    def has_reached(self, target: float | None) -> bool:
-        return target is not None and len(self._recent) == _RECENT_EPISODES and self.mean_score() >= target
 
     def mean_score(self) -> float:
         return float(np.mean([e.score for e in self._recent])) if self._recent else math.nan

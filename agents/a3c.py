@@ -53,6 +53,7 @@ class Config:
     gae_lambda: float = field(1.0, "λ of generalized advantages; 1 gives the paper's n-step returns", low=0.0, high=1.0)
     normalize_advantages: bool = field(False, "scale the advantages of a rollout to mean 0 and deviation 1")
     entropy_weight: float = field(0.01, "β, weight of the entropy bonus, per nat", low=0.0)
+    decay_entropy_weight: bool = field(False, "let β fall linearly to 0 at the last step")
     value_weight: float = field(0.25, "c, weight of the squared value error", low=0.0)
     max_gradient_norm: float = field(0.5, "bound on the gradient's Euclidean norm", low=0.0, above=True)
     rmsprop_decay: float = field(0.99, "α, decay of RMSProp's mean square", low=0.0, high=1.0)
@@ -234,12 +235,13 @@ class A3C:
                 vector, pulled_at = parameters.pull()
                 snapshot = tf.convert_to_tensor(vector)
                 trajectory, episodes = collector.collect(snapshot)
-                gradient, metrics = common.gradient(snapshot, trajectory)
+                left = max(1.0 - parameters.steps / steps, 0.0)
+                entropy_weight = config.entropy_weight * (left if config.decay_entropy_weight else 1.0)
+                gradient, metrics = common.gradient(snapshot, trajectory, tf.constant(entropy_weight, tf.float32))
                 values = dict(zip(METRICS, metrics.numpy().tolist(), strict=True))
                 if not np.isfinite(list(values.values())).all():
                     raise FloatingPointError("the loss or its gradient is not finite (NaN or infinity)")
-                decay = max(1.0 - parameters.steps / steps, 0.0) if config.decay_learning_rate else 1.0
-                values["learning_rate"] = config.learning_rate * decay
+                values["learning_rate"] = config.learning_rate * (left if config.decay_learning_rate else 1.0)
                 values["staleness"] = parameters.push(gradient.numpy(), values["learning_rate"], pulled_at)
                 done = parameters.count_steps(trajectory.rewards.size)
                 common.reports.put(runs.Update(done, values, episodes))
@@ -263,14 +265,14 @@ METRICS = ("loss", "policy_loss", "value_loss", "entropy", "gradient_norm", "mea
 
 
 def compile_gradient(policy: "policies.Policy", config: Config) -> Callable[..., "tuple[tf.Tensor, tf.Tensor]"]:
-    """The compiled gradient: (parameters [D], Trajectory) to the bounded gradient [D] and the METRICS [6]."""
+    """The compiled gradient: (parameters [D], Trajectory, β) to the bounded gradient [D] and the METRICS [6]."""
     import tensorflow as tf
 
     @tf.function(jit_compile=True)
-    def gradient(params: tf.Tensor, trajectory: "Trajectory") -> tuple[tf.Tensor, tf.Tensor]:
+    def gradient(params: tf.Tensor, trajectory: "Trajectory", entropy_weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(params)
-            losses, values = loss(policy, config, params, trajectory)
+            losses, values = loss(policy, config, params, trajectory, entropy_weight)
         derivative = tape.gradient(losses.total, params)
         norm = tf.norm(derivative)
         derivative *= tf.minimum(1.0, config.max_gradient_norm / (norm + 1e-8))
@@ -280,9 +282,13 @@ def compile_gradient(policy: "policies.Policy", config: Config) -> Callable[...,
 
 
 def loss(
-    policy: "policies.Policy", config: Config, params: "tf.Tensor", trajectory: "Trajectory"
+    policy: "policies.Policy",
+    config: Config,
+    params: "tf.Tensor",
+    trajectory: "Trajectory",
+    entropy_weight: "tf.Tensor | float",
 ) -> "tuple[ops.losses.ActorCriticLoss, tf.Tensor]":
-    """The loss of algorithm S3 on one trajectory, and the values [T, B] that it saw."""
+    """The loss of algorithm S3 on one trajectory, and the values [T, B] that it saw; β is `entropy_weight`."""
     import tensorflow as tf
 
     output, _ = policy.apply(params, trajectory.observations, trajectory.state, trajectory.resets)
@@ -305,6 +311,6 @@ def loss(
         advantages,
         returns,
         config.value_weight,
-        config.entropy_weight,
+        entropy_weight,
     )
     return losses, output.values

@@ -102,19 +102,19 @@ def test_staleness_is_none_for_one_worker_and_some_for_three(tmp_path):
 
 @pytest.mark.parametrize("backbone", ["mlp", "lstm"])
 def test_the_gradient_is_that_of_finite_differences(backbone):
-    config = dataclasses.replace(CONFIG, max_gradient_norm=1e9, gae_lambda=0.9, entropy_weight=0.1)
+    config = dataclasses.replace(CONFIG, max_gradient_norm=1e9, gae_lambda=0.9)
     env = envs.make(toys.Matching, 4, 0)
     policy = Policy(env.single_observation_space, env.single_action_space, backbone)
     params = policy.initial_parameters(0)
     params += np.random.default_rng(0).normal(0.0, 0.1, params.shape).astype(np.float32)
     trajectory, _ = Collector(env, compile_acting(policy), policy.initial_state(4), 12, 0.9, 0).collect(params)
-    gradient, _ = a3c.compile_gradient(policy, config)(params, trajectory)
+    gradient, _ = a3c.compile_gradient(policy, config)(params, trajectory, tf.constant(0.1))
     for seed in range(5):
         direction = np.random.default_rng(seed).normal(size=params.shape).astype(np.float32)
         direction /= np.linalg.norm(direction)
         step = 0.02
         ahead, behind = (
-            float(a3c.loss(policy, config, tf.constant(params + sign * step * direction), trajectory)[0].total)
+            float(a3c.loss(policy, config, tf.constant(params + sign * step * direction), trajectory, 0.1)[0].total)
             for sign in (1.0, -1.0)
         )
         assert (ahead - behind) / (2 * step) == pytest.approx(float(np.dot(gradient, direction)), abs=3e-3, rel=0.02)
@@ -125,8 +125,12 @@ def test_the_gradient_is_bounded():
     policy = Policy(env.single_observation_space, env.single_action_space)
     params = policy.initial_parameters(0)
     trajectory, _ = Collector(env, compile_acting(policy), (), 12, 0.9, 0).collect(params)
-    free, _ = a3c.compile_gradient(policy, dataclasses.replace(CONFIG, max_gradient_norm=1e9))(params, trajectory)
-    bounded, _ = a3c.compile_gradient(policy, dataclasses.replace(CONFIG, max_gradient_norm=1e-3))(params, trajectory)
+    free, _ = a3c.compile_gradient(policy, dataclasses.replace(CONFIG, max_gradient_norm=1e9))(
+        params, trajectory, tf.constant(0.0)
+    )
+    bounded, _ = a3c.compile_gradient(policy, dataclasses.replace(CONFIG, max_gradient_norm=1e-3))(
+        params, trajectory, tf.constant(0.0)
+    )
     assert np.linalg.norm(bounded) == pytest.approx(1e-3, rel=1e-3)
     np.testing.assert_allclose(bounded / np.linalg.norm(bounded), free / np.linalg.norm(free), atol=1e-5)
 

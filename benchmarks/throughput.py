@@ -206,7 +206,7 @@ def roofline() -> dict[str, float]:
     generators = [np.random.default_rng(index) for index in range(cores)]
     emulate = rate(lambda i: pool[i].step(generators[i].integers(0, 6, K)), K)
     acting = rate(lambda i: act(params, observations, (), resets, seed)[0].numpy(), K)
-    learning = rate(lambda i: gradient(params, trajectory)[0].numpy(), K * T)
+    learning = rate(lambda i: gradient(params, trajectory, tf.constant(0.01))[0].numpy(), K * T)
     return {
         "emulation": emulate,
         "acting": acting,

@@ -58,23 +58,115 @@ def strided_convolution(images, kernel, bias, stride):
     return out
 
 
-def lstm(inputs, output, cell, resets, kernel, recurrent, bias):
-    """Long short-term memory step by step, gate by gate, for each sequence of the batch alone."""
+def rnn(inputs, output, resets, kernel, recurrent, bias):
+    """a[t] = tanh(b + W x[t] + Ω a[t−1]), for each sequence of the batch alone."""
+    T, B, _ = inputs.shape
+    outputs = np.zeros((T, B, output.shape[1]))
+    for b in range(B):
+        a = output[b].astype(float)
+        for t in range(T):
+            if resets[t, b]:
+                a = np.zeros_like(a)
+            a = np.tanh(bias + inputs[t, b] @ kernel + a @ recurrent)
+            outputs[t, b] = a
+    return outputs
+
+
+def lstm(inputs, output, cell, resets, kernel, recurrent, bias, peepholes, output_peephole="previous"):
+    """Graves: z_G = b_G + ψ_G s[t−1] + W_G x[t] + Ω_G a[t−1] for each gate G, gate by gate, sequence by sequence."""
     T, B, _ = inputs.shape
     H = output.shape[1]
-    outputs = np.zeros((T, B, H))
+    outputs, cells = np.zeros((T, B, H)), np.zeros((B, H))
+    part = {"i": slice(0, H), "f": slice(H, 2 * H), "g": slice(2 * H, 3 * H), "o": slice(3 * H, 4 * H)}
+    psi = dict(zip("ifo", peepholes, strict=True))
     for b in range(B):
         a, s = output[b].astype(float), cell[b].astype(float)
         for t in range(T):
             if resets[t, b]:
                 a, s = np.zeros(H), np.zeros(H)
-            z = inputs[t, b] @ kernel + a @ recurrent + bias
-            i, f, g, o = z[:H], z[H : 2 * H], z[2 * H : 3 * H], z[3 * H :]
-            s = _sigmoid(f) * s + _sigmoid(i) * np.tanh(g)
-            a = _sigmoid(o) * np.tanh(s)
+            z = {k: bias[p] + inputs[t, b] @ kernel[:, p] + a @ recurrent[:, p] for k, p in part.items()}
+            before = s
+            s = _sigmoid(z["f"] + psi["f"] * before) * before + _sigmoid(z["i"] + psi["i"] * before) * np.tanh(z["g"])
+            seen = s if output_peephole == "current" else before
+            a = _sigmoid(z["o"] + psi["o"] * seen) * np.tanh(s)
             outputs[t, b] = a
-        output[b], cell[b] = a, s
-    return outputs, output, cell
+        cells[b] = s
+    return outputs, outputs[-1], cells
+
+
+def dnc_content_weights(memory, keys, strengths):
+    """Graves et al. 2016, C(M, k, β): a softmax of β times the cosine, key by key."""
+    B, N, _ = memory.shape
+    weights = np.zeros((B, keys.shape[1], N))
+    for b in range(B):
+        for r, key in enumerate(keys[b]):
+            cosines = [key @ row / (np.linalg.norm(key) * np.linalg.norm(row)) for row in memory[b]]
+            scores = np.exp(strengths[b, r] * np.array(cosines))
+            weights[b, r] = scores / scores.sum()
+    return weights
+
+
+def dnc_usage(usage, write, read, free_gates):
+    """u_t = (u + w^w − u w^w) Π_r (1 − f^r w^r), location by location."""
+    new = np.zeros_like(usage)
+    for b, n in np.ndindex(*usage.shape):
+        retention = np.prod([1 - free_gates[b, r] * read[b, r, n] for r in range(read.shape[1])])
+        new[b, n] = (usage[b, n] + write[b, n] - usage[b, n] * write[b, n]) * retention
+    return new
+
+
+def dnc_allocation(usage):
+    """a[φ_j] = (1 − u[φ_j]) Π_{i<j} u[φ_i], with the free list φ sorted, as the paper has it."""
+    weights = np.zeros_like(usage)
+    for b in range(len(usage)):
+        used = 1.0
+        for location in np.argsort(usage[b], kind="stable"):
+            weights[b, location] = (1 - usage[b, location]) * used
+            used *= usage[b, location]
+    return weights
+
+
+def dnc_write(memory, weights, erase, write):
+    """M_t[n, w] = M[n, w] (1 − w^w[n] e[w]) + w^w[n] v[w]."""
+    new = np.zeros_like(memory)
+    for b, n, w in np.ndindex(*memory.shape):
+        new[b, n, w] = memory[b, n, w] * (1 - weights[b, n] * erase[b, w]) + weights[b, n] * write[b, w]
+    return new
+
+
+def dnc_link(link, precedence, write):
+    """L_t[i, j] = (1 − w[i] − w[j]) L[i, j] + w[i] p[j], nothing on the diagonal."""
+    new = np.zeros_like(link)
+    for b, i, j in np.ndindex(*link.shape):
+        if i != j:
+            new[b, i, j] = (1 - write[b, i] - write[b, j]) * link[b, i, j] + write[b, i] * precedence[b, j]
+    return new
+
+
+def dnc_precedence(precedence, write):
+    """p_t = (1 − Σ w) p + w."""
+    return np.array([(1 - w.sum()) * p + w for p, w in zip(precedence, write, strict=True)])
+
+
+def dnc_read_weights(link, read, by_content, modes):
+    """w_t = π_1 b + π_2 c + π_3 f with f[i] = Σ_j L[i, j] w[j] and b[i] = Σ_j L[j, i] w[j]."""
+    new = np.zeros_like(read)
+    for b, r, i in np.ndindex(*read.shape):
+        backward, forward = link[b][:, i] @ read[b, r], link[b][i] @ read[b, r]
+        new[b, r, i] = modes[b, r] @ np.array([backward, by_content[b, r, i], forward])
+    return new
+
+
+def attention(encoder_outputs, mask, outputs, kernel):
+    """Luong et al. 2015, equations 7 and 8 (general): softmax over source tokens of outputᵀ W encoded."""
+    T, B, _ = outputs.shape
+    S = len(encoder_outputs)
+    weights = np.zeros((T, B, S))
+    for t, b in np.ndindex(T, B):
+        present = [s for s in range(S) if mask[s, b]]
+        scores = np.exp([outputs[t, b] @ kernel @ encoder_outputs[s, b] for s in present])
+        weights[t, b, present] = scores / scores.sum()
+    return weights
 
 
 def _sigmoid(x):

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import references
@@ -5,10 +6,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlab.models.cnn import CNN, ConvSpec, StridedConv2D
-from rlab.models.initializers import seed_stream
-from rlab.models.mlp import MLP
-from rlab.models.recurrent import LSTM
+from rlab.models.cnn import CNN, DIGIT_CONVOLUTIONS, ConvSpec, StridedConv2D
+from rlab.models.initializers import orthogonal, seed_stream, truncated_normal
+from rlab.models.mlp import MLP, Classifier
+from rlab.models.parameters import ParameterLayout
+from rlab.models.residual import DeepCNN, DeepMLP, Residual
 
 
 @settings(deadline=None, max_examples=25)
@@ -46,51 +48,6 @@ def test_too_small_images_are_refused():
         CNN([ConvSpec(4, 8, 4)], 16, seed_stream(0)).build((None, 6, 6, 1))
 
 
-def _lstm(units=4, features=3):
-    layer = LSTM(units, seed_stream(1))
-    layer.build((None, None, features))
-    return layer
-
-
-def test_lstm_equals_its_equations_with_resets_inside():
-    layer, generator = _lstm(), np.random.default_rng(0)
-    inputs = generator.normal(size=(7, 2, 3)).astype(np.float32)
-    output, cell = generator.normal(size=(2, 2, 4)).astype(np.float32)
-    resets = np.zeros((7, 2), np.float32)
-    resets[3, 0] = resets[0, 1] = resets[5, 1] = 1.0
-    fast, state = layer(tf.constant(inputs), (tf.constant(output), tf.constant(cell)), tf.constant(resets))
-    weights = [w.numpy() for w in (layer.kernel, layer.recurrent, layer.bias)]
-    slow, output, cell = references.lstm(inputs, output.copy(), cell.copy(), resets, *weights)
-    np.testing.assert_allclose(fast, slow, atol=1e-5)
-    np.testing.assert_allclose(state.output, output, atol=1e-5)
-    np.testing.assert_allclose(state.cell, cell, atol=1e-5)
-
-
-def test_lstm_unrolled_equals_lstm_stepped():
-    layer, generator = _lstm(), np.random.default_rng(2)
-    inputs = tf.constant(generator.normal(size=(6, 2, 3)).astype(np.float32))
-    resets = tf.constant((generator.random((6, 2)) < 0.4).astype(np.float32))
-    whole, last = layer(inputs, layer.initial_state(2), resets)
-    state, stepped = layer.initial_state(2), []
-    for t in range(6):
-        output, state = layer(inputs[t : t + 1], state, resets[t : t + 1])
-        stepped.append(output[0])
-    np.testing.assert_allclose(whole, tf.stack(stepped), atol=1e-6)
-    np.testing.assert_allclose(last.cell, state.cell, atol=1e-6)
-
-
-def test_a_reset_forgets_all_that_was_before():
-    layer = _lstm()
-    inputs = np.random.default_rng(3).normal(size=(5, 1, 3)).astype(np.float32)
-    resets = np.zeros((5, 1), np.float32)
-    resets[2] = 1.0
-    first, _ = layer(tf.constant(inputs), layer.initial_state(1), tf.constant(resets))
-    inputs[:2] += 10.0
-    second, _ = layer(tf.constant(inputs), layer.initial_state(1), tf.constant(resets))
-    np.testing.assert_array_equal(first[2:], second[2:])
-    assert np.abs(first[:2] - second[:2]).max() > 1e-3
-
-
 def test_mlp_equals_its_matrix_products():
     layer = MLP((5, 2), "tanh", seed_stream(0))
     inputs = np.random.default_rng(4).normal(size=(3, 4)).astype(np.float32)
@@ -99,3 +56,99 @@ def test_mlp_equals_its_matrix_products():
     for dense in layer.layers:
         expected = np.tanh(expected @ dense.kernel.numpy() + dense.bias.numpy())
     np.testing.assert_allclose(outputs, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [orthogonal, truncated_normal])
+def test_initializers_keep_the_variance_through_a_rectifier(make):
+    layer = MLP((300,), "relu", seed_stream(0), make)
+    outputs = layer(tf.random.stateless_normal((200, 300), (0, 1))).numpy()
+    assert 0.9 < np.mean(outputs**2) < 1.1  # the rectifier keeps half of a variance of 2
+
+
+def test_truncated_normal_has_no_far_numbers():
+    kernel = MLP((300,), "relu", seed_stream(0), truncated_normal)
+    kernel.build((None, 100))
+    weights = kernel.layers[0].kernel.numpy()
+    # Two deviations of the normal law before it was cut, whose variance is larger by 1/0.774.
+    assert np.abs(weights).max() <= 2.0 * np.sqrt(2.0 / 100 / 0.774) * 1.001
+
+
+def test_softmax_on_any_torso():
+    model = Classifier(MLP((8,), "relu", seed_stream(0)), 3, seed_stream(1))
+    model.build((None, 4))
+    inputs = tf.random.stateless_normal((5, 4), (0, 1))
+    probabilities = model.probabilities(inputs).numpy()
+    logits = model(inputs).numpy()
+    np.testing.assert_allclose(probabilities, np.exp(logits) / np.exp(logits).sum(1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["residual", "highway"])
+def test_residual_and_highway_equal_their_equations(kind):
+    layer = DeepMLP(kind, 4, 3, "tanh", seed_stream(0))
+    inputs = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    outputs = layer(tf.constant(inputs))
+    first, *rest = layer.layers
+    a = np.tanh(inputs @ first.kernel.numpy() + first.bias.numpy())
+    for deep in rest:
+        f = np.tanh(a @ deep.transform.kernel.numpy() + deep.transform.bias.numpy())
+        if kind == "residual":
+            a = a + f
+        else:
+            g = 1.0 / (1.0 + np.exp(-(a @ deep.gate.kernel.numpy() + deep.gate.bias.numpy())))
+            a = a * g + f * (1.0 - g)
+    np.testing.assert_allclose(outputs, a, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["plain", "residual", "highway"])
+def test_convolutional_stacks_are_trainable_at_any_depth(kind):
+    layer = DeepCNN(kind, 4, 7, "relu", seed_stream(0))
+    images = tf.random.stateless_normal((2, 12, 12, 1), (0, 1))
+    with tf.GradientTape() as tape:
+        outputs = layer(images)
+        value = tf.reduce_sum(tf.square(outputs))
+    assert outputs.shape == (2, 4)
+    assert np.isfinite(value)
+    gradients = tape.gradient(value, layer.trainable_variables)
+    assert all(np.isfinite(g).all() and np.abs(g).max() > 0.0 for g in gradients)
+
+
+def test_a_convolutional_residual_layer_adds_its_convolution():
+    layer = DeepCNN("residual", 3, 2, "relu", seed_stream(0), pools=0)
+    images = tf.random.stateless_normal((2, 6, 6, 2), (0, 1))
+    outputs = layer(images)
+    a = tf.nn.relu(tf.nn.conv2d(images, layer.layers[0].kernel, 1, "SAME") + layer.layers[0].bias)
+    transform = layer.layers[1].transform
+    a += tf.nn.relu(tf.nn.conv2d(a, transform.kernel, 1, "SAME") + transform.bias)
+    np.testing.assert_allclose(outputs, tf.reduce_mean(a, (1, 2)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "depth", "message"), [("deep", 2, "kind must be"), ("plain", 0, "at least 1")])
+def test_a_stack_that_cannot_be_is_refused(kind, depth, message):
+    with pytest.raises(ValueError, match=message):
+        DeepMLP(kind, 4, depth, "relu", seed_stream(0))
+
+
+def test_a_layer_that_changes_the_shape_cannot_be_residual():
+    with pytest.raises(ValueError, match="keep the shape"):
+        Residual(keras.layers.Dense(3)).build((None, 4))
+
+
+def test_pooling_and_padding_of_the_digit_network():
+    layer = CNN(DIGIT_CONVOLUTIONS, 16, seed_stream(0))
+    assert layer(tf.zeros((2, 28, 28, 1))).shape == (2, 16)
+    assert layer.dense.kernel.shape == (7 * 7 * 64, 16)
+
+
+def test_parameters_as_a_vector_and_as_arguments():
+    model = Classifier(MLP((8,), "relu", seed_stream(0)), 3, seed_stream(1))
+    model.build((None, 4))
+    layout = ParameterLayout(model)
+    vector = layout.initial()
+    assert vector.shape == (layout.size,)
+    np.testing.assert_array_equal(layout.flatten(layout.named(vector)), vector)
+    inputs = tf.random.stateless_normal((5, 4), (0, 1))
+    np.testing.assert_array_equal(layout.call(tf.constant(vector), model, inputs), model(inputs))
+    np.testing.assert_array_equal(layout.call(tf.zeros_like(vector), model, inputs), np.zeros((5, 3)))
+    np.testing.assert_allclose(
+        layout.call(tf.zeros_like(vector), model.probabilities, inputs), np.full((5, 3), 1 / 3), atol=1e-6
+    )

@@ -4,13 +4,25 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "LinearRegression": "linear",
+    "MLP": "mlp",
+    "Classifier": "mlp",
     "CNN": "cnn",
     "ConvSpec": "cnn",
     "StridedConv2D": "cnn",
     "A3C_CONVOLUTIONS": "cnn",
     "NATURE_CONVOLUTIONS": "cnn",
-    "MLP": "mlp",
+    "DIGIT_CONVOLUTIONS": "cnn",
+    "Residual": "residual",
+    "Highway": "residual",
+    "DeepMLP": "residual",
+    "DeepCNN": "residual",
+    "RNN": "recurrent",
     "LSTM": "recurrent",
+    "Seq2Seq": "seq2seq",
+    "DNC": "dnc",
+    "ParameterLayout": "parameters",
+    "seed_stream": "initializers",
 }
 
 

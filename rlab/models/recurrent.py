@@ -1,7 +1,7 @@
 """Recurrent networks that carry their memory in plain sight: state in, state out."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -9,59 +9,205 @@ import tensorflow as tf
 from rlab.models.initializers import orthogonal
 
 
+class RNNState(NamedTuple):
+    """The memory of a simple recurrent network, float32 [B, H]."""
+
+    output: tf.Tensor  # a
+
+
 class LSTMState(NamedTuple):
     """The memory of an LSTM; both float32 [B, H]."""
 
-    output: tf.Tensor  # a, the paper's h
-    cell: tf.Tensor  # s, the paper's c
+    output: tf.Tensor  # a, elsewhere h
+    cell: tf.Tensor  # s, elsewhere c
 
 
-class LSTM(keras.layers.Layer):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+class RecurrentLayer(keras.layers.Layer):
+    """What all memories share: the walk over time, resets, masks and the state an episode begins with.
 
-    With z = x[t] W + a[t−1] Ω + b for each gate: s[t] = σ(z_f) s[t−1] + σ(z_i) tanh(z_g), a[t] = σ(z_o) tanh(s[t]).
+    Maps inputs [T, B, F], a state, resets [T, B] and a mask `valid` [T, B] to outputs [T, B, units] and the state after
+    the last step. Where resets[t, b] is 1, sequence b begins anew before step t, so that nothing crosses an episode's
+    start. Where valid[t, b] is 0 the input is padding: the memory passes unchanged and the output is 0. Without a state
+    every sequence begins anew at t = 0.
 
-    Maps inputs [T, B, F], a state and resets [T, B] to outputs [T, B, H] and the state after the last step. Where
-    resets[t, b] is 1 the memory of sequence b is zero before step t, so that nothing crosses an episode's start.
+    A leaf has `units`, `zero_state`, `project` and `step`.
     """
 
-    def __init__(self, units: int, seeds: Iterator[int], name: str = "lstm") -> None:
+    units: int
+
+    def zero_state(self, batch_size: int) -> Any:
+        """Empty memory for a batch."""
+        raise NotImplementedError
+
+    def project(self, inputs: tf.Tensor) -> Any:
+        """What of the inputs [T, B, F] can be computed for all steps at once."""
+        raise NotImplementedError
+
+    def step(self, state: Any, projected: Any) -> tuple[tf.Tensor, Any]:
+        """One step: the state before it and its projected input to the output [B, units] and the state after it."""
+        raise NotImplementedError
+
+    def initial_state(self, batch_size: int) -> Any:
+        """The memory with which an episode begins; zeros, unless the layer learns it."""
+        return self.zero_state(batch_size)
+
+    def call(
+        self, inputs: tf.Tensor, state: Any = None, resets: tf.Tensor | None = None, valid: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, Any]:
+        begin = self.initial_state(inputs.shape[1])
+        if state is not None:  # it may come as plain tuples
+            state = tf.nest.pack_sequence_as(begin, tf.nest.flatten(state))
+        outputs = tf.TensorSpec((inputs.shape[1], self.units))
+        steps = (self.project(inputs), resets, valid)
+        return unroll(self._guarded(begin), steps, begin if state is None else state, outputs)
+
+    def _guarded(self, begin: Any) -> Callable:
+        """`step`, with resets before it and the mask after it."""
+
+        def step(state: Any, projected: Any, reset: tf.Tensor | None, valid: tf.Tensor | None) -> tuple[Any, Any]:
+            if reset is not None:
+                state = choose(reset, begin, state)
+            output, after = self.step(state, projected)
+            if valid is not None:
+                output, after = choose(valid, (output, after), (tf.zeros_like(output), state))
+            return output, after
+
+        return step
+
+
+class RNN(RecurrentLayer):
+    """The simple recurrent network (Elman 1990): a[t] = f(W x[t] + Ω a[t−1] + b), f = tanh unless given.
+
+    Layers on top of one another are several of these in turn.
+    """
+
+    def __init__(self, units: int, seeds: Iterator[int], activation: str = "tanh", name: str = "rnn") -> None:
         super().__init__(name=name)
         self.units = units
+        self.activation = keras.activations.get(activation)
         self._initializers = orthogonal(1.0, seeds), orthogonal(1.0, seeds)
 
     def build(self, input_shape: tuple[int | None, ...], *_: object) -> None:
         input_init, recurrent_init = self._initializers
-        width = 4 * self.units
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.units), initializer=input_init, name="kernel")
+        self.recurrent = self.add_weight(shape=(self.units, self.units), initializer=recurrent_init, name="recurrent")
+        self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
+        self.built = True
+
+    def zero_state(self, batch_size: int) -> RNNState:
+        return RNNState(tf.zeros((batch_size, self.units)))
+
+    def project(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.tensordot(inputs, self.kernel, 1) + self.bias
+
+    def step(self, state: Any, projected: tf.Tensor) -> tuple[tf.Tensor, RNNState]:
+        output = self.activation(projected + tf.matmul(state[0], tf.convert_to_tensor(self.recurrent)))
+        return output, RNNState(output)
+
+
+class LSTM(RecurrentLayer):
+    """Long short-term memory with peepholes (Hochreiter and Schmidhuber 1997; Gers et al. 2000; Graves 2012, ch. 4).
+
+    Every gate G ∈ {I, F, O} has z_G[t] = b_G + ψ_G ⊙ s[t−1] + W_G x[t] + Ω_G a[t−1], and z has no peephole. With
+    f = σ, g = h = tanh: s[t] = f(z_F) s[t−1] + f(z_I) g(z), a[t] = f(z_O) h(s[t]).
+
+    Args:
+        units: H.
+        seeds: one seed to each initializer.
+        output_peephole: "previous", as above, or "current": the output gate sees s[t], as in Graves 2013.
+        learned_initial_state: let the state with which an episode begins be parameters, not zeros.
+    """
+
+    def __init__(
+        self,
+        units: int,
+        seeds: Iterator[int],
+        output_peephole: str = "previous",
+        learned_initial_state: bool = False,
+        name: str = "lstm",
+    ) -> None:
+        super().__init__(name=name)
+        if output_peephole not in ("previous", "current"):
+            raise ValueError(f"output_peephole must be 'previous' or 'current', not {output_peephole!r}")
+        self.units, self.output_peephole = units, output_peephole
+        self.learned_initial_state = learned_initial_state
+        self._initializers = orthogonal(1.0, seeds), orthogonal(1.0, seeds)
+
+    def build(self, input_shape: tuple[int | None, ...], *_: object) -> None:
+        input_init, recurrent_init = self._initializers
+        width = 4 * self.units  # in the order I, F, cell input, O
         self.kernel = self.add_weight(shape=(input_shape[-1], width), initializer=input_init, name="kernel")
         self.recurrent = self.add_weight(shape=(self.units, width), initializer=recurrent_init, name="recurrent")
         self.bias = self.add_weight(shape=(width,), initializer=self._initial_bias, name="bias")
+        self.peepholes = self.add_weight(shape=(3, self.units), initializer="zeros", name="peepholes")  # ψ: I, F, O
+        if self.learned_initial_state:
+            self.beginning = self.add_weight(shape=(2, self.units), initializer="zeros", name="beginning")
         self.built = True
 
     def _initial_bias(self, shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
         # Forget gates start open: 1 added to their bias (Gers et al. 2000; Jozefowicz et al. 2015).
         return tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0], dtype or "float32"), self.units)
 
-    def initial_state(self, batch_size: int) -> LSTMState:
+    def zero_state(self, batch_size: int) -> LSTMState:
         zeros = tf.zeros((batch_size, self.units))
         return LSTMState(zeros, zeros)
 
-    def call(self, inputs: tf.Tensor, state: LSTMState, resets: tf.Tensor) -> tuple[tf.Tensor, LSTMState]:
-        # The input products of all steps are one large matrix product; only the recurrent part is sequential.
-        projected = tf.tensordot(inputs, self.kernel, 1) + self.bias
-        keep = (1.0 - resets)[..., None]
-        recurrent = tf.convert_to_tensor(self.recurrent)
-        if inputs.shape[0] == 1:  # one acting step: no loop to compile
-            state = self._step(LSTMState(*state), projected[0], keep[0], recurrent)
-            return state.output[None], state
-        # A loop, not an unrolled graph: XLA compiles it in a tenth of the time, and it runs no slower.
-        states = tf.scan(
-            lambda carried, step: self._step(carried, step[0], step[1], recurrent), (projected, keep), LSTMState(*state)
-        )
-        return states.output, LSTMState(states.output[-1], states.cell[-1])
+    def initial_state(self, batch_size: int) -> LSTMState:
+        if not self.learned_initial_state:
+            return self.zero_state(batch_size)
+        return LSTMState(*tf.unstack(tf.repeat(tf.convert_to_tensor(self.beginning)[:, None], batch_size, axis=1)))
 
-    @staticmethod
-    def _step(state: LSTMState, projected: tf.Tensor, keep: tf.Tensor, recurrent: tf.Tensor) -> LSTMState:
-        i, f, g, o = tf.split(projected + tf.matmul(state.output * keep, recurrent), 4, axis=-1)
-        cell = tf.sigmoid(f) * state.cell * keep + tf.sigmoid(i) * tf.tanh(g)
-        return LSTMState(tf.sigmoid(o) * tf.tanh(cell), cell)
+    def project(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.tensordot(inputs, self.kernel, 1) + self.bias
+
+    def step(self, state: Any, projected: tf.Tensor) -> tuple[tf.Tensor, LSTMState]:
+        output, cell = state
+        see_i, see_f, see_o = tf.unstack(tf.convert_to_tensor(self.peepholes))
+        z = projected + tf.matmul(output, tf.convert_to_tensor(self.recurrent))
+        z_i, z_f, z_g, z_o = tf.split(z, 4, axis=-1)
+        after = tf.sigmoid(z_f + see_f * cell) * cell + tf.sigmoid(z_i + see_i * cell) * tf.tanh(z_g)
+        seen = after if self.output_peephole == "current" else cell
+        output = tf.sigmoid(z_o + see_o * seen) * tf.tanh(after)
+        return output, LSTMState(output, after)
+
+
+def unroll(step: Callable, inputs: tuple, state: Any, spec: Any) -> tuple[Any, Any]:
+    """Walk over time: `step(state, *inputs_t) -> (outputs_t, state)`, from nests [T, ...] to outputs [T, ...].
+
+    `spec` is the nest of outputs_t's tf.TensorSpecs. A None among the inputs stays None at every step. A loop, not an
+    unrolled graph: XLA compiles it in a tenth of the time and it runs no slower. One step needs none.
+    """
+    leaves = tf.nest.flatten(inputs)
+    present = [leaf for leaf in leaves if leaf is not None]
+    time = present[0].shape[0]
+
+    def at(slices: list[tf.Tensor]) -> tuple:
+        given = iter(slices)
+        return tf.nest.pack_sequence_as(inputs, [None if leaf is None else next(given) for leaf in leaves])
+
+    if time == 1:
+        outputs, state = step(state, *at([leaf[0] for leaf in present]))
+        return tf.nest.map_structure(lambda part: part[None], outputs), state
+    arrays = [tf.TensorArray(leaf.dtype, time, element_shape=leaf.shape[1:]).unstack(leaf) for leaf in present]
+    written = [tf.TensorArray(part.dtype, time, element_shape=part.shape) for part in tf.nest.flatten(spec)]
+
+    def body(t: tf.Tensor, state: Any, written: list) -> tuple:
+        outputs_t, state = step(state, *at([array.read(t) for array in arrays]))
+        parts = tf.nest.flatten(outputs_t)
+        return t + 1, state, [array.write(t, part) for array, part in zip(written, parts, strict=True)]
+
+    _, state, written = tf.while_loop(
+        lambda t, *_: t < time, body, (tf.constant(0), state, written), maximum_iterations=time
+    )
+    return tf.nest.pack_sequence_as(spec, [array.stack() for array in written]), state
+
+
+def choose(condition: tf.Tensor, this: Any, that: Any) -> Any:
+    """By rows: `this` where condition [B] is not 0, else `that`; nests of [B, ...]. A NaN not chosen does no harm."""
+
+    def pick(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        rows = tf.reshape(condition != 0.0, (-1, *[1] * (len(a.shape) - 1)))
+        return tf.where(rows, a, b)
+
+    flat = zip(tf.nest.flatten(this), tf.nest.flatten(that), strict=True)
+    return tf.nest.pack_sequence_as(this, [pick(a, b) for a, b in flat])

@@ -1,7 +1,7 @@
 """Backbones: observations to features, [T, B, ...] to [T, B, H], feed-forward or with memory."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import gymnasium as gym
 import keras
@@ -10,29 +10,39 @@ import tensorflow as tf
 
 from rlab.errors import BadInputError, nearest
 from rlab.models.cnn import A3C_CONVOLUTIONS, CNN, NATURE_CONVOLUTIONS, ConvSpec
+from rlab.models.dnc import DNC
 from rlab.models.mlp import MLP
-from rlab.models.recurrent import LSTM
+from rlab.models.recurrent import LSTM, RNN, RecurrentLayer
+from rlab.models.residual import DeepMLP
+from rlab.models.window import WindowEncoder
 from rlab.policies.actions import shape_of
 from rlab.policies.names import BACKBONES
 from rlab.types import State
+
+Memory = RecurrentLayer | WindowEncoder
 
 SMALL_CONVOLUTIONS = (ConvSpec(16, 4, 2), ConvSpec(32, 4, 2), ConvSpec(32, 3, 2))
 
 
 class Backbone(keras.layers.Layer):
-    """A feed-forward torso, with a recurrent layer over it or without."""
+    """A feed-forward torso, layer upon layer, with a memory over it or without."""
 
-    def __init__(self, observation_space: gym.Space, torso: keras.layers.Layer, memory: LSTM | None = None) -> None:
+    def __init__(
+        self, observation_space: gym.Space, torso: Sequence[keras.layers.Layer], memory: Memory | None = None
+    ) -> None:
         super().__init__(name="backbone")
         self.observation_space = observation_space
-        self.torso = torso
+        self.torso = list(torso)
         self.memory = memory
-        self.units = memory.units if memory else torso.units
+        self.units = memory.units if memory else torso[-1].units
 
     def build(self, *_: object) -> None:
-        self.torso.build((1, *_preprocessed_shape(self.observation_space)))
+        shape: tuple[int, ...] = (1, *_preprocessed_shape(self.observation_space))
+        for layer in self.torso:
+            layer.build(shape)
+            shape = (1, layer.units)
         if self.memory:
-            self.memory.build((None, None, self.torso.units))
+            self.memory.build((None, None, shape[-1]))
         self.built = True
 
     def initial_state(self, batch_size: int) -> State:
@@ -40,9 +50,11 @@ class Backbone(keras.layers.Layer):
 
     def call(self, observations: tf.Tensor, state: State, resets: tf.Tensor) -> tuple[tf.Tensor, State]:
         time, batch = observations.shape[:2]
-        flat = tf.reshape(observations, (time * batch, *observations.shape[2:]))
-        features = self.torso(_preprocess(flat, self.observation_space))
-        features = tf.reshape(features, (time, batch, self.torso.units))
+        features = tf.reshape(observations, (time * batch, *observations.shape[2:]))
+        features = _preprocess(features, self.observation_space)
+        for layer in self.torso:
+            features = layer(features)
+        features = tf.reshape(features, (time, batch, features.shape[-1]))
         if self.memory is None:
             return features, ()
         return self.memory(features, state, resets)
@@ -53,15 +65,20 @@ def build_backbone(name: str, observation_space: gym.Space, seeds: Iterator[int]
     if name not in BACKBONES:
         raise BadInputError(f"unknown backbone {name!r}{nearest(name, BACKBONES)}")
     image = is_image(observation_space)
-    memory = LSTM(256 if image else 64, seeds) if name == "lstm" else None
-    torso_name = ("cnn" if image else "mlp") if name == "lstm" else name
-    if (torso_name != "mlp") is not image:
-        wants = "images (uint8, three-dimensional)" if torso_name != "mlp" else "vectors"
-        fitting = "cnn, nature, small-cnn or lstm" if image else "mlp or lstm"
-        raise BadInputError(f"backbone {name!r} takes {wants}, not {observation_space}; {fitting} would fit")
     if not image and not isinstance(observation_space, gym.spaces.Box | gym.spaces.Discrete):
         raise BadInputError(f"no backbone takes observations of {observation_space}; Box and Discrete spaces would fit")
-    return Backbone(observation_space, _TORSOS[torso_name](seeds), memory)
+    if name in _MEMORIES or name in ("highway", "residual"):
+        units = 256 if image else 64
+        torso = [_TORSOS["cnn" if image else "mlp"](seeds)]
+        if name in _MEMORIES:
+            return Backbone(observation_space, torso, _MEMORIES[name](units, seeds))
+        deep = DeepMLP(name, units, _DEPTH, "relu", seeds)
+        return Backbone(observation_space, [*torso, deep] if image else [deep])
+    if (name != "mlp") is not image:
+        wants = "images (uint8, three-dimensional)" if name != "mlp" else "vectors"
+        fitting = [other for other in BACKBONES if other not in _TORSOS or (other != "mlp") is image]
+        raise BadInputError(f"backbone {name!r} takes {wants}, not {observation_space}; {', '.join(fitting)} would fit")
+    return Backbone(observation_space, [_TORSOS[name](seeds)])
 
 
 def default_backbone(observation_space: gym.Space) -> str:
@@ -73,6 +90,17 @@ def is_image(space: gym.Space) -> bool:
     """Whether observations are images: three-dimensional arrays of bytes, channels first or last."""
     return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
 
+
+_DEPTH = 8  # layers of `highway` and `residual`
+_WINDOW = 8  # observations that `seq2seq` reads
+
+# Memories over `mlp` for vectors and over `cnn` for images, of as many units as that gives.
+_MEMORIES: dict[str, Callable[[int, Iterator[int]], Memory]] = {
+    "rnn": RNN,
+    "lstm": LSTM,
+    "dnc": lambda units, seeds: DNC(units, seeds, controller=units, locations=16, width=16, heads=2),
+    "seq2seq": lambda units, seeds: WindowEncoder(units, _WINDOW, seeds),
+}
 
 _TORSOS: dict[str, Callable[[Iterator[int]], keras.layers.Layer]] = {
     "mlp": lambda seeds: MLP((64, 64), "tanh", seeds),

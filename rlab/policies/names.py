@@ -5,5 +5,10 @@ BACKBONES = {
     "cnn": "the A3C paper's convolutional network (16 8×8/4, 32 4×4/2, 256 units), for images",
     "nature": "the Nature DQN network (32 8×8/4, 64 4×4/2, 64 3×3/1, 512 units), for images",
     "small-cnn": "for small frames such as 42×42 (16 4×4/2, 32 4×4/2, 32 3×3/2, 256 units)",
-    "lstm": "an LSTM over `mlp` (64 units) or `cnn` (256 units), whichever fits the observations",
+    "highway": "eight highway layers (64 units), for images of 256 units over `cnn`",
+    "residual": "eight residual layers (64 units), for images of 256 units over `cnn`",
+    "rnn": "a simple recurrent network over `mlp` (64 units) or `cnn` (256 units), whichever fits the observations",
+    "lstm": "an LSTM with peepholes over the same",
+    "dnc": "a differentiable neural computer over the same: 16 locations of 16 numbers, 2 read heads",
+    "seq2seq": "a sequence encoder over the last 8 outputs of the same",
 }

@@ -1,6 +1,5 @@
 """The policy: a pure function of explicit parameters and explicit memory."""
 
-import math
 from typing import NamedTuple
 
 import gymnasium as gym
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from rlab.errors import BadInputError
 from rlab.models.initializers import orthogonal, seed_stream
+from rlab.models.parameters import ParameterLayout
 from rlab.ops.distributions import Categorical, DiagonalGaussian, Distribution
 from rlab.policies.backbones import build_backbone, default_backbone
 from rlab.types import State
@@ -53,7 +53,7 @@ class ActorCritic(keras.Model):
 class Policy:
     """Architecture without parameters: every method that needs parameters takes them.
 
-    `params` is one float32 vector [D], or a list of the D parameters' tensors in the order of `names`. Raises
+    `params` is one float32 vector [D], or a list of the D parameters' tensors in the order of `layout.names`. Raises
     BadInputError for spaces that no backbone or head fits.
     """
 
@@ -67,18 +67,16 @@ class Policy:
             raise
         except ValueError as error:
             raise BadInputError(f"backbone {self.backbone!r} does not fit {observation_space}: {error}") from error
-        weights = self._model.trainable_variables
-        self.names = [weight.path.removeprefix("actor_critic/") for weight in weights]
-        self.shapes = [tuple(weight.shape) for weight in weights]
-        self.sizes = [math.prod(shape) for shape in self.shapes]
-        self.size = sum(self.sizes)
+        self.layout = ParameterLayout(self._model)
+        self.size = self.layout.size
+        self.flatten, self.named, self.unflatten = self.layout.flatten, self.layout.named, self.layout.unflatten
 
     def _build(self, seed: int) -> ActorCritic:
         return ActorCritic(self.observation_space, self.action_space, self.backbone, seed)
 
     def initial_parameters(self, seed: int) -> np.ndarray:
         """Fresh parameters, float32 [D]; the same seed gives the same bits."""
-        return np.concatenate([weight.numpy().ravel() for weight in self._build(seed).trainable_variables])
+        return ParameterLayout(self._build(seed)).initial()
 
     def initial_state(self, batch_size: int) -> State:
         """Empty memory for a batch; () for a feed-forward policy."""
@@ -88,34 +86,11 @@ class Policy:
         self, params: tf.Tensor | list[tf.Tensor], observations: tf.Tensor, state: State, resets: tf.Tensor
     ) -> tuple[PolicyOutput, State]:
         """Observations [T, B, ...], memory before them and resets [T, B] to outputs [T, B] and the memory after."""
-        if not isinstance(params, list):
-            params = self.unflatten(params)
-        (outputs, values, state), _ = self._model.stateless_call(params, [], observations, state, resets)
+        outputs, values, state = self.layout.call(params, self._model, observations, state, resets)
         return PolicyOutput(self._distribution(outputs), values), state
 
     def _distribution(self, outputs: tf.Tensor | tuple[tf.Tensor, tf.Tensor]) -> Distribution:
         return DiagonalGaussian(*outputs) if isinstance(outputs, tuple) else Categorical(outputs)
-
-    def unflatten(self, vector: tf.Tensor) -> list[tf.Tensor]:
-        """A vector [D] as the list of parameter tensors, in the order of `names`."""
-        parts = tf.split(vector, self.sizes)
-        return [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
-
-    def named(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        """A vector [D] as arrays by name, for a checkpoint."""
-        parts = np.split(vector, np.cumsum(self.sizes)[:-1])
-        return {n: part.reshape(s) for n, part, s in zip(self.names, parts, self.shapes, strict=True)}
-
-    def flatten(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        """Arrays by name as one vector [D]; raises BadInputError when names or shapes are not this policy's."""
-        expected = dict(zip(self.names, self.shapes, strict=True))
-        found = {name: tuple(array.shape) for name, array in arrays.items()}
-        for name in expected.keys() | found.keys():
-            if expected.get(name) != found.get(name):
-                raise BadInputError(
-                    f"the weights do not fit the policy: {name!r} has shape {found.get(name)}, not {expected.get(name)}"
-                )
-        return np.concatenate([np.ravel(arrays[name]) for name in self.names]).astype(np.float32)
 
 
 def build(observation_space: gym.Space, action_space: gym.Space, backbone: str | None = None) -> Policy:

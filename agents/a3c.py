@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
-from agents.fields import check, field, from_settings
 from rlab import ops, policies, rollout, runs
 from rlab.errors import BadInputError, TrainingError
 from rlab.parallel import shared
 from rlab.seeding import derive
+from rlab.settings import check, field, from_settings
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -136,8 +136,8 @@ class A3C:
         """
         opened = runs.Run.open(run)
         settings = opened.config
-        if settings["agent"] != "a3c":
-            raise BadInputError(f"{run} is a run of {settings['agent']}, not of a3c")
+        if settings.get("agent") != "a3c":
+            raise BadInputError(f"{run} is a run of {settings.get('agent') or settings['task']}, not of a3c")
         target_score = settings.get("target_score") if steps is None else None
         steps = steps or settings["steps"]
         checkpoint = opened.latest_checkpoint()

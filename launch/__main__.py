@@ -9,8 +9,10 @@ import click
 from agents import AGENTS
 from launch.evaluate import evaluate, record
 from launch.listing import front_page, list_names
+from launch.tasks import task_command
 from launch.train import resume, train_command
 from rlab.errors import BadInputError, TrainingError, nearest
+from rlab.tasks import TASKS
 
 _COMMANDS = {"resume": resume, "evaluate": evaluate, "record": record, "list": list_names}
 
@@ -19,9 +21,11 @@ class _Launch(click.Group):
     """Agents and tasks are commands; each is made when it is asked for, since its flags depend on `--env`."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return [*AGENTS, *_COMMANDS]
+        return [*AGENTS, *TASKS, *_COMMANDS]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in TASKS:
+            return task_command(name, sys.argv[2:])
         return train_command(name, sys.argv[2:]) if name in AGENTS else _COMMANDS.get(name)
 
     def resolve_command(
@@ -29,7 +33,7 @@ class _Launch(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         names = self.list_commands(context)
         if args and args[0] not in names:
-            raise BadInputError(f"unknown agent or command {args[0]!r}{nearest(args[0], names)}")
+            raise BadInputError(f"unknown agent, task or command {args[0]!r}{nearest(args[0], names)}")
         return super().resolve_command(context, args)
 
 

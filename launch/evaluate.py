@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from launch.quiet import start_tensorflow
+from launch.tasks import evaluate_task
 from launch.train import env_factory, whole_games
 from rlab.errors import BadInputError
 from rlab.runs.directory import Run
@@ -19,11 +20,14 @@ from rlab.seeding import derive
 @click.option("--deterministic", is_flag=True, help="take the likeliest action in place of a sample")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on standard output")
 def evaluate(run: Path, episodes: int, seed: int, deterministic: bool, as_json: bool) -> None:
-    """Play whole episodes with a run's newest policy and report the score."""
+    """Play whole episodes with a run's newest policy and report the score; of a task, its test metrics."""
     if episodes < 1:
         raise BadInputError(f"--episodes must be at least 1, not {episodes}")
-    config = Run.open(run).config
-    factory = whole_games(env_factory(config, run))
+    opened = Run.open(run)
+    if opened.of_task:
+        evaluate_task(opened, as_json)
+        return
+    factory = whole_games(env_factory(opened.config, run))
     start_tensorflow()
     from rlab.evaluation import play_episodes, summarize
     from rlab.runs.loading import load_policy
@@ -55,7 +59,10 @@ def record(run: Path, out: Path, episodes: int, seed: int, deterministic: bool) 
         raise BadInputError(f"--out lies in {out.parent}, which is not a directory")
     import envs
 
-    factory = whole_games(env_factory(Run.open(run).config, run))
+    opened = Run.open(run)
+    if opened.of_task:
+        raise BadInputError(f"{run} is a run of the task {opened.config['task']!r}, which plays nothing to film")
+    factory = whole_games(env_factory(opened.config, run))
     start_tensorflow()
     from rlab.evaluation import film_episodes
     from rlab.runs.loading import load_policy

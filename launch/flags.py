@@ -1,7 +1,11 @@
-"""Command-line flags made from data: a Config's fields and an environment's options."""
+"""Command-line flags made from data: a Config's fields and an environment's options; and what all commands share."""
 
 import dataclasses
 import inspect
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +14,7 @@ import click
 def config_options(kind: type, defaults: dict[str, Any]) -> list[click.Option]:
     """One flag for each field of a Config, in its order; `defaults` are the tuned values."""
     return [
-        _option(item.name, defaults.get(item.name, item.default), item.type, item.metadata["help"])
+        _option(item.name, defaults.get(item.name, item.default), item.type, _help(item.metadata))
         for item in dataclasses.fields(kind)
     ]
 
@@ -44,6 +48,28 @@ class _NumberOrText(click.ParamType):
 
 
 _NUMBER_OR_TEXT = _NumberOrText()
+
+
+def value_of(flag: str, arguments: list[str]) -> str | None:
+    """The last value of a flag among raw arguments, as `--flag VALUE` or `--flag=VALUE`."""
+    value = None
+    for position, argument in enumerate(arguments):
+        if argument == flag and position + 1 < len(arguments):
+            value = arguments[position + 1]
+        elif argument.startswith(flag + "="):
+            value = argument.partition("=")[2]
+    return value
+
+
+def new_directory(*names: str) -> Path:
+    """A run directory that does not exist yet, named for what runs in it."""
+    base = Path("runs") / "-".join([*(name.replace("/", "-") for name in names), time.strftime("%Y%m%d-%H%M%S")])
+    return base if not base.exists() else base.with_name(f"{base.name}-{os.getpid()}")
+
+
+def _help(metadata: Mapping[str, Any]) -> str:
+    choices = ", ".join(metadata["choices"])
+    return f"{metadata['help']}: {choices}" if choices else metadata["help"]
 
 
 def _option(name: str, default: Any, kind: Any, text: str) -> click.Option:

@@ -10,6 +10,7 @@ def front_page() -> str:
     return """rlab: reinforcement learning that you can read.
 
 agents      a3c
+tasks       linear-regression  mnist  nback  copy  repeat-copy  addition  reverse
 commands    resume RUN   evaluate RUN   record RUN --out video.mp4   list
 
 Three to try:
@@ -23,19 +24,22 @@ Three to try:
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on standard output")
 def list_names(as_json: bool) -> None:
-    """Show the agents, environments and backbones."""
+    """Show the agents, tasks, environments and backbones."""
     import agents
     import envs
     from agents.tuning import tuned_names
     from rlab.policies.names import BACKBONES
+    from rlab.tasks import TASKS
 
     games = [name for name in envs.names() if envs.is_atari(name)]
     others = [name for name in envs.names() if not envs.is_atari(name)]
     if as_json:
-        click.echo(json.dumps({"agents": list(agents.AGENTS), "environments": games + others, "backbones": BACKBONES}))
+        names = {"agents": list(agents.AGENTS), "tasks": list(TASKS)}
+        click.echo(json.dumps(names | {"environments": games + others, "backbones": BACKBONES}))
         return
     for agent in agents.AGENTS:
         click.echo(f"agent {agent}: tuned for {', '.join(tuned_names(agent))}")
+    click.echo(f"tasks: {', '.join(TASKS)}")
     for name, text in BACKBONES.items():
         click.echo(f"backbone {name}: {text}")
     click.echo(f"\nAtari games ({len(games)}):\n" + _wrapped(games))

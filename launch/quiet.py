@@ -20,16 +20,16 @@ def _quiet_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def start_tensorflow() -> None:
-    """Import TensorFlow and find its devices, with one compute thread to each worker.
+def start_tensorflow(all_cores: bool = False) -> None:
+    """Import TensorFlow and find its devices, with one compute thread to each worker, or with one to each core.
 
-    Workers are the parallelism, and threads inside an operation would fight them for the cores. Python errors still
-    show; only what C++ prints meanwhile is lost.
+    Where workers are the parallelism, threads inside an operation would fight them for the cores; a task has no
+    workers. Python errors still show; only what C++ prints meanwhile is lost.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     keep_freed_memory()
     with _quiet_stderr():
         import tensorflow as tf
 
-        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_intra_op_parallelism_threads(0 if all_cores else 1)
         tf.constant(0.0)

@@ -3,20 +3,19 @@
 import functools
 import importlib
 import math
-import os
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 import agents
-from agents.fields import from_settings
 from agents.tuning import tuned
-from launch.flags import config_options, env_options
+from launch.flags import config_options, env_options, new_directory, value_of
 from launch.quiet import start_tensorflow
+from launch.tasks import resume_task
 from rlab.errors import BadInputError
 from rlab.runs.directory import Run, require_free
+from rlab.settings import from_settings
 
 _DEFAULT_ENV = "Pong"
 
@@ -72,14 +71,17 @@ def settings_of(kind: type) -> list[str]:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--steps", type=int, help="agent steps in all  [default: those the run was begun with]")
+@click.option("--steps", type=int, help="steps in all (of a task, updates)  [default: as the run was begun]")
 def resume(run: Path, steps: int | None) -> int:
     """Go on with a run from its newest checkpoint."""
-    config = Run.open(run).config
-    if config["agent"] not in agents.AGENTS:
-        raise BadInputError(f"{run} is a run of {config['agent']!r}, which this version cannot resume")
+    opened = Run.open(run)
+    config = opened.config
     if steps is not None and steps < 1:
         raise BadInputError(f"--steps must be at least 1, not {steps}")
+    if opened.of_task:
+        return resume_task(opened, steps)
+    if config["agent"] not in agents.AGENTS:
+        raise BadInputError(f"{run} is a run of {config['agent']!r}, which this version cannot resume")
     factory = env_factory(config, run)
     start_tensorflow()
     return _report(getattr(agents, agents.AGENTS[config["agent"]]).resume(run, factory, steps))
@@ -106,7 +108,7 @@ def whole_games(factory: functools.partial) -> functools.partial:
 
 def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The environment's canonical name, its tuned settings, and its options with their defaults."""
-    asked = _value_of("--env", arguments)
+    asked = value_of("--env", arguments)
     if asked is None:  # gymnasium is not imported for a plain --help
         settings = tuned(agent, _DEFAULT_ENV)
         if {"-h", "--help"} & set(arguments):
@@ -117,17 +119,6 @@ def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any],
     return name, tuned(agent, name, envs.is_atari(name)), envs.options(name)
 
 
-def _value_of(flag: str, arguments: list[str]) -> str | None:
-    """The last value of a flag among raw arguments, as `--flag VALUE` or `--flag=VALUE`."""
-    value = None
-    for position, argument in enumerate(arguments):
-        if argument == flag and position + 1 < len(arguments):
-            value = arguments[position + 1]
-        elif argument.startswith(flag + "="):
-            value = argument.partition("=")[2]
-    return value
-
-
 def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
     import envs
 
@@ -135,7 +126,7 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
         raise BadInputError(f"--steps must be at least 1, not {values['steps']}")
     if values["backbone"] == "":
         raise BadInputError("--backbone is empty; `python -m launch list` shows the names")
-    run = values["run"] or _new_directory(agent, env)
+    run = values["run"] or new_directory(agent, env)
     require_free(run)
     start_tensorflow()
     factory = functools.partial(envs.make, env, **options)
@@ -155,8 +146,3 @@ def _report(result: Any) -> int:
     following = "resume" if result.stopped_by else "evaluate"
     click.echo(f"next: python -m launch {following} {result.run}", err=True)
     return 128 + result.stopped_by if result.stopped_by else 0
-
-
-def _new_directory(agent: str, env: str) -> Path:
-    base = Path("runs") / f"{agent}-{env.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return base if not base.exists() else base.with_name(f"{base.name}-{os.getpid()}")

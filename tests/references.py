@@ -157,6 +157,36 @@ def dnc_read_weights(link, read, by_content, modes):
     return new
 
 
+def dnc(inputs, weights, locations, width, heads):
+    """A whole DNC from empty memory, as Graves et al. 2016 order it: interface, write, link, read, output."""
+    kernel, recurrent, bias, peepholes, interface, interface_bias, output_map, output_bias = weights
+    T, B, _ = inputs.shape
+    N, W, R, H = locations, width, heads, len(recurrent)
+    memory, usage, precedence, write = np.zeros((B, N, W)), np.zeros((B, N)), np.zeros((B, N)), np.zeros((B, N))
+    link, read, reads = np.zeros((B, N, N)), np.zeros((B, R, N)), np.zeros((B, R, W))
+    hidden, cell = np.zeros((B, H)), np.zeros((B, H))
+    outputs = []
+    for t in range(T):
+        seen = np.concatenate([inputs[t], reads.reshape(B, -1)], -1)
+        _, hidden, cell = lstm(seen[None], hidden, cell, np.zeros((1, B)), kernel, recurrent, bias, peepholes)
+        xi = hidden @ interface + interface_bias
+        ends = np.cumsum([W * R, R, W, 1, W, W, R, 1, 1, 3 * R])
+        keys, strengths, key, strength, erase, vector, free, allocate, gate, modes = np.split(xi, ends[:-1], axis=-1)
+        modes = np.exp(modes.reshape(B, R, 3))
+        modes /= modes.sum(-1, keepdims=True)
+        usage = dnc_usage(usage, write, read, _sigmoid(free))
+        by_content = dnc_content_weights(memory + 1e-30, key[:, None], 1 + np.log1p(np.exp(strength)))[:, 0]
+        allocation, g = dnc_allocation(usage), _sigmoid(allocate)
+        write = _sigmoid(gate) * (g * allocation + (1 - g) * by_content)
+        memory = dnc_write(memory, write, _sigmoid(erase), vector)
+        link, precedence = dnc_link(link, precedence, write), dnc_precedence(precedence, write)
+        found = dnc_content_weights(memory, keys.reshape(B, R, W), 1 + np.log1p(np.exp(strengths)))
+        read = dnc_read_weights(link, read, found, modes)
+        reads = np.einsum("brn,bnw->brw", read, memory)
+        outputs.append(np.concatenate([hidden, reads.reshape(B, -1)], -1) @ output_map + output_bias)
+    return np.array(outputs)
+
+
 def attention(encoder_outputs, mask, outputs, kernel):
     """Luong et al. 2015, equations 7 and 8 (general): softmax over source tokens of outputᵀ W encoded."""
     T, B, _ = outputs.shape

@@ -107,6 +107,18 @@ def test_sharp_writes_are_read_back_in_the_order_of_writing():
     np.testing.assert_allclose(memory.reads[0, 0], rows[1], atol=1e-3)
 
 
+def test_a_whole_dnc_equals_the_paper_step_by_step():
+    layer = dnc.DNC(3, seed_stream(0), 4, N, W, R)
+    layer.build((None, None, 2))
+    for weight in layer.trainable_variables:
+        weight.assign_add(np.random.default_rng(1).normal(size=weight.shape, scale=0.5))
+    inputs = _normal(5, B, 2)
+    parts = layer.controller, layer.interface, layer.output_map
+    names = (("kernel", "recurrent", "bias", "peepholes"), ("kernel", "bias"), ("kernel", "bias"))
+    weights = [getattr(part, name).numpy() for part, of_part in zip(parts, names, strict=True) for name in of_part]
+    np.testing.assert_allclose(layer(tf.constant(inputs))[0], references.dnc(inputs, weights, N, W, R), atol=2e-3)
+
+
 def test_the_trace_shows_what_the_outputs_used():
     layer = dnc.DNC(2, seed_stream(0), 4, N, W, R)
     layer.build((None, None, 3))

@@ -1,10 +1,13 @@
 import threading
 
+import keras
 import numpy as np
 import references
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlab.ops import adam
 from rlab.ops.optimizers import rmsprop_update
 from rlab.parallel.shared import SharedParameters
 
@@ -61,3 +64,21 @@ def test_threads_lose_no_count():
         thread.join()
     assert shared.updates == 2000
     assert shared.steps == 10_000
+
+
+def test_adam_is_kerass():
+    generator = np.random.default_rng(0)
+    params, state = tf.constant(generator.normal(size=7).astype(np.float32)), adam.initial_state(7)
+    theirs = keras.Variable(params)
+    optimizer = keras.optimizers.Adam(0.1)
+    for _ in range(5):
+        gradient = tf.constant(generator.normal(size=7).astype(np.float32))
+        params, state = adam.adam(params, state, gradient, 0.1)
+        optimizer.apply([gradient], [theirs])
+    np.testing.assert_allclose(params, theirs, atol=1e-5)
+
+
+def test_clipping_keeps_the_direction_and_bounds_the_norm():
+    gradient = tf.constant([3.0, 4.0])
+    np.testing.assert_allclose(adam.clip_by_norm(gradient, 1.0), [0.6, 0.8], atol=1e-6)
+    np.testing.assert_array_equal(adam.clip_by_norm(gradient, 10.0), gradient)

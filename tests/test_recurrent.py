@@ -102,6 +102,23 @@ def test_a_mask_hides_padding_exactly(name):
         np.testing.assert_allclose(a[:1], c, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", MASKING)
+def test_padding_reaches_no_gradient(name):
+    layer, inputs = _built(name), _normal(5, 2, 3)
+    valid = np.ones((5, 2), np.float32)
+    valid[3:, 0] = 0.0
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            value = tf.reduce_sum(tf.square(layer(tf.constant(inputs), valid=tf.constant(valid))[0]))
+        return tape.gradient(value, layer.trainable_variables, unconnected_gradients="zero")
+
+    first = gradients()
+    inputs[3:, 0] = np.nan
+    for a, b in zip(first, gradients(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_learned_state_is_where_episodes_begin():
     layer = _built("lstm, learned state")
     inputs, resets = tf.constant(_normal(1, 2, 3)), tf.constant([[1.0, 0.0]])

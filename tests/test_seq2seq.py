@@ -61,6 +61,15 @@ def test_attention_equals_its_equations():
     slow = references.attention(encoded.outputs.numpy(), valid, outputs, model.score.kernel.numpy())
     np.testing.assert_allclose(fast, slow, atol=1e-5)
     assert (fast[:, 1, 2:] == 0.0).all()
+    # Equation 5: tanh(W_c [context; output]), then the softmax layer.
+    previous = tf.zeros((2, B), tf.int32)
+    logits, _ = model.decode(encoded, previous, encoded.state)
+    states, _ = model.decoder(tf.one_hot(previous, V), encoded.state)
+    weights = references.attention(encoded.outputs.numpy(), valid, states.numpy(), model.score.kernel.numpy())
+    context = np.einsum("tbs,sbh->tbh", weights, encoded.outputs.numpy())
+    joined = np.concatenate([context, states.numpy()], -1)
+    attended = np.tanh(joined @ model.combine.kernel.numpy() + model.combine.bias.numpy())
+    np.testing.assert_allclose(logits, attended @ model.head.kernel.numpy() + model.head.bias.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("attention", [False, True])
@@ -83,11 +92,16 @@ def test_scores_are_exact_and_beam_is_never_below_greedy(attention, seed):
 def test_a_wide_beam_is_exhaustive():
     model, (source, valid) = _model(True, 3), _source()
     beam = model.beam(tf.constant(source), tf.constant(valid), 30, LENGTH, BEGIN, END)
-    best = np.full(B, -np.inf)
+    different = set()
     for sequence in itertools.product(range(V), repeat=LENGTH):
-        tokens = np.tile(np.array(sequence)[:, None], (1, B))
-        best = np.maximum(best, _log_probability(model, source, valid, tokens))
-    np.testing.assert_allclose(beam.scores[:, 0], best, atol=1e-4)
+        end = sequence.index(END) if END in sequence else LENGTH
+        different.add((*sequence[:end], *[END] * (LENGTH - end)))
+    scores = [_log_probability(model, source, valid, np.tile(np.array(s)[:, None], (1, B))) for s in different]
+    assert len(different) == 15
+    np.testing.assert_allclose(beam.scores[:, :15], -np.sort(-np.array(scores), axis=0).T, atol=1e-4)
+    assert (beam.scores[:, 15:].numpy() == -np.inf).all()
+    for b in range(B):
+        assert {tuple(tokens) for tokens in beam.tokens.numpy()[:, b, :15].T.tolist()} == different
 
 
 def test_greedy_takes_the_likeliest_token():

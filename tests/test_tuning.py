@@ -5,9 +5,9 @@ import pytest
 
 import envs
 from agents import AGENTS, a3c, tuning
-from agents.fields import check, from_settings
 from rlab.errors import BadInputError
 from rlab.policies.names import BACKBONES
+from rlab.settings import check, from_settings
 
 
 @pytest.mark.parametrize("agent", AGENTS)

@@ -67,7 +67,7 @@ class DNC(RecurrentLayer):
         seeds: one seed to each initializer.
         controller: H, units of the LSTM.
         locations, width, heads: N, W, R.
-        clip: bound on the controller's output and on y, as the authors' own code has it; None for none.
+        clip: bound on the controller's state and on y, as in the authors' code; None for none.
     """
 
     def __init__(
@@ -121,8 +121,9 @@ class DNC(RecurrentLayer):
         batch = projected.shape[0]
         read_kernel = tf.convert_to_tensor(self.controller.kernel)[-self.heads * self.width :]
         projected += tf.matmul(tf.reshape(state.reads, (batch, -1)), read_kernel)
-        hidden, controller = self.controller.step(state.controller, projected)
-        hidden = self._clipped(hidden)
+        _, controller = self.controller.step(state.controller, projected)
+        controller = LSTMState(*map(self._clipped, controller))
+        hidden = controller.output
         said = self._read_interface(self.interface(hidden))
         after = access(state._replace(controller=controller), said)
         features = tf.concat([hidden, tf.reshape(after.reads, (batch, -1))], -1)

@@ -52,7 +52,11 @@ class LinearRegression(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.matmul(self.features(inputs), self.w)[:, 0]
+        return tf.linalg.matvec(self.features(inputs), self.coefficients())
+
+    def coefficients(self) -> tf.Tensor:
+        """w, float32 [D']."""
+        return tf.convert_to_tensor(self.w)[:, 0]
 
 
 class Posterior(NamedTuple):

@@ -58,6 +58,8 @@ class RecurrentLayer(keras.layers.Layer):
         if state is not None:  # it may come as plain tuples
             state = tf.nest.pack_sequence_as(begin, tf.nest.flatten(state))
         outputs = tf.TensorSpec((inputs.shape[1], self.units))
+        if valid is not None:  # what padding holds, be it NaN, reaches neither the sums nor their gradient
+            inputs = tf.where(valid[..., None] != 0.0, inputs, 0.0)
         steps = (self.project(inputs), resets, valid)
         return unroll(self._guarded(begin), steps, begin if state is None else state, outputs)
 
@@ -106,15 +108,16 @@ class RNN(RecurrentLayer):
 
 
 class LSTM(RecurrentLayer):
-    """Long short-term memory with peepholes (Hochreiter and Schmidhuber 1997; Gers et al. 2000; Graves 2012, ch. 4).
+    """Long short-term memory with peepholes (Hochreiter and Schmidhuber 1997; Gers and Schmidhuber 2000; Graves 2012).
 
     Every gate G ∈ {I, F, O} has z_G[t] = b_G + ψ_G ⊙ s[t−1] + W_G x[t] + Ω_G a[t−1], and z has no peephole. With
-    f = σ, g = h = tanh: s[t] = f(z_F) s[t−1] + f(z_I) g(z), a[t] = f(z_O) h(s[t]).
+    f = σ, g = h = tanh: s[t] = f(z_F) s[t−1] + f(z_I) g(z), a[t] = f(z_O) h(s[t]). Unlike in Graves 2012, chapter 4,
+    the output gate too sees s[t−1], so that all gates are one product.
 
     Args:
         units: H.
         seeds: one seed to each initializer.
-        output_peephole: "previous", as above, or "current": the output gate sees s[t], as in Graves 2013.
+        output_peephole: "previous", as above, or "current": the output gate sees s[t], as Graves has it.
         learned_initial_state: let the state with which an episode begins be parameters, not zeros.
     """
 
@@ -203,7 +206,7 @@ def unroll(step: Callable, inputs: tuple, state: Any, spec: Any) -> tuple[Any, A
 
 
 def choose(condition: tf.Tensor, this: Any, that: Any) -> Any:
-    """By rows: `this` where condition [B] is not 0, else `that`; nests of [B, ...]. A NaN not chosen does no harm."""
+    """By rows: `this` where condition [B] is not 0, else `that`; nests of [B, ...]."""
 
     def pick(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         rows = tf.reshape(condition != 0.0, (-1, *[1] * (len(a.shape) - 1)))

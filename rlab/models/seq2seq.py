@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rlab.models.initializers import orthogonal
@@ -102,16 +103,19 @@ class Seq2Seq(keras.Model):
         """Beam search that keeps the `width` best prefixes; K = width.
 
         Plain beam search may lose the greedy sequence and end below it; here that sequence always competes at the end,
-        so the best hypothesis never scores below `greedy`.
+        so the best hypothesis never scores below `greedy`. Where there are fewer than `width` sequences the rest of the
+        hypotheses score −∞ and mean nothing.
         """
         encoded = self.encode(source, valid)
         found = self._search(encoded, width, length, begin, end)
         greedy = self._search(encoded, 1, length, begin, end)
         same = tf.reduce_all(found.tokens == greedy.tokens, 0)  # [B, K]; scored twice, they may differ by rounding
+        same &= found.scores > -tf.float32.max / 4  # not what stands for sequences that do not exist
         known = tf.reduce_any(same, -1, keepdims=True)
         scores = tf.where(same, tf.maximum(found.scores, greedy.scores), found.scores)
-        scores = tf.concat([scores, tf.where(known, -tf.float32.max, greedy.scores)], -1)
+        scores = tf.concat([scores, tf.where(known, -np.inf, greedy.scores)], -1)
         scores, order = tf.math.top_k(scores, width)
+        scores = tf.where(scores < -tf.float32.max / 4, -np.inf, scores)
         return Hypotheses(_take(tf.concat([found.tokens, greedy.tokens], -1), order), scores)
 
     def _search(self, encoded: Encoded, width: int, length: int, begin: int, end: int) -> Hypotheses:

@@ -30,7 +30,7 @@ def save(directory: Path, checkpoint: Checkpoint, keep: int) -> Path:
     metadata = {"steps": str(checkpoint.steps), "counters": json.dumps(checkpoint.counters)}
     metadata["sha256"] = _digest(checkpoint.arrays, metadata["steps"], metadata["counters"])
     path = directory / _NAME.format(checkpoint.steps)
-    arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
+    arrays = {name: _contiguous(array) for name, array in checkpoint.arrays.items()}
     write_atomically(path, safetensors.numpy.save(arrays, metadata))
     for old in [*paths(directory)[:-keep], *directory.glob(".step-*.tmp")]:  # a kill leaves a temporary file
         old.unlink(missing_ok=True)
@@ -60,10 +60,14 @@ def paths(directory: Path) -> list[Path]:
 def subset(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """The arrays named `prefix/...`, by the rest of their names."""
     return {
-        name.removeprefix(f"{prefix}/"): np.ascontiguousarray(array)
+        name.removeprefix(f"{prefix}/"): _contiguous(array)
         for name, array in arrays.items()
         if name.startswith(f"{prefix}/")
     }
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    return np.require(array, requirements="C")  # np.ascontiguousarray would make a scalar a vector
 
 
 def _remedy(path: Path) -> str:
@@ -76,7 +80,7 @@ def _remedy(path: Path) -> str:
 def _digest(arrays: dict[str, np.ndarray], *texts: str) -> str:
     digest = hashlib.sha256("\n".join(texts).encode())
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = _contiguous(arrays[name])
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(array.data)
     return digest.hexdigest()

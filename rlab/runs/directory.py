@@ -1,4 +1,4 @@
-"""The run directory: `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints/`, `policy/`."""
+"""The run directory: `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints/`, `policy/` (a task's: `model/`)."""
 
 import dataclasses
 import functools
@@ -20,14 +20,9 @@ from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.files import WEIGHTS, write_atomically
 
 # What a run's config holds, by type; `env` is None for an environment that research code made.
-_KINDS: dict[str, Any] = {
-    "seed": int,
-    "steps": int,
-    "target_score": float | int | None,
-    "backbone": str,
-    "config": dict,
-    "env": dict | None,
-}
+_COMMON: dict[str, Any] = {"seed": int, "steps": int, "config": dict}
+_AGENT: dict[str, Any] = {"target_score": float | int | None, "backbone": str, "env": dict | None}
+_KINDS: dict[str, Any] = {"agent": _COMMON | _AGENT, "task": _COMMON}
 _PACKAGES = ("rlab", "tensorflow", "keras", "numpy", "gymnasium", "ale-py")
 
 
@@ -50,7 +45,7 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
             temporary.chmod(0o777 & ~_umask())
-            for name in ("checkpoints", "tensorboard", "policy"):
+            for name in ("checkpoints", "tensorboard", _part(config)):
                 (temporary / name).mkdir()
             write_atomically(temporary / "config.json", content)
             temporary.rename(path)
@@ -70,9 +65,12 @@ class Run:
             raise BadInputError(f"{path} is not a run: it has no config.json") from error
         except (OSError, ValueError, RecursionError) as error:
             raise BadInputError(f"{path}/config.json cannot be read: {error}") from error
-        if not isinstance(config, dict) or not isinstance(config.get("agent"), str):
-            raise BadInputError(f"{path}/config.json does not describe a run: it names no agent")
-        for key, kind in _KINDS.items():
+        kinds = [kind for kind in _KINDS if isinstance(config, dict) and isinstance(config.get(kind), str)]
+        if not kinds:
+            raise BadInputError(f"{path}/config.json does not describe a run: it names no agent and no task")
+        if len(kinds) > 1:
+            raise BadInputError(f"{path}/config.json is damaged: it names both an agent and a task")
+        for key, kind in _KINDS[kinds[0]].items():
             if not isinstance(config.get(key), kind) or isinstance(config[key], bool):
                 raise BadInputError(f"{path}/config.json is damaged: {key!r} is {config.get(key)!r}")
         return cls(path, config)
@@ -86,6 +84,11 @@ class Run:
         return Run(self.path, config)
 
     @property
+    def of_task(self) -> bool:
+        """Whether this is the run of a task, and not of an agent."""
+        return "task" in self.config
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -95,10 +98,16 @@ class Run:
         return checkpoints.load(found[-1]) if found else None
 
     def save_checkpoint(self, checkpoint: Checkpoint, keep: int = 3) -> None:
-        """Write the checkpoint, for `resume`, and its parameters to `policy/`, for use."""
+        """Write the checkpoint, for `resume`, and its parameters to `policy/` or `model/`, for use."""
         checkpoints.save(self.checkpoints, checkpoint, keep)
-        weights = safetensors.numpy.save(checkpoints.subset(checkpoint.arrays, "policy"))
-        write_atomically(self.path / "policy" / WEIGHTS, weights)
+        part = _part(self.config)
+        weights = safetensors.numpy.save(checkpoints.subset(checkpoint.arrays, part))
+        write_atomically(self.path / part / WEIGHTS, weights)
+
+
+def _part(config: dict[str, Any]) -> str:
+    """Where a run keeps its trained parameters, and the prefix of their names in its checkpoints."""
+    return "policy" if "agent" in config else "model"
 
 
 def require_free(path: Path) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,18 +24,18 @@ _CHECKPOINT_SECONDS = 60.0
 
 
 class Update(NamedTuple):
-    """What an agent tells of one update of its parameters."""
+    """What an agent or a task tells of one update of its parameters."""
 
-    steps: int  # agent steps made so far, over all workers
+    steps: int  # agent steps made so far, over all workers; of a task, updates
     metrics: dict[str, float]
-    episodes: list[Episode]  # those that ended since the last update
+    episodes: list[Episode] | None = None  # those that ended since the last update; None of a task, which plays none
 
 
 class TrainingResult(NamedTuple):
     """What training came to."""
 
     run: Path
-    steps: int  # agent steps, all in all
+    steps: int  # agent steps, or a task's updates, all in all
     seconds: float  # wall clock of this call
     mean_score: float  # over the last 100 training episodes, NaN when none ended
     stopped_by: int | None  # the number of the signal that ended it early, else None
@@ -48,18 +48,19 @@ def run_loop(
     total_steps: int,
     first_step: int = 0,
     graph: Callable[[], tf.Graph] | None = None,
+    shown: Sequence[str] = ("score", "entropy", "staleness"),
 ) -> TrainingResult:
     """Drive `updates` to its end, or to the first SIGINT or SIGTERM.
 
     `updates` yields an Update for each update, or None when there was nothing new for a while (so that signals are
     heard), and stops its workers when it is closed. `checkpoint` gives the present state, `graph` what TensorBoard
-    draws. The checkpoint at the end is written whether the steps are done or a signal came; when `updates` raises, the
-    last checkpoint stays the newest.
+    draws, `shown` the metrics that the progress display shows. The checkpoint at the end is written whether the steps
+    are done or a signal came; when `updates` raises, the last checkpoint stays the newest.
     """
     start = time.perf_counter()
     writer = MetricsWriter(run.path, first_step)
     display = ProgressDisplay(total_steps, first_step)
-    recorder = _Recorder(writer, display, max(1, total_steps // _ROWS), first_step)
+    recorder = _Recorder(writer, display, max(1, total_steps // _ROWS), first_step, shown)
     saved_at = start
     try:
         with StopRequest() as stop, contextlib.closing(updates):
@@ -73,6 +74,8 @@ def run_loop(
                 if time.perf_counter() - saved_at >= _CHECKPOINT_SECONDS:
                     run.save_checkpoint(checkpoint())
                     saved_at = time.perf_counter()
+            else:
+                stop.signal = None  # it came when all was done
             # Workers are stopped before the last checkpoint, so that it holds everything that was learned.
             updates.close()
             recorder.flush(last=True)
@@ -89,38 +92,46 @@ def run_loop(
 class _Recorder:
     """Gathers updates into rows: metrics averaged, scores of the recent episodes."""
 
-    def __init__(self, writer: MetricsWriter, display: ProgressDisplay, interval: int, first_step: int) -> None:
-        self._writer, self._display, self._interval = writer, display, interval
+    def __init__(
+        self, writer: MetricsWriter, display: ProgressDisplay, interval: int, first_step: int, shown: Sequence[str]
+    ) -> None:
+        self._writer, self._display, self._interval, self._shown = writer, display, interval, shown
+        self._plays = False
         self._steps = self._row_at = first_step
         self._start = self._row_time = time.perf_counter()
         self._sums: dict[str, float] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
+        self._latest: dict[str, float] = {}
         self._recent: deque[Episode] = deque(maxlen=_RECENT_EPISODES)
         self._new: list[Episode] = []
 
     def add(self, update: Update) -> None:
         self._steps = max(self._steps, update.steps)
-        self._recent.extend(update.episodes)
-        self._new += update.episodes
+        if update.episodes is not None:
+            self._plays = True
+            self._recent.extend(update.episodes)
+            self._new += update.episodes
         for name, value in update.metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+            self._counts[name] = self._counts.get(name, 0) + 1
         if self._steps - self._row_at >= self._interval:
             self.flush()
 
     def flush(self, last: bool = False) -> None:
-        if not self._count:
+        if not self._counts:
             return
         now = time.perf_counter()
         row: dict[str, float] = {"steps": self._steps, "seconds": now - self._start}
         row["steps_per_second"] = (self._steps - self._row_at) / max(now - self._row_time, 1e-9)
-        row["score"] = self.mean_score()
-        row["episode_length"] = float(np.mean([e.length for e in self._recent])) if self._recent else math.nan
-        means = {name: total / self._count for name, total in self._sums.items()}
-        self._writer.write(row | means, [episode.score for episode in self._new])
-        shown = {name: means[name] for name in ("entropy", "staleness") if name in means}
-        self._display.show(self._steps, {"score": row["score"]} | shown, last)
-        self._row_at, self._row_time, self._sums, self._count, self._new = self._steps, now, {}, 0, []
+        if self._plays:
+            row["score"] = self.mean_score()
+            row["episode_length"] = float(np.mean([e.length for e in self._recent])) if self._recent else math.nan
+        row |= {name: total / self._counts[name] for name, total in self._sums.items()}
+        self._writer.write(row, [episode.score for episode in self._new])
+        self._latest |= row
+        shown = {name: self._latest[name] for name in self._shown if name in self._latest}
+        self._display.show(self._steps, shown, last)
+        self._row_at, self._row_time, self._sums, self._counts, self._new = self._steps, now, {}, {}, []
 
     def mean_score(self) -> float:
         return float(np.mean([e.score for e in self._recent])) if self._recent else math.nan

@@ -2,14 +2,23 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from rlab.errors import BadInputError, nearest
 
 
-def field(default: Any, help: str, low: float = -math.inf, high: float = math.inf, above: bool = False) -> Any:
-    """A dataclass field; numbers must lie in [low, high], or in (low, high] with `above`."""
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "above": above})
+def field(
+    default: Any,
+    help: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: bool = False,
+    choices: Sequence[str] = (),
+) -> Any:
+    """A dataclass field; numbers must lie in [low, high], or in (low, high] with `above`, words among `choices`."""
+    metadata = {"help": help, "low": low, "high": high, "above": above, "choices": tuple(choices)}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def check(config: Any) -> None:
@@ -20,6 +29,9 @@ def check(config: Any) -> None:
         right = isinstance(value, item.type) or (item.type is float and isinstance(value, int))
         if not right or (isinstance(value, bool) and item.type is not bool):
             raise BadInputError(f"{flag} must be of type {item.type.__name__}, not {value!r}")
+        choices = item.metadata["choices"]
+        if choices and value not in choices:
+            raise BadInputError(f"{flag} cannot be {value!r}{nearest(value, choices)}")
         low, high, above = (item.metadata[key] for key in ("low", "high", "above"))
         if isinstance(value, float) and not math.isfinite(value):
             raise BadInputError(f"{flag} must be finite, not {value}")

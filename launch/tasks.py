@@ -1,0 +1,111 @@
+"""Tasks from the command line: what each model learns on its own."""
+
+import importlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from launch.flags import config_options, new_directory, value_of
+from launch.quiet import start_tensorflow
+from rlab.errors import BadInputError, nearest
+from rlab.runs.directory import Run, require_free
+from rlab.settings import from_settings
+from rlab.tasks import TASKS
+from rlab.tasks.configs import CONFIGS, defaults
+
+
+def task_command(task: str, arguments: list[str]) -> click.Command:
+    """The command of a task; its defaults are those that suit the model which the arguments name."""
+    kind = CONFIGS[task]
+    options = config_options(kind, defaults(task, value_of("--model", arguments)))
+    options += [
+        click.Option(["--seed"], type=int, default=0, show_default=True, help="fixes all random numbers"),
+        click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),
+    ]
+
+    def run(seed: int, run: Path | None, **values: Any) -> int:
+        return _train(task, from_settings(kind, values), seed, run or new_directory(task))
+
+    return click.Command(task, params=options, callback=run, help=kind.__doc__.replace("The settings of", "Learn"))
+
+
+def resume_task(run: Run, steps: int | None) -> int:
+    """Go on with a task's run; where all its updates are made, show again what it learned."""
+    task = _task_of(run)
+    from rlab.tasks import training
+
+    latest = run.latest_checkpoint()
+    if steps is None and latest and latest.steps >= run.config["steps"]:
+        return _show(task, run, latest.steps)
+    return _report(task, training.resume(task, run, steps))
+
+
+def evaluate_task(run: Run, as_json: bool) -> None:
+    """Print the metrics of a task's run on its test data."""
+    given = click.get_current_context().get_parameter_source
+    for name in ("episodes", "seed", "deterministic"):
+        if given(name) is not ParameterSource.DEFAULT:
+            raise BadInputError(f"--{name} is for agents; {run.path} is a run of the task {run.config['task']!r}")
+    task = _task_of(run)
+    from rlab.tasks import training
+
+    metrics = task.evaluate(training.load(task, run), "test")
+    known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    click.echo(json.dumps(known) if as_json else _listed(metrics))
+
+
+def _train(name: str, config: Any, seed: int, run: Path) -> int:
+    require_free(run)
+    start_tensorflow(all_cores=True)
+    task = _made(name, config, seed)
+    from rlab.tasks import training
+
+    size = sum(variable.numpy().size for variable in task.model.trainable_variables)
+    click.echo(f"{name}: {size:,} parameters, {task.updates_per_epoch} updates an epoch, run {run}", err=True)
+    return _report(task, training.train(task, run))
+
+
+def _report(task: Any, result: Any) -> int:
+    """Say what came of it; the exit status."""
+    if result.stopped_by:
+        click.echo(f"stopped at {result.steps:,} updates; next: python -m launch resume {result.run}", err=True)
+        return 128 + result.stopped_by
+    click.echo(f"done: {result.steps:,} updates in {result.seconds:,.0f} s, run {result.run}", err=True)
+    return _show(task, Run.open(result.run), result.steps)
+
+
+def _show(task: Any, run: Run, steps: int) -> int:
+    """Print predictions beside targets and the test metrics, and draw the pictures."""
+    from rlab.tasks import training
+    from rlab.tasks.pictures import save_pictures
+
+    applied = training.load(task, run)
+    report = task.report(applied)
+    click.echo(report.text)
+    save_pictures(run.path, report.pictures, steps)
+    click.echo(f"test: {_listed(task.evaluate(applied, 'test'))}")
+    return 0
+
+
+def _made(name: str, config: Any, seed: int) -> Any:
+    module, task = TASKS[name]
+    return getattr(importlib.import_module(f"rlab.tasks.{module}"), task)(config, seed)
+
+
+def _task_of(run: Run) -> Any:
+    name = run.config["task"]
+    if name not in TASKS:
+        raise BadInputError(
+            f"{run.path} is a run of task {name!r}, which this version does not know{nearest(name, TASKS)}"
+        )
+    config = from_settings(CONFIGS[name], run.config["config"])
+    start_tensorflow(all_cores=True)
+    return _made(name, config, run.config["seed"])
+
+
+def _listed(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())

@@ -1,0 +1,1 @@
+"""What the models learn from: images from files, sequences from a seed."""

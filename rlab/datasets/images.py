@@ -1,0 +1,111 @@
+"""Labelled images: MNIST, scikit-learn's digits, or a file of one's own."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rlab.errors import BadInputError
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+class LabelledImages(NamedTuple):
+    """Images with the numbers of their classes."""
+
+    images: np.ndarray  # float32 [N, H, W], between 0 and 1
+    labels: np.ndarray  # int32 [N], from 0
+
+
+class ImageSplits(NamedTuple):
+    """A data set in its three parts."""
+
+    train: LabelledImages
+    validation: LabelledImages
+    test: LabelledImages
+    classes: int
+
+
+def load_images(source: str) -> ImageSplits:
+    """`mnist` (downloaded once by Keras), `digits` (scikit-learn's, 8×8, no network) or the path of an `.npz` file.
+
+    A file holds x_train and x_test, uint8 [N, H, W], and y_train and y_test, integers [N], as Keras's mnist.npz does.
+    A twelfth of the training images, always the same, is for validation. Raises BadInputError when there is no such
+    file, when it holds something else, or when the download fails.
+    """
+    if source == "digits":
+        arrays, brightest = _digits(), 16.0
+    else:
+        arrays, brightest = _mnist() if source == "mnist" else _read(Path(source)), 255.0
+    (x, y), (x_test, y_test) = [
+        (images * np.float32(1.0 / brightest), labels.astype(np.int32)) for images, labels in arrays
+    ]
+    order = np.random.default_rng(0).permutation(len(x))  # a file may be sorted by class
+    x, y = x[order], y[order]
+    kept = len(x) - max(1, len(x) // 12)
+    return ImageSplits(
+        LabelledImages(x[:kept], y[:kept]),
+        LabelledImages(x[kept:], y[kept:]),
+        LabelledImages(x_test, y_test),
+        int(max(y.max(), y_test.max())) + 1,
+    )
+
+
+def _digits() -> list[tuple[np.ndarray, np.ndarray]]:
+    """scikit-learn's 1,797 digits: 1,437 for training, 360 for testing, in a fixed random order."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    order = np.random.default_rng(0).permutation(len(data.images))
+    return [(data.images[part].astype(np.float32), data.target[part]) for part in (order[:1437], order[1437:])]
+
+
+def _mnist() -> list[tuple[np.ndarray, np.ndarray]]:
+    import keras
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # the progress of the download is not the program's answer
+            return list(keras.datasets.mnist.load_data())
+    except Exception as error:
+        raise BadInputError(
+            f"MNIST could not be downloaded ({error}); give the path of an mnist.npz with --data PATH, "
+            "or use --data digits, which needs no network"
+        ) from error
+
+
+def _read(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    if not path.is_file():
+        raise BadInputError(
+            f"the data file {path} is missing; --data takes `mnist`, `digits` or the path of an .npz "
+            "(a run keeps it as `data` in its config.json)"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in _ARRAYS if name not in file]
+            if missing:
+                raise BadInputError(f"--data {path} has no array {missing[0]!r}; it must hold {', '.join(_ARRAYS)}")
+            x, y, x_test, y_test = (file[name] for name in _ARRAYS)
+    except BadInputError:
+        raise
+    except Exception as error:  # whatever NumPy and zipfile make of a damaged file
+        raise BadInputError(f"--data {path} cannot be read as an .npz file: {error}") from error
+    for name, images, labels in (("train", x, y), ("test", x_test, y_test)):
+        _check(path, name, images, labels)
+    if x.shape[1:] != x_test.shape[1:]:
+        raise BadInputError(f"--data {path}: x_train holds images of {x.shape[1:]}, x_test of {x_test.shape[1:]}")
+    return [(x, y), (x_test, y_test)]
+
+
+def _check(path: Path, name: str, images: np.ndarray, labels: np.ndarray) -> None:
+    if images.ndim != 3 or images.dtype != np.uint8 or min(images.shape) < 1 or len(images) < 2:
+        raise BadInputError(
+            f"--data {path}: x_{name} is {images.dtype} {images.shape}; it must be uint8 [N, height, width], N ≥ 2"
+        )
+    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise BadInputError(
+            f"--data {path}: y_{name} is {labels.dtype} {labels.shape}; it must be integers [{len(images)}]"
+        )
+    if labels.min() < 0 or labels.max() > 999:
+        raise BadInputError(f"--data {path}: y_{name} runs from {labels.min()} to {labels.max()}; labels begin at 0")

@@ -1,0 +1,142 @@
+"""The settings of every task, apart from their code so that `--help` answers without TensorFlow."""
+
+import dataclasses
+from typing import Any
+
+from rlab.settings import field
+
+# What each model of `mnist` is best trained with, where it differs from ImageConfig's own defaults.
+IMAGE_MODELS: dict[str, dict[str, Any]] = {
+    "mlp": {},
+    "cnn": {"units": 1024, "depth": 1, "epochs": 8, "shift": 2},
+    "highway": {"depth": 20, "units": 50, "epochs": 30},
+    "residual": {"depth": 20, "units": 50, "epochs": 30},
+    "highway-cnn": {"depth": 9, "units": 32, "epochs": 10, "shift": 2},
+    "residual-cnn": {"depth": 9, "units": 32, "epochs": 10, "shift": 2},
+}
+_MEMORIES = ("rnn", "lstm", "dnc")
+
+
+@dataclasses.dataclass(frozen=True)
+class RegressionConfig:
+    """The settings of linear regression."""
+
+    dimensions: int = field(10, "D, inputs", low=1, high=10_000)
+    features: str = field("identity", "φ", choices=("identity", "bias", "polynomial"))
+    degree: int = field(3, "of `polynomial` features, which need --dimensions 1", low=0, high=12)
+    samples: int = field(1000, "training samples", low=2, high=10_000_000)
+    noise: float = field(0.1, "standard deviation of the noise", low=1e-6, high=1e6)
+    prior: float = field(10.0, "standard deviation of the prior over each weight", low=1e-6, high=1e6)
+    epochs: int = field(200, "passes over the data", low=1)
+    batch_size: int = field(100, "samples to an update", low=1)
+    learning_rate: float = field(0.05, "step size of Adam", low=0.0, above=True)
+    decay_learning_rate: bool = field(True, "let the step size fall linearly to 0")
+    max_gradient_norm: float = field(100.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageConfig:
+    """The settings of image classification."""
+
+    model: str = field("mlp", "network", choices=list(IMAGE_MODELS))
+    data: str = field("mnist", "`mnist`, `digits` (no network needed), or the path of an .npz file")
+    depth: int = field(2, "layers; `cnn` has its own: two convolutions and a layer of --units", low=1, high=200)
+    units: int = field(100, "units of a layer; filters, of convolutions", low=1, high=65_536)
+    initializer: str = field("orthogonal", "initial weights of `mlp`", choices=("orthogonal", "truncated_normal"))
+    shift: int = field(1, "pixels by which training images are moved at random; less than they have", low=0)
+    epochs: int = field(20, "passes over the training images", low=1)
+    batch_size: int = field(128, "images to an update", low=1)
+    learning_rate: float = field(1e-3, "step size of Adam", low=0.0, above=True)
+    decay_learning_rate: bool = field(True, "let the step size fall linearly to 0")
+    max_gradient_norm: float = field(10.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class NBackConfig:
+    """The settings of n-back."""
+
+    model: str = field("lstm", "memory", choices=_MEMORIES)
+    n: int = field(3, "how many steps back the answer lies", low=1, high=100)
+    k: int = field(4, "how many symbols there are", low=2, high=100)
+    mean_length: float = field(20.0, "mean length of a sequence, steps", low=2.0, high=1000.0)
+    deviation: float = field(5.0, "standard deviation of the length, steps", low=0.0, high=1000.0)
+    samples: int = field(512, "sequences to train on, and as many to validate", low=1, high=100_000)
+    units: int = field(64, "H, units", low=1, high=65_536)
+    epochs: int = field(256, "passes over the sequences", low=1)
+    batch_size: int = field(64, "sequences to an update", low=1, high=65_536)
+    learning_rate: float = field(1e-2, "step size of Adam", low=0.0, above=True)
+    decay_learning_rate: bool = field(True, "let the step size fall linearly to 0")
+    max_gradient_norm: float = field(1.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class RepeatCopyConfig:
+    """The settings of repeated copying; sizes and lengths are deepmind/dnc's, the optimizer is not."""
+
+    model: str = field("dnc", "memory", choices=_MEMORIES)
+    bits: int = field(4, "bits of a word", low=1, high=64)
+    min_length: int = field(1, "fewest words", low=1)
+    max_length: int = field(2, "most words", low=1, high=100)
+    min_repeats: int = field(1, "fewest repeats", low=1)
+    max_repeats: int = field(2, "most repeats", low=1, high=20)
+    units: int = field(64, "H, units of the controller or of the memory", low=1, high=65_536)
+    epochs: int = field(100, "times 200 updates, each of a fresh batch", low=1)
+    batch_size: int = field(16, "sequences to an update", low=1, high=65_536)
+    learning_rate: float = field(1e-3, "step size of Adam", low=0.0, above=True)
+    decay_learning_rate: bool = field(True, "let the step size fall linearly to 0")
+    max_gradient_norm: float = field(50.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class CopyConfig(RepeatCopyConfig):
+    """The settings of copying: one repeat of longer sequences."""
+
+    max_length: int = field(8, "most words", low=1, high=100)
+    max_repeats: int = field(1, "most repeats", low=1, high=20)
+
+
+@dataclasses.dataclass(frozen=True)
+class TranslationConfig:
+    """What addition and reversal have in common: a sequence-to-sequence model."""
+
+    units: int = field(128, "H, units of encoder and decoder", low=1, high=65_536)
+    attention: bool = field(True, "let the decoder look at all of the encoder's outputs")
+    beam: int = field(4, "K, hypotheses that beam search keeps", low=1, high=32)
+    samples: int = field(50_000, "training pairs, or as many as there are", low=2, high=10_000_000)
+    epochs: int = field(20, "passes over the pairs", low=1)
+    batch_size: int = field(128, "pairs to an update", low=1)
+    learning_rate: float = field(3e-3, "step size of Adam", low=0.0, above=True)
+    decay_learning_rate: bool = field(True, "let the step size fall linearly to 0")
+    max_gradient_norm: float = field(1.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdditionConfig(TranslationConfig):
+    """The settings of addition."""
+
+    digits: int = field(3, "most digits of a number", low=1, high=9)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReverseConfig(TranslationConfig):
+    """The settings of reversal."""
+
+    symbols: int = field(10, "how many symbols there are", low=2, high=100)
+    max_length: int = field(10, "most symbols of a sequence", low=1, high=100)
+    epochs: int = field(5, "passes over the pairs", low=1)
+
+
+CONFIGS: dict[str, type] = {
+    "linear-regression": RegressionConfig,
+    "mnist": ImageConfig,
+    "nback": NBackConfig,
+    "copy": CopyConfig,
+    "repeat-copy": RepeatCopyConfig,
+    "addition": AdditionConfig,
+    "reverse": ReverseConfig,
+}
+
+
+def defaults(task: str, model: str | None) -> dict[str, Any]:
+    """The settings that suit a task's model, where they differ from its config's own."""
+    return {"model": model, **IMAGE_MODELS[model]} if task == "mnist" and model in IMAGE_MODELS else {}

@@ -1,0 +1,186 @@
+"""One way to train, resume and test every task; its runs look like an agent's.
+
+A task holds a built model and says what a batch is, what the loss is, and how well parameters do. Parameters are one
+vector and the update is one compiled function of it, as for agents. The batch of an update depends on the seed and the
+number of the update alone, so a resumed run equals one that was never stopped, bit for bit.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import keras
+import numpy as np
+import safetensors.numpy
+import tensorflow as tf
+
+from rlab.errors import BadInputError, TrainingError
+from rlab.models.parameters import ParameterLayout
+from rlab.ops import adam
+from rlab.runs.checkpoints import Checkpoint, subset
+from rlab.runs.directory import Run
+from rlab.runs.files import WEIGHTS
+from rlab.runs.loop import TrainingResult, Update, run_loop
+
+# Runs a method of the task's model under given parameters, compiled: `apply(method, *tensors)`.
+Apply = Callable[..., Any]
+
+
+class Report(NamedTuple):
+    """What a trained task has to show."""
+
+    text: str  # predictions beside targets
+    pictures: dict[str, Any]  # matplotlib figures by name
+
+
+class Task(Protocol):
+    """What the trainer asks of a task; made as `TaskClass(config, seed)`, where `config` is a `TaskClass.Config`."""
+
+    name: str  # on the command line
+    config: Any
+    seed: int
+    model: keras.layers.Layer  # built
+    updates_per_epoch: int
+    shown: tuple[str, ...]  # metrics that the progress display shows
+
+    def batch(self, update: int) -> Any:
+        """The arrays of one update, of the same shapes every time."""
+
+    def loss(self, batch: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The loss of the model's present variables on a batch, and other metrics."""
+
+    def evaluate(self, apply: Apply, split: str) -> dict[str, float]:
+        """Metrics on the `validation` or the `test` data."""
+
+    def report(self, apply: Apply) -> Report:
+        """What the model learned, to look at."""
+
+
+def train(task: Task, run: str | Path) -> TrainingResult:
+    """Train a task for its epochs in a new run directory."""
+    steps = task.config.epochs * task.updates_per_epoch
+    return _train(task, Run.create(run, settings_of(task) | {"steps": steps}), steps, None)
+
+
+def settings_of(task: Task) -> dict[str, Any]:
+    """What a run's config.json says of a task."""
+    return {"task": task.name, "seed": task.seed, "config": dataclasses.asdict(task.config)}
+
+
+def resume(task: Task, run: Run, steps: int | None) -> TrainingResult:
+    """Go on with a run from its newest checkpoint, up to `steps` updates in all (None: as it was begun).
+
+    Raises BadInputError when the run is one of another task, seed or config, or has its updates already.
+    """
+    for key, value in settings_of(task).items():
+        if run.config.get(key) != value:
+            raise BadInputError(f"{run.path} has another {key}: {run.config.get(key)!r}, not {value!r}")
+    steps = steps or run.config["steps"]
+    checkpoint = run.latest_checkpoint()
+    if checkpoint and checkpoint.steps >= steps:
+        raise BadInputError(f"{run.path} has its {steps} updates; give a larger --steps to go on")
+    return _train(task, run.with_steps(steps), steps, checkpoint)
+
+
+class Applied:
+    """The task's model with parameters: calls a method of it, compiled once for each method and shape."""
+
+    def __init__(self, layout: ParameterLayout, params: np.ndarray) -> None:
+        self._layout, self._params = layout, tf.constant(params)
+        self._compiled: dict[Any, Callable] = {}
+
+    def __call__(self, method: Callable, *arguments: Any) -> Any:
+        # A bound method is made anew at every access; what it is bound to and its function are not.
+        key = getattr(method, "__func__", method), id(getattr(method, "__self__", None))
+        if key not in self._compiled:
+            self._compiled[key] = tf.function(
+                lambda params, *rest: self._layout.call(params, method, *rest), jit_compile=True
+            )
+        return tf.nest.map_structure(lambda part: part.numpy(), self._compiled[key](self._params, *arguments))
+
+    def update(self, params: tf.Tensor) -> None:
+        self._params = params
+
+
+def load(task: Task, run: Run) -> Applied:
+    """The model as of the run's newest checkpoint; raises BadInputError when there is none, or a damaged one."""
+    path = run.path / "model" / WEIGHTS
+    try:
+        arrays = safetensors.numpy.load_file(path)
+    except FileNotFoundError as error:
+        raise BadInputError(f"{run.path} has no checkpoint yet: {path} is missing") from error
+    except safetensors.SafetensorError as error:
+        raise BadInputError(f"{path} is cut short or damaged: {error}") from error
+    layout = ParameterLayout(task.model)
+    return Applied(layout, layout.flatten(arrays))
+
+
+def _train(task: Task, run: Run, steps: int, checkpoint: Checkpoint | None) -> TrainingResult:
+    learner = _Learner(task, steps, checkpoint)
+    return run_loop(
+        run, learner.updates(), learner.checkpoint, steps, learner.steps, graph=learner.graph, shown=task.shown
+    )
+
+
+class _Learner:
+    """Parameters, the optimizer's state, and the updates that change them."""
+
+    def __init__(self, task: Task, steps: int, checkpoint: Checkpoint | None) -> None:
+        self.task, self._total = task, steps
+        self.layout = ParameterLayout(task.model)
+        params, self.state, self.steps = self.layout.initial(), adam.initial_state(self.layout.size), 0
+        if checkpoint:
+            params = self.layout.flatten(subset(checkpoint.arrays, "model"))
+            self.state = adam.AdamState(**{k: tf.constant(v) for k, v in subset(checkpoint.arrays, "adam").items()})
+            self.steps = checkpoint.steps
+        self.params = tf.constant(params)
+        self._update = _compile_update(task, self.layout)
+
+    def updates(self) -> Generator[Update | None, None, None]:
+        applied, begun = Applied(self.layout, self.params), self.steps
+        while self.steps < self._total:
+            rate = self.task.config.learning_rate
+            if self.task.config.decay_learning_rate:
+                rate *= 1.0 - self.steps / self._total
+            batch = self.task.batch(self.steps)
+            params, state, measured = self._update(self.params, self.state, batch, tf.constant(rate))
+            metrics = {name: float(value) for name, value in measured.items()}
+            for name in ("loss", "gradient_norm"):
+                if not np.isfinite(metrics[name]):
+                    raise TrainingError(f"update {self.steps}: {name} is not finite ({metrics[name]})")
+            self.params, self.state, self.steps = params, state, self.steps + 1
+            # The first update validates too, so that the columns of metrics.csv are known from its first row.
+            if self.steps in (begun + 1, self._total) or self.steps % self.task.updates_per_epoch == 0:
+                applied.update(self.params)
+                found = self.task.evaluate(applied, "validation")
+                metrics |= {f"validation_{name}": value for name, value in found.items()}
+            yield Update(self.steps, metrics)
+
+    def checkpoint(self) -> Checkpoint:
+        arrays = {f"model/{name}": array for name, array in self.layout.named(self.params.numpy()).items()}
+        arrays |= {f"adam/{name}": part.numpy() for name, part in self.state._asdict().items()}
+        return Checkpoint(self.steps, arrays, {})
+
+    def graph(self) -> tf.Graph:
+        """The loss as a graph, to be looked at in TensorBoard."""
+        batch = tf.nest.map_structure(tf.convert_to_tensor, self.task.batch(0))
+        loss = tf.function(functools.partial(self.layout.call))
+        return loss.get_concrete_function(self.params, self.task.loss, batch).graph
+
+
+def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
+    """The compiled update: (parameters [D], Adam's state, batch, step size) to both after it, and the metrics."""
+    bound = task.config.max_gradient_norm
+
+    @tf.function(jit_compile=True)
+    def update(params: tf.Tensor, state: adam.AdamState, batch: Any, rate: tf.Tensor) -> tuple:
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            loss, metrics = layout.call(params, task.loss, batch)
+        gradient = tape.gradient(loss, params)
+        params, state = adam.adam(params, state, adam.clip_by_norm(gradient, bound), rate)
+        return params, state, {"loss": loss, **metrics, "gradient_norm": tf.norm(gradient)}
+
+    return update

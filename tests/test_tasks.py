@@ -1,0 +1,281 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rlab.datasets import sequences
+from rlab.datasets.images import load_images
+from rlab.errors import BadInputError, TrainingError
+from rlab.models.parameters import ParameterLayout
+from rlab.runs.directory import Run
+from rlab.tasks import TASKS, training
+from rlab.tasks.classification import shifted
+from rlab.tasks.configs import CONFIGS, IMAGE_MODELS, NBackConfig, RepeatCopyConfig
+from rlab.tasks.sequences import NBack, RepeatCopy
+
+# Each learns a small instance in seconds: the flags, and the test metric that it must reach.
+SMALL = {
+    "linear-regression": ("--epochs 60 --samples 500 --learning-rate 0.5", "mean_squared_error", 0.0, 0.012),
+    "mnist": ("--data digits --epochs 30 --batch-size 64 --shift 0 --learning-rate 3e-3", "accuracy", 0.95, 1.0),
+    "nback": ("--n 1 --k 3 --mean-length 8 --deviation 1 --units 16 --epochs 30", "accuracy", 0.98, 1.0),
+    "copy": ("--model lstm --bits 2 --max-length 2 --epochs 4 --learning-rate 1e-2", "wrong_bits", 0.0, 0.5),
+    "repeat-copy": ("--model lstm --bits 2 --max-length 1 --epochs 5 --learning-rate 1e-2", "wrong_bits", 0.0, 0.5),
+    "addition": (
+        "--digits 2 --samples 6000 --batch-size 100 --epochs 12 --units 48 --learning-rate 1e-2",
+        "token_accuracy",
+        0.75,
+        1.0,
+    ),
+    "reverse": (
+        "--symbols 4 --max-length 4 --samples 4000 --epochs 15 --units 48 --learning-rate 1e-2",
+        "accuracy",
+        0.9,
+        1.0,
+    ),
+}
+
+
+def test_no_task_is_missing():
+    assert set(SMALL) == set(TASKS) == set(CONFIGS)
+
+
+@pytest.mark.parametrize("task", SMALL)
+def test_each_task_solves_a_small_instance_from_the_command_line(task, launch, tmp_path):
+    flags, metric, low, high = SMALL[task]
+    done = launch(task, *flags.split(), "--run", "run")
+    assert done.returncode == 0, done.stderr
+    assert "test: " in done.stdout
+    told = json.loads(launch("evaluate", "run", "--json").stdout)
+    assert low <= told[metric] <= high, told
+    run = tmp_path / "run"
+    assert (run / "metrics.csv").read_text().startswith("steps,seconds,steps_per_second,loss")
+    assert list((run / "tensorboard").iterdir())
+    assert len(list((run / "checkpoints").iterdir())) <= 3
+    if task in ("linear-regression", "mnist"):
+        assert list((run / "pictures").glob("*.png"))
+
+
+def test_a_dnc_shows_its_memory(launch, tmp_path):
+    done = launch("repeat-copy", "--epochs", 1, "--units", 8, "--max-length", 1, "--run", "run")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "pictures" / "memory.png").stat().st_size > 1000
+
+
+def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
+    config = NBackConfig(n=1, mean_length=6.0, deviation=1.0, samples=32, batch_size=16, units=4, epochs=4)
+    training.train(NBack(config, 5), tmp_path / "whole")
+
+    class StoppedError(Exception):
+        pass
+
+    class Stopping(NBack):
+        def batch(self, update):
+            if update == 5:
+                raise StoppedError
+            return super().batch(update)
+
+    learner = training._Learner(Stopping(config, 5), 8, None)
+    with pytest.raises(StoppedError):
+        list(learner.updates())
+    run = Run.create(tmp_path / "parts", training.settings_of(NBack(config, 5)) | {"steps": 8})
+    run.save_checkpoint(learner.checkpoint())
+    training.resume(NBack(config, 5), Run.open(run.path), None)
+    whole, parts = (Run.open(tmp_path / name).latest_checkpoint() for name in ("whole", "parts"))
+    assert whole.steps == parts.steps == 8
+    assert whole.arrays.keys() == parts.arrays.keys()
+    for name, array in whole.arrays.items():
+        assert array.shape == parts.arrays[name].shape
+        np.testing.assert_array_equal(array, parts.arrays[name], err_msg=name)
+    with pytest.raises(BadInputError, match="another seed"):
+        training.resume(NBack(config, 6), run, 20)
+
+
+def test_resume_of_a_finished_run_shows_it_again_and_goes_on_when_asked(launch):
+    flags = ["--n", "1", "--mean-length", "6", "--samples", "64", "--units", "4", "--epochs", "2", "--run", "run"]
+    assert launch("nback", *flags).returncode == 0
+    again = launch("resume", "run")
+    assert again.returncode == 0
+    assert "test: accuracy" in again.stdout
+    fewer = launch("resume", "run", "--steps", 2)
+    assert fewer.returncode == 2
+    assert "has its 2 updates" in fewer.stderr
+    assert launch("resume", "run", "--steps", 3).returncode == 0
+    misplaced = launch("evaluate", "run", "--episodes", 3)
+    assert misplaced.returncode == 2
+    assert "--episodes is for agents" in misplaced.stderr
+
+
+@pytest.mark.parametrize("model", IMAGE_MODELS)
+def test_every_image_model_trains_on_digits(model, launch, tmp_path):
+    flags = ["--units", 8, "--depth", 3, "--epochs", 1, "--shift", 1]
+    done = launch("mnist", "--model", model, "--data", "digits", *flags, "--run", "run")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "pictures" / "filters.png").stat().st_size > 500
+
+
+def test_a_file_of_few_images_and_a_moved_one(launch, tmp_path):
+    x, y = np.random.default_rng(0).integers(0, 255, (40, 6, 6)).astype(np.uint8), np.arange(40) % 3
+    np.savez(tmp_path / "few.npz", x_train=x, y_train=y, x_test=x[:3], y_test=y[:3])
+    flags = ["--batch-size", 10, "--epochs", 1, "--units", 4]
+    assert launch("mnist", "--data", "few.npz", *flags, "--run", "run").returncode == 0
+    (tmp_path / "few.npz").rename(tmp_path / "moved.npz")
+    gone = launch("evaluate", "run")
+    assert gone.returncode == 2
+    assert "is missing" in gone.stderr
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
+    class Exploding(NBack):
+        def loss(self, batch):
+            loss, metrics = super().loss(batch)
+            return loss + tf.sqrt(tf.reduce_sum(self.model.head.bias - self.model.head.bias)), metrics
+
+    config = NBackConfig(n=1, mean_length=6.0, deviation=1.0, samples=32, batch_size=16, units=4, epochs=1)
+    with pytest.raises(TrainingError, match="gradient_norm"):
+        training.train(Exploding(config), tmp_path / "run")
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nback --n 0", "--n must be"),
+        ("nback --n 30", "less than --mean-length"),
+        ("nback --k 1", "--k must be"),
+        ("nback --model lstmm", "did you mean 'lstm'"),
+        ("mnist --depth 0", "--depth must be"),
+        ("mnist --data no/such.npz", "is missing"),
+        ("mnist --data digits --batch-size 5000", "--batch-size must be at most"),
+        ("linear-regression --features polynomial", "--dimensions 1"),
+        ("repeat-copy --min-length 3", "--min-length must be at most"),
+        ("nbackk", "did you mean 'nback'"),
+        ("addition --samples 5", "--batch-size must be at most"),
+        ("mnist --data digits --shift 8", "--shift must be less"),
+        ("reverse --symbols 2 --max-length 1", "too few sequences"),
+    ],
+)
+def test_bad_input_gets_one_line(arguments, message, launch, tmp_path):
+    done = launch(*arguments.split())
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_train": np.zeros((5, 4, 4), np.uint8)}, "has no array 'y_train'"),
+        ({"x_train": np.zeros((5, 4), np.uint8)}, "must be uint8"),
+        ({"x_train": np.zeros((5, 4, 4), np.float32)}, "must be uint8"),
+        ({"y_train": np.zeros(4, np.int64)}, "must be integers"),
+        ({"y_train": np.full(5, -1)}, "labels begin at 0"),
+        ({"x_test": np.zeros((5, 3, 4), np.uint8)}, "x_test of (3, 4)"),
+    ],
+)
+def test_a_wrong_data_file_is_named(arrays, message, tmp_path):
+    whole = {"x_train": np.zeros((5, 4, 4), np.uint8), "y_train": np.arange(5)}
+    whole |= {"x_test": whole["x_train"], "y_test": whole["y_train"]}
+    if "y_train" in message and "no array" in message:
+        whole = {}
+    path = tmp_path / "data.npz"
+    np.savez(path, **(whole | arrays))
+    with pytest.raises(BadInputError) as caught:
+        load_images(str(path))
+    assert message in str(caught.value)
+
+
+def test_a_file_that_is_no_npz_is_named(tmp_path):
+    path = tmp_path / "data.npz"
+    path.write_bytes(b"not an archive")
+    with pytest.raises(BadInputError, match="cannot be read"):
+        load_images(str(path))
+
+
+def test_digits_need_no_network():
+    splits = load_images("digits")
+    parts = [splits.train, splits.validation, splits.test]
+    assert [len(part.labels) for part in parts] == [1318, 119, 360]
+    assert splits.classes == 10
+    assert 0.0 <= splits.train.images.min() < splits.train.images.max() <= 1.0
+
+
+def test_n_back_asks_for_what_was_shown_n_steps_before():
+    data = sequences.n_back(50, 3, 4, 20.0, 5.0, 0)
+    symbols = data.inputs.argmax(-1)
+    lengths = data.valid.sum(0).astype(int)
+    assert 17 < lengths.mean() < 23
+    for b, length in enumerate(lengths):
+        assert data.asked[:3, b].sum() == 0
+        np.testing.assert_array_equal(data.targets[3:length, b], symbols[: length - 3, b])
+        assert data.asked[3:length, b].all()
+        assert not data.asked[length:, b].any()
+
+
+def test_repeat_copy_asks_for_the_words_as_often_as_it_says():
+    data = sequences.repeat_copy(20, 3, (1, 4), (1, 3), sequences.repeat_copy_steps(4, 3), 1)
+    for b in range(20):
+        length = int(np.argmax(data.inputs[:, b, 4] > 0.0)) - 1
+        times = round(float(data.inputs[length + 1, b, 4]) * 10)
+        words = data.inputs[1 : length + 1, b, :3]
+        answer = data.targets[length + 2 : length + 2 + length * times, b, :3]
+        np.testing.assert_array_equal(answer, np.tile(words, (times, 1)))
+        assert data.targets[:, b, 3].sum() == 1.0
+        assert data.asked[:, b].sum() == length * times + 1
+
+
+def test_additions_are_distinct_and_right():
+    problems = sequences.additions(500, 2, "train", 0)
+    assert len({tuple(p) for p in problems.tolist()}) == 500
+    pairs = sequences.addition_pairs(problems, 2)
+    for b in range(20):
+        text = "".join(sequences.ADDITION[t] for t in pairs.source[:, b] if t < sequences.END)
+        answer = "".join(sequences.ADDITION[t] for t in pairs.target[:, b] if t < sequences.END)
+        left, right = map(int, text.split("+"))
+        assert left + right == int(answer)
+    parts = [sequences.additions(1000, 1, part, 0) for part in ("train", "validation", "test")]
+    assert len({tuple(p) for part in parts for p in part.tolist()}) == sum(map(len, parts)) == 100  # all there are
+
+
+def test_reversals_of_one_part_are_in_no_other():
+    sets = []
+    for part in ("train", "validation", "test"):
+        pairs = sequences.reversals(2000, 4, 4, part, 0)
+        sets.append({tuple(column) for column in pairs.source.T.tolist()})
+        for b in range(10):
+            length = int(pairs.source_valid[:, b].sum())
+            np.testing.assert_array_equal(pairs.target[:length, b], pairs.source[:length, b][::-1])
+            assert pairs.target[length, b] == 4
+    assert all(sets)
+    assert not (sets[0] & sets[1])
+    assert not (sets[0] & sets[2])
+    assert not (sets[1] & sets[2])
+
+
+def test_shifts_move_whole_images():
+    images = np.zeros((40, 5, 5), np.float32)
+    images[:, 2, 2] = 1.0
+    moved = shifted(images, 1, np.random.default_rng(0))
+    assert (moved.sum(axis=(1, 2)) == 1.0).all()
+    rows, columns = np.nonzero(moved)[1:]
+    assert set(rows) == set(columns) == {1, 2, 3}
+
+
+def test_twice_the_length_is_told_of_repeat_copy():
+    task = RepeatCopy(RepeatCopyConfig(model="lstm", units=4, bits=2, max_length=1))
+    layout = ParameterLayout(task.model)
+    found = task.evaluate(training.Applied(layout, layout.initial()), "test")
+    assert set(found) == {"wrong_bits", "nll", "wrong_bits_at_twice_the_length"}
+    assert found["wrong_bits_at_twice_the_length"] > 0.0
+
+
+def test_a_task_loads_no_tensorflow_for_its_help(launch):
+    done = launch("mnist", "--help")
+    assert done.returncode == 0
+    assert "--epochs" in done.stdout
+    probe = "import sys, launch.__main__, launch.tasks; print('tensorflow' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "False"

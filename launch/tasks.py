@@ -30,7 +30,12 @@ def task_command(task: str, arguments: list[str]) -> click.Command:
     def run(seed: int, run: Path | None, **values: Any) -> int:
         return _train(task, from_settings(kind, values), seed, run or new_directory(task))
 
-    return click.Command(task, params=options, callback=run, help=kind.__doc__.replace("The settings of", "Learn"))
+    return click.Command(task, params=[*options], callback=run, help=f"Learn {_name(kind)}")
+
+
+def _name(kind: type) -> str:
+    """What a Config is the settings of, from its docstring."""
+    return (kind.__doc__ or "").removeprefix("The settings of ")
 
 
 def resume_task(run: Run, steps: int | None) -> int:

@@ -60,7 +60,7 @@ def repeat_copy(
     targets = np.zeros((longest, batch, bits + 1), np.float32)
     asked, valid = np.zeros((2, longest, batch), np.float32)
     for b in range(batch):
-        length, times = generator.integers(*_inclusive(lengths)), generator.integers(*_inclusive(repeats))
+        length, times = int(generator.integers(*_inclusive(lengths))), int(generator.integers(*_inclusive(repeats)))
         words = generator.integers(0, 2, (length, bits))
         inputs[0, b, bits] = 1.0
         inputs[1 : length + 1, b, :bits] = words

@@ -30,6 +30,7 @@ import numpy as np
 from rlab import ops, policies, rollout, runs
 from rlab.errors import BadInputError, TrainingError
 from rlab.parallel import shared
+from rlab.schedules import Schedule
 from rlab.seeding import derive
 from rlab.settings import check, field, from_settings
 
@@ -68,7 +69,7 @@ class _Shared(NamedTuple):
     gradient: Callable
     reports: queue.SimpleQueue
     stop: threading.Event
-    target: "rollout.TargetScore"
+    schedule: Schedule
 
 
 _Config = Config  # inside the class the name means its attribute
@@ -108,7 +109,8 @@ class A3C:
     def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
         """Train for `steps` agent steps, summed over the workers, in a new run directory.
 
-        With `target_score` training ends as soon as the last 100 episodes average it.
+        With `target_score` training ends early: when the last 100 episodes average it, the schedule of step sizes falls
+        to 0 within a twentieth of `steps` (`rlab.schedules`).
         """
         if steps < 1:
             raise BadInputError(f"the number of steps must be at least 1, not {steps}")
@@ -154,7 +156,7 @@ class A3C:
         runs.save_architecture(run.path, self.policy)
         return runs.run_loop(
             run,
-            self._updates(parameters, steps, rollout.TargetScore(target_score)),
+            self._updates(parameters, Schedule(steps, target_score)),
             functools.partial(self._checkpoint, parameters),
             steps,
             parameters.steps,
@@ -180,7 +182,7 @@ class A3C:
         return runs.Checkpoint(parameters.steps, arrays, {"updates": parameters.updates})
 
     def _updates(
-        self, parameters: shared.SharedParameters, steps: int, target: "rollout.TargetScore"
+        self, parameters: shared.SharedParameters, schedule: Schedule
     ) -> "Generator[runs.Update | None, None, None]":
         """Start the workers, and pass on what they report until all are done; stops them when closed or on a fault."""
         common = _Shared(
@@ -189,10 +191,10 @@ class A3C:
             compile_gradient(self.policy, self.config),
             queue.SimpleQueue(),
             threading.Event(),
-            target,
+            schedule,
         )
         threads = [
-            threading.Thread(target=self._work, args=(number, common, steps), name=f"worker-{number}", daemon=True)
+            threading.Thread(target=self._work, args=(number, common), name=f"worker-{number}", daemon=True)
             for number in range(self.config.workers)
         ]
         try:
@@ -213,11 +215,11 @@ class A3C:
                 if thread.ident is not None:
                     thread.join()
 
-    def _work(self, number: int, common: _Shared, steps: int) -> None:
+    def _work(self, number: int, common: _Shared) -> None:
         """One worker thread: pull, act, differentiate, push. A fault is reported, and ends this thread."""
         import tensorflow as tf
 
-        config, parameters = self.config, common.parameters
+        config, parameters, schedule = self.config, common.parameters, common.schedule
         env = None
         try:
             # A resumed run must not replay the same episodes: the seed depends on where it starts.
@@ -231,11 +233,11 @@ class A3C:
                 config.discount,
                 derive(*stream, "actions"),
             )
-            while parameters.steps < steps and not common.stop.is_set():
+            while not schedule.done(parameters.steps) and not common.stop.is_set():
                 vector, pulled_at = parameters.pull()
                 snapshot = tf.convert_to_tensor(vector)
                 trajectory, episodes = collector.collect(snapshot)
-                left = max(1.0 - parameters.steps / steps, 0.0)
+                left = schedule.left(parameters.steps)
                 entropy_weight = config.entropy_weight * (left if config.decay_entropy_weight else 1.0)
                 gradient, metrics = common.gradient(snapshot, trajectory, tf.constant(entropy_weight, tf.float32))
                 values = dict(zip(METRICS, metrics.numpy().tolist(), strict=True))
@@ -246,8 +248,7 @@ class A3C:
                 done = parameters.count_steps(trajectory.rewards.size)
                 common.reports.put(runs.Update(done, values, episodes))
                 # Here and not in the loop that hears the reports, so that one worker ends at the same step every time.
-                if common.target.reached(episodes):
-                    common.stop.set()
+                schedule.add(episodes, done)
         except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
             where = traceback.extract_tb(error.__traceback__)[-1]
             fault = TrainingError(

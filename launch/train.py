@@ -32,7 +32,7 @@ def train_command(agent: str, arguments: list[str]) -> click.Command:
             type=float,
             default=settings["target_score"],
             show_default=settings["target_score"] is not None,
-            help="end when the last 100 episodes average it; inf for never",
+            help="end early, soon after the last 100 episodes average it; inf for never",
         ),
         click.Option(["--seed"], type=int, default=0, show_default=True, help="fixes all random numbers"),
         click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),

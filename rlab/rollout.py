@@ -1,7 +1,5 @@
 """Environment and policy to trajectories: the only code that steps an environment for training."""
 
-import threading
-from collections import deque
 from typing import Any
 
 import gymnasium as gym
@@ -91,23 +89,6 @@ class Collector:
             observations = np.where(rows, info["final_obs"], observations)
         _, values, _ = self._step(params, observations, np.zeros_like(self._resets))
         return values.numpy()
-
-
-class TargetScore:
-    """Whether the last 100 episodes average a score; the workers of one run share it. None is never reached."""
-
-    def __init__(self, target: float | None) -> None:
-        self._target = target
-        self._recent: deque[float] = deque(maxlen=100)
-        self._lock = threading.Lock()
-
-    def reached(self, episodes: list[Episode]) -> bool:
-        """Count these episodes too, and say whether the target is reached."""
-        if self._target is None:
-            return False
-        with self._lock:
-            self._recent.extend(episode.score for episode in episodes)
-            return len(self._recent) == self._recent.maxlen and bool(np.mean(self._recent) >= self._target)
 
 
 def finished_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:

@@ -15,6 +15,7 @@ FLOORS = {
     "rlab/models": 1,
     "rlab/datasets": 1,
     "rlab/settings.py": 1,
+    "rlab/schedules.py": 1,
     "envs": 1,
     "rlab/policies": 2,
     "rlab/parallel": 2,

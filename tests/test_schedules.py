@@ -1,0 +1,44 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlab.schedules import Schedule
+from rlab.types import Episode
+
+
+@given(st.integers(1, 10**9), st.lists(st.floats(0.0, 1.0), min_size=2, max_size=20))
+def test_it_falls_from_one_to_zero(steps, parts):
+    schedule = Schedule(steps)
+    assert schedule.left(0) == 1.0
+    assert schedule.left(steps) == 0.0
+    values = [schedule.left(round(part * steps)) for part in sorted(parts)]
+    assert values == sorted(values, reverse=True)
+    assert schedule.done(steps)
+    assert not schedule.done(steps - 1)
+
+
+def test_it_cools_down_once_the_target_is_reached():
+    schedule = Schedule(1000, 5.0)
+    schedule.add([Episode(9.0, 1)] * 99, 100)
+    assert schedule.left(100) == pytest.approx(0.9)  # a hundred episodes are needed
+    schedule.add([Episode(4.0, 1)], 200)
+    assert schedule.left(200) == pytest.approx(0.8)
+    assert schedule.left(225) == pytest.approx(0.4)
+    assert schedule.left(250) == 0.0
+    assert schedule.done(250)
+    assert not schedule.done(249)
+    schedule.add([Episode(99.0, 1)] * 100, 240)  # once is enough
+    assert schedule.done(250)
+
+
+def test_it_never_ends_later_than_it_would():
+    schedule = Schedule(1000, 5.0)
+    schedule.add([Episode(9.0, 1)] * 100, 980)
+    assert schedule.left(980) == pytest.approx(0.02)
+    assert schedule.done(1000)
+
+
+def test_without_a_target_scores_change_nothing():
+    schedule = Schedule(1000)
+    schedule.add([Episode(99.0, 1)] * 200, 10)
+    assert schedule.left(500) == 0.5

@@ -64,7 +64,7 @@ def test_list_as_data(launch):
         (("a3d",), "'a3c'"),
         (("a3c", "--env", "Pongg"), "'Pong'"),
         (("a3c", "--env", "CartPole-v1", "--backbone", "lsmt"), "'lstm'"),
-        (("a3c", "--env", "CartPole-v1", "--backbone", "cnn"), "mlp or lstm would fit"),
+        (("a3c", "--env", "CartPole-v1", "--backbone", "cnn"), "mlp, highway, residual"),
         (("a3c", "--env", "CartPole-v1", "--lerning-rate", "1"), "--learning-rate"),
         (("a3c", "--env", "CartPole-v1", "--steps", "0"), "--steps must be at least 1"),
         (("a3c", "--env", "CartPole-v1", "--workers", "-1"), "--workers must be at least 1"),

@@ -71,8 +71,9 @@ class Run:
         if len(kinds) > 1:
             raise BadInputError(f"{path}/config.json is damaged: it names both an agent and a task")
         for key, kind in _KINDS[kinds[0]].items():
-            if not isinstance(config.get(key), kind) or isinstance(config[key], bool):
-                raise BadInputError(f"{path}/config.json is damaged: {key!r} is {config.get(key)!r}")
+            value = config.get(key)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise BadInputError(f"{path}/config.json is damaged: {key!r} is {value!r}")
         return cls(path, config)
 
     def with_steps(self, steps: int) -> "Run":

@@ -37,6 +37,7 @@ def seconds(runs: dict[str, Callable[[], object]], rounds: int, repeat: int = 1)
 def image_epoch(model: str, data: str, rounds: int) -> dict[str, float]:
     """One epoch of batches of 128 without shifts."""
     import keras
+    import tensorflow as tf
 
     from rlab.tasks import training
     from rlab.tasks.classification import ImageTask
@@ -49,9 +50,11 @@ def image_epoch(model: str, data: str, rounds: int) -> dict[str, float]:
 
     def ours() -> None:
         for update in range(updates):
-            learner.params, learner.state, _ = learner._update(
-                learner.params, learner.state, task.batch(update), config.learning_rate
+            rate = tf.constant(config.learning_rate)
+            learner.params, learner.state, measured = learner._update(
+                learner.params, learner.state, task.batch(update), rate
             )
+            _ = [float(value) for value in measured.values()]  # as training does after every update
 
     images, labels = task.splits.train
     layers: list = []

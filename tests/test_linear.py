@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
+import sklearn.linear_model as sklearn
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlab.models import linear
 from rlab.models.initializers import seed_stream
-
-sklearn = pytest.importorskip("sklearn.linear_model")
 
 
 def _data(seed=0, n=60, d=4):
@@ -34,7 +33,7 @@ def test_maximum_a_posteriori_is_ridge(noise, prior):
 
 def test_posterior_and_predictive_are_bayesian_ridge_at_fixed_variances():
     phi, y = _data()
-    # With no iteration beyond the first, BayesianRidge keeps the variances it is given; then its posterior is exact.
+    # BayesianRidge estimates the variances; its posterior is the exact one at those that it ends with.
     theirs = sklearn.BayesianRidge(
         max_iter=1, alpha_init=1 / 0.04, lambda_init=1 / 2.0, fit_intercept=False, tol=1e-12
     ).fit(phi.astype(float), y.astype(float))

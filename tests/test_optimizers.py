@@ -76,9 +76,3 @@ def test_adam_is_kerass():
         params, state = adam.adam(params, state, gradient, 0.1)
         optimizer.apply([gradient], [theirs])
     np.testing.assert_allclose(params, theirs, atol=1e-5)
-
-
-def test_clipping_keeps_the_direction_and_bounds_the_norm():
-    gradient = tf.constant([3.0, 4.0])
-    np.testing.assert_allclose(adam.clip_by_norm(gradient, 1.0), [0.6, 0.8], atol=1e-6)
-    np.testing.assert_array_equal(adam.clip_by_norm(gradient, 10.0), gradient)

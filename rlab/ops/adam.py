@@ -1,4 +1,8 @@
-"""Adam as a pure function of parameters, state and gradient."""
+"""Adam as a pure function of parameters, state and gradient.
+
+Keras's own optimizers refuse their stateless step on TensorFlow (`stateless_apply`), and so cannot be compiled with the
+parameters as arguments.
+"""
 
 from typing import NamedTuple
 
@@ -38,8 +42,3 @@ def adam(
     corrected_square = square / (1.0 - beta_2**count)
     params -= learning_rate * corrected_mean / (tf.sqrt(corrected_square) + epsilon)
     return params, AdamState(mean, square, count)
-
-
-def clip_by_norm(gradient: tf.Tensor, bound: float) -> tf.Tensor:
-    """The gradient [D], made shorter where its Euclidean norm exceeds the bound."""
-    return gradient * tf.minimum(1.0, bound / (tf.norm(gradient) + 1e-8))

@@ -20,8 +20,8 @@ _PATTERN = re.compile(r"step-(\d{12})\.safetensors")
 class Checkpoint(NamedTuple):
     """The state of a training run between two updates."""
 
-    steps: int  # agent steps made
-    arrays: dict[str, np.ndarray]  # `policy/...` the parameters by name, `mean_square/...` their statistics
+    steps: int  # agent steps made; of a task, updates
+    arrays: dict[str, np.ndarray]  # `policy/...` (of a task `model/...`) the parameters by name; the optimizer's
     counters: dict[str, Any]  # JSON data, such as the number of updates
 
 

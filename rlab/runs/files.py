@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-# The trained parameters by name, in a run's `policy/`.
+# The trained parameters by name, in a run's `policy/` or, of a task, `model/`.
 WEIGHTS = "weights.safetensors"
 
 

@@ -6,7 +6,6 @@ number of the update alone, so a resumed run equals one that was never stopped, 
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -166,8 +165,7 @@ class _Learner:
     def graph(self) -> tf.Graph:
         """The loss as a graph, to be looked at in TensorBoard."""
         batch = tf.nest.map_structure(tf.convert_to_tensor, self.task.batch(0))
-        loss = tf.function(functools.partial(self.layout.call))
-        return loss.get_concrete_function(self.params, self.task.loss, batch).graph
+        return tf.function(self.layout.call).get_concrete_function(self.params, self.task.loss, batch).graph
 
 
 def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
@@ -180,7 +178,7 @@ def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
             tape.watch(params)
             loss, metrics = layout.call(params, task.loss, batch)
         gradient = tape.gradient(loss, params)
-        params, state = adam.adam(params, state, adam.clip_by_norm(gradient, bound), rate)
+        params, state = adam.adam(params, state, tf.clip_by_norm(gradient, bound), rate)
         return params, state, {"loss": loss, **metrics, "gradient_norm": tf.norm(gradient)}
 
     return update

@@ -28,10 +28,13 @@ class Translation:
 
     shown = ("loss", "token_accuracy", "validation_accuracy")
 
-    def __init__(self, config: TranslationConfig, symbols: int, data: dict[str, Pairs], seed: int) -> None:
-        self.config, self.seed, self.data = config, seed, data
+    def __init__(self, config: TranslationConfig, symbols: int, pairs: Callable[[int, str], Pairs], seed: int) -> None:
+        """`pairs` gives at most so many pairs of a part of the data (train, validation or test)."""
+        self.config, self.seed = config, seed
+        counts = {"train": config.samples, "validation": _TESTED, "test": _TESTED}
+        self.data = {part: pairs(count, part) for part, count in counts.items()}
         self.end, self.begin = symbols, symbols + 1
-        self._batches = Shuffled(data["train"].source.shape[1], config.batch_size, seed)
+        self._batches = Shuffled(self.data["train"].source.shape[1], config.batch_size, seed)
         self.updates_per_epoch = self._batches.updates_per_epoch
         self.model = Seq2Seq(
             symbols + 2, symbols + 2, config.units, seed_stream(derive(seed, "parameters")), config.attention
@@ -108,12 +111,12 @@ class Addition(Translation):
 
     def __init__(self, config: AdditionConfig, seed: int = 0) -> None:
         check(config)
-        counts = {"train": config.samples, "validation": _TESTED, "test": _TESTED}
-        data = {}
-        for part, count in counts.items():
+
+        def pairs(count: int, part: str) -> Pairs:
             problems = sequences.additions(count, config.digits, part, derive(seed, "data"))
-            data[part] = sequences.addition_pairs(problems, config.digits)
-        super().__init__(config, len(sequences.ADDITION), data, seed)
+            return sequences.addition_pairs(problems, config.digits)
+
+        super().__init__(config, len(sequences.ADDITION), pairs, seed)
 
     def symbol(self, token: int) -> str:
         return sequences.ADDITION[token]
@@ -127,12 +130,11 @@ class Reverse(Translation):
 
     def __init__(self, config: ReverseConfig, seed: int = 0) -> None:
         check(config)
-        counts = {"train": config.samples, "validation": _TESTED, "test": _TESTED}
-        size = config.symbols, config.max_length
-        try:
-            data = {
-                part: sequences.reversals(count, *size, part, derive(seed, "data")) for part, count in counts.items()
-            }
-        except ValueError as error:
-            raise BadInputError(f"{error}; raise --symbols or --max-length") from error
-        super().__init__(config, config.symbols, data, seed)
+
+        def pairs(count: int, part: str) -> Pairs:
+            try:
+                return sequences.reversals(count, config.symbols, config.max_length, part, derive(seed, "data"))
+            except ValueError as error:
+                raise BadInputError(f"{error}; raise --symbols or --max-length") from error
+
+        super().__init__(config, config.symbols, pairs, seed)

@@ -110,7 +110,7 @@ class A3C:
         """Train for `steps` agent steps, summed over the workers, in a new run directory.
 
         With `target_score` training ends early: when the last 100 episodes average it, the schedule of step sizes falls
-        to 0 within a twentieth of `steps` (`rlab.schedules`).
+        to 0 within a twentieth of `steps`, and the run ends if they average it then too (`rlab.schedules`).
         """
         if steps < 1:
             raise BadInputError(f"the number of steps must be at least 1, not {steps}")

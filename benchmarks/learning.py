@@ -1,11 +1,12 @@
-"""Learning curves of the default command: train, then evaluate, for several seeds, one after another.
+"""What the default commands learn: train, then evaluate, for several seeds, one after another.
 
     pip install -e '.[bench]'
-    python benchmarks/learning.py Pong --seeds 0 1 2
-    python benchmarks/learning.py CartPole-v1 --seeds 0 1 2 3 4
+    python benchmarks/learning.py pong --seeds 0 1 2
+    python benchmarks/learning.py mnist-cnn --seeds 0 1 2 --data mnist.npz
+    python benchmarks/learning.py --list
 
-Writes `benchmarks/results/learning-<env>.json` (scores, steps, wall clock, curves) and a picture of the curves. Each
-run is a real `python -m launch a3c --env ENV --seed S` with the tuned defaults. Runs that exist already are used again.
+Writes `benchmarks/results/learning-<name>.json` (test scores, steps, wall clock, curves) and a picture of the curves.
+Each run is a real `python -m launch` command with the tuned defaults. Runs that exist already are used again.
 """
 
 import argparse
@@ -15,21 +16,64 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 POINTS = 100  # of a committed curve
 
 
-def train_and_evaluate(env: str, seed: int, runs: Path, episodes: int) -> dict:
-    run = runs / f"{env}-{seed}"
+class Experiment(NamedTuple):
+    """A command, how its result is scored, and the column of metrics.csv that shows it being learned."""
+
+    command: str
+    score: str  # of `evaluate --json`
+    evaluate: str
+    curve: str
+    target: float  # a line in the picture
+
+
+def _atari(game: str, target: float) -> Experiment:
+    return Experiment(f"a3c --env {game}", "mean_return", "--episodes 20 --seed 1000", "score", target)
+
+
+def _control(env: str, target: float) -> Experiment:
+    return Experiment(f"a3c --env {env}", "mean_return", "--episodes 100 --seed 1000", "score", target)
+
+
+def _task(command: str, score: str, target: float) -> Experiment:
+    return Experiment(command, score, "", f"validation_{score}", target)
+
+
+EXPERIMENTS = {
+    "pong": _atari("Pong", 18.0),
+    "cartpole-v1": _control("CartPole-v1", 475.0),
+    "mnist-mlp": _task("mnist --model mlp", "accuracy", 0.978),
+    "mnist-cnn": _task("mnist --model cnn", "accuracy", 0.992),
+    "mnist-highway": _task("mnist --model highway", "accuracy", 0.98),
+    "mnist-residual": _task("mnist --model residual", "accuracy", 0.98),
+    "mnist-plain": _task("mnist --model mlp --depth 20 --units 50 --epochs 30", "accuracy", 0.98),
+    "mnist-highway-cnn": _task("mnist --model highway-cnn", "accuracy", 0.9955),
+    "nback-rnn": _task("nback --model rnn", "accuracy", 0.995),
+    "nback-lstm": _task("nback --model lstm", "accuracy", 0.995),
+    "nback-dnc": _task("nback --model dnc", "accuracy", 0.995),
+    "addition": _task("addition --digits 3", "accuracy", 0.99),
+    "repeat-copy-dnc": _task("repeat-copy --model dnc", "wrong_bits", 0.01),
+    "repeat-copy-lstm": _task("repeat-copy --model lstm", "wrong_bits", 0.01),
+}
+
+
+def train_and_evaluate(name: str, seed: int, runs: Path, more: list[str]) -> dict:
+    experiment = EXPERIMENTS[name]
+    run = runs / f"{name}-{seed}"
     launch = [sys.executable, "-m", "launch"]
     clock = run.with_suffix(".seconds")
     if not clock.exists():
+        train = [*launch, *experiment.command.split(), *more, "--seed", str(seed), "--run", str(run)]
         start = time.perf_counter()
-        subprocess.run([*launch, "a3c", "--env", env, "--seed", str(seed), "--run", str(run)], check=True, cwd=ROOT)
+        subprocess.run(train, check=True, cwd=ROOT)
         clock.write_text(str(time.perf_counter() - start))
     evaluation = subprocess.run(
-        [*launch, "evaluate", str(run), "--episodes", str(episodes), "--seed", "1000", "--json"],
+        [*launch, "evaluate", str(run), *experiment.evaluate.split(), "--json"],
         check=True,
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -38,62 +82,75 @@ def train_and_evaluate(env: str, seed: int, runs: Path, episodes: int) -> dict:
     lines = (run / "metrics.csv").read_text().splitlines()
     columns = lines[0].split(",")
     rows = [dict(zip(columns, line.split(","), strict=True)) for line in lines[1:]]
+    rows = [row for row in rows if row[experiment.curve] not in ("", "nan")]  # no episode yet, or not validated
     kept = rows[:: max(1, len(rows) // POINTS)]
     return {
         "seed": seed,
         "wall_clock_seconds": round(float(clock.read_text()), 1),
         "steps": int(rows[-1]["steps"]),
         "evaluation": json.loads(evaluation.stdout),
-        "curve": {key: [float(row[key]) for row in kept] for key in ("steps", "seconds", "score")},
+        "curve": {key: [float(row[key]) for row in kept] for key in ("steps", "seconds", experiment.curve)},
         "config": json.loads((run / "config.json").read_text())["config"],
     }
 
 
-def plot(env: str, results: list[dict], target: float, out: Path) -> None:
+def plot(name: str, results: list[dict], out: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    experiment = EXPERIMENTS[name]
     figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     for result in results:
         minutes = [seconds / 60 for seconds in result["curve"]["seconds"]]
-        axes.plot(minutes, result["curve"]["score"], label=f"seed {result['seed']}")
-    axes.axhline(target, color="grey", linewidth=0.8, linestyle="--")
-    axes.set(
-        xlabel="minutes of wall clock on two cores", ylabel="score, last 100 training episodes", title=f"A3C, {env}"
-    )
+        axes.plot(minutes, result["curve"][experiment.curve], label=f"seed {result['seed']}")
+    axes.axhline(experiment.target, color="grey", linewidth=0.8, linestyle="--")
+    said = "score, last 100 training episodes" if experiment.curve == "score" else experiment.curve.replace("_", " ")
+    axes.set(xlabel="minutes of wall clock on two cores", ylabel=said, title=f"launch {experiment.command}")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=110)
+    plt.close(figure)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("env")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which experiments; --list names them")
+    parser.add_argument("--list", action="store_true", help="name the experiments and their commands")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--episodes", type=int, default=20)
-    parser.add_argument("--target", type=float, help="line in the picture")
+    parser.add_argument("--data", help="of image tasks, in place of MNIST's download")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
+    if arguments.list:
+        for name, experiment in EXPERIMENTS.items():
+            print(f"{name:20s} python -m launch {experiment.command}")
+    if unknown := set(arguments.names) - set(EXPERIMENTS):
+        parser.error(f"no experiment {', '.join(sorted(unknown))}; there are {', '.join(EXPERIMENTS)}")
     arguments.runs.mkdir(parents=True, exist_ok=True)
     runs = arguments.runs.resolve()
-    results = [train_and_evaluate(arguments.env, seed, runs, arguments.episodes) for seed in arguments.seeds]
-    scores = [result["evaluation"]["mean_return"] for result in results]
-    seconds = [result["wall_clock_seconds"] for result in results]
-    summary = {
-        "env": arguments.env,
-        "mean_return": {"mean": statistics.mean(scores), "min": min(scores), "deviation": statistics.pstdev(scores)},
-        "wall_clock_seconds": {"mean": statistics.mean(seconds), "max": max(seconds)},
-        "seeds": results,
-    }
-    stem = f"learning-{arguments.env.lower()}"
-    (arguments.out / f"{stem}.json").write_text(json.dumps(summary) + "\n")
-    target = arguments.target if arguments.target is not None else {"Pong": 18.0, "CartPole-v1": 475.0}[arguments.env]
-    plot(arguments.env, results, target, arguments.out / f"{stem}.png")
-    for result in results:
-        print(result["seed"], result["wall_clock_seconds"], result["steps"], result["evaluation"])
+    for name in arguments.names:
+        experiment = EXPERIMENTS[name]
+        more = ["--data", str(Path(arguments.data).resolve())] if arguments.data and name.startswith("mnist") else []
+        results = [train_and_evaluate(name, seed, runs, more) for seed in arguments.seeds]
+        scores = [result["evaluation"][experiment.score] for result in results]
+        seconds = [result["wall_clock_seconds"] for result in results]
+        summary = {
+            "command": f"python -m launch {experiment.command}",
+            experiment.score: {
+                "mean": statistics.mean(scores),
+                "min": min(scores),
+                "max": max(scores),
+                "deviation": statistics.pstdev(scores),
+            },
+            "wall_clock_seconds": {"mean": statistics.mean(seconds), "max": max(seconds)},
+            "seeds": results,
+        }
+        (arguments.out / f"learning-{name}.json").write_text(json.dumps(summary) + "\n")
+        plot(name, results, arguments.out / f"learning-{name}.png")
+        for result in results:
+            print(name, result["seed"], result["wall_clock_seconds"], result["steps"], result["evaluation"], flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,23 +12,38 @@ _EPISODES = 100  # whose mean score counts
 _COOLING = 0.05  # of the steps in all: how long the step size falls to 0 once the target is reached
 
 
+class _Line(NamedTuple):
+    start: int  # steps at which it begins
+    end: int  # and at which it meets 0
+    height: float  # at its beginning
+
+
 class Schedule:
     """Falls linearly from 1 to 0 over `steps`; from the moment the last 100 episodes average `target_score`, faster.
 
     A policy that has reached the target under a large step size wavers still: it is cooled down, over a twentieth of
-    the steps, and the run ends. The workers of one run share a schedule. A `target_score` of None is never reached.
+    the steps. If it averages the target at the end of that too, the run ends; else the slow fall goes on where it would
+    have been, until the target is reached again. The workers of one run share a schedule. A `target_score` of None is
+    never reached.
     """
 
     def __init__(self, steps: int, target_score: float | None = None) -> None:
         self._target = target_score
-        self._line = (0, steps, 1.0)  # where it begins, where it ends, and its height at the beginning
+        self._slow = self._line = _Line(0, steps, 1.0)
         self._cooling = max(1, round(_COOLING * steps))
         self._recent: deque[float] = deque(maxlen=_EPISODES)
+        self._over = False
         self._lock = threading.Lock()
 
     def done(self, steps: int) -> bool:
         """Whether the run is over after so many steps."""
-        return steps >= self._line[1]
+        if steps < self._line.end:
+            return False
+        with self._lock:  # the first worker to come decides for all
+            if not self._over and steps < self._slow.end and not self._on_target():
+                self._line = self._slow
+            self._over = steps >= self._line.end
+            return self._over
 
     def left(self, steps: int) -> float:
         """The factor, in [0, 1], of step sizes that fall with the schedule."""
@@ -36,10 +52,10 @@ class Schedule:
 
     def add(self, episodes: list[Episode], steps: int) -> None:
         """Count the episodes that ended up to the step `steps`."""
-        if self._target is None or not episodes or self.done(steps):
-            return
         with self._lock:
             self._recent.extend(episode.score for episode in episodes)
-            if self._target is not None and len(self._recent) == _EPISODES and np.mean(self._recent) >= self._target:
-                self._target = None
-                self._line = (steps, min(steps + self._cooling, self._line[1]), self.left(steps))
+            if self._line is self._slow and steps < self._slow.end and self._on_target():
+                self._line = _Line(steps, min(steps + self._cooling, self._slow.end), self.left(steps))
+
+    def _on_target(self) -> bool:
+        return self._target is not None and len(self._recent) == _EPISODES and np.mean(self._recent) >= self._target

@@ -27,8 +27,21 @@ def test_it_cools_down_once_the_target_is_reached():
     assert schedule.left(250) == 0.0
     assert schedule.done(250)
     assert not schedule.done(249)
-    schedule.add([Episode(99.0, 1)] * 100, 240)  # once is enough
+    schedule.add([Episode(99.0, 1)] * 100, 240)  # it cools already
     assert schedule.done(250)
+
+
+def test_a_score_that_does_not_last_warms_it_up_again():
+    schedule = Schedule(1000, 5.0)
+    schedule.add([Episode(9.0, 1)] * 100, 200)
+    schedule.add([Episode(1.0, 1)] * 100, 240)
+    assert not schedule.done(250)
+    assert schedule.left(250) == pytest.approx(0.75)  # as if it had never cooled
+    schedule.add([Episode(9.0, 1)] * 100, 300)
+    assert schedule.left(325) == pytest.approx(0.35)
+    assert schedule.done(350)
+    schedule.add([Episode(1.0, 1)] * 100, 350)  # what a slower worker still brings changes nothing
+    assert schedule.done(350)
 
 
 def test_it_never_ends_later_than_it_would():

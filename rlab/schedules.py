@@ -58,4 +58,5 @@ class Schedule:
                 self._line = _Line(steps, min(steps + self._cooling, self._slow.end), self.left(steps))
 
     def _on_target(self) -> bool:
-        return self._target is not None and len(self._recent) == _EPISODES and np.mean(self._recent) >= self._target
+        full = len(self._recent) == _EPISODES
+        return self._target is not None and full and float(np.mean(self._recent)) >= self._target

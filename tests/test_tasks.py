@@ -12,8 +12,8 @@ from rlab.errors import BadInputError, TrainingError
 from rlab.models.parameters import ParameterLayout
 from rlab.runs.directory import Run
 from rlab.tasks import TASKS, training
-from rlab.tasks.classification import shifted
-from rlab.tasks.configs import CONFIGS, IMAGE_MODELS, NBackConfig, RepeatCopyConfig
+from rlab.tasks.classification import ImageTask, shifted
+from rlab.tasks.configs import CONFIGS, IMAGE_MODELS, ImageConfig, NBackConfig, RepeatCopyConfig
 from rlab.tasks.sequences import NBack, RepeatCopy
 
 # Each learns a small instance in seconds: the flags, and the test metric that it must reach.
@@ -64,14 +64,21 @@ def test_a_dnc_shows_its_memory(launch, tmp_path):
     assert (tmp_path / "run" / "pictures" / "memory.png").stat().st_size > 1000
 
 
-def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
-    config = NBackConfig(n=1, mean_length=6.0, deviation=1.0, samples=32, batch_size=16, units=4, epochs=4)
-    training.train(NBack(config, 5), tmp_path / "whole")
+EIGHT_UPDATES = {
+    "nback": (NBack, NBackConfig(n=1, mean_length=6.0, deviation=1.0, samples=32, batch_size=16, units=4, epochs=4)),
+    "cnn": (ImageTask, ImageConfig(model="cnn", data="digits", units=4, batch_size=512, epochs=4)),
+}
+
+
+@pytest.mark.parametrize("name", EIGHT_UPDATES)
+def test_a_resumed_run_equals_one_that_was_never_stopped(name, tmp_path):
+    Task, config = EIGHT_UPDATES[name]
+    training.train(Task(config, 5), tmp_path / "whole")
 
     class StoppedError(Exception):
         pass
 
-    class Stopping(NBack):
+    class Stopping(Task):
         def batch(self, update):
             if update == 5:
                 raise StoppedError
@@ -80,9 +87,9 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
     learner = training._Learner(Stopping(config, 5), 8, None)
     with pytest.raises(StoppedError):
         list(learner.updates())
-    run = Run.create(tmp_path / "parts", training.settings_of(NBack(config, 5)) | {"steps": 8})
+    run = Run.create(tmp_path / "parts", training.settings_of(Task(config, 5)) | {"steps": 8})
     run.save_checkpoint(learner.checkpoint())
-    training.resume(NBack(config, 5), Run.open(run.path), None)
+    training.resume(Task(config, 5), Run.open(run.path), None)
     whole, parts = (Run.open(tmp_path / name).latest_checkpoint() for name in ("whole", "parts"))
     assert whole.steps == parts.steps == 8
     assert whole.arrays.keys() == parts.arrays.keys()
@@ -90,7 +97,7 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(tmp_path):
         assert array.shape == parts.arrays[name].shape
         np.testing.assert_array_equal(array, parts.arrays[name], err_msg=name)
     with pytest.raises(BadInputError, match="another seed"):
-        training.resume(NBack(config, 6), run, 20)
+        training.resume(Task(config, 6), run, 20)
 
 
 def test_resume_of_a_finished_run_shows_it_again_and_goes_on_when_asked(launch):
@@ -267,7 +274,7 @@ def test_shifts_move_whole_images():
 def test_twice_the_length_is_told_of_repeat_copy():
     task = RepeatCopy(RepeatCopyConfig(model="lstm", units=4, bits=2, max_length=1))
     layout = ParameterLayout(task.model)
-    found = task.evaluate(training.Applied(layout, layout.initial()), "test")
+    found = task.evaluate(training.Applied(layout, layout.initial(), task.xla), "test")
     assert set(found) == {"wrong_bits", "nll", "wrong_bits_at_twice_the_length"}
     assert found["wrong_bits_at_twice_the_length"] > 0.0
 

@@ -44,6 +44,7 @@ class ImageTask:
         self._batches = Shuffled(len(images), config.batch_size, seed)
         self.updates_per_epoch = self._batches.updates_per_epoch
         self.convolutional = config.model.endswith("cnn")
+        self.xla = not self.convolutional
         seeds = seed_stream(derive(seed, "parameters"))
         try:
             self.model = Classifier(_torso(config, seeds), self.splits.classes, seeds)

@@ -27,6 +27,7 @@ class LinearRegressionTask:
     name = "linear-regression"
     Config = RegressionConfig
     shown = ("loss", "validation_mean_squared_error")
+    xla = True
 
     def __init__(self, config: RegressionConfig, seed: int = 0) -> None:
         check(config)

@@ -56,6 +56,7 @@ class NBack:
     name = "nback"
     Config = NBackConfig
     shown = ("loss", "accuracy", "validation_accuracy")
+    xla = True
 
     def __init__(self, config: NBackConfig, seed: int = 0) -> None:
         check(config)
@@ -107,6 +108,7 @@ class RepeatCopy:
     name = "repeat-copy"
     Config = RepeatCopyConfig
     shown = ("loss", "wrong_bits", "validation_wrong_bits")
+    xla = True
     updates_per_epoch = 200
 
     def __init__(self, config: RepeatCopyConfig, seed: int = 0) -> None:

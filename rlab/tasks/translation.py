@@ -27,6 +27,7 @@ class Translation:
     """
 
     shown = ("loss", "token_accuracy", "validation_accuracy")
+    xla = True
 
     def __init__(self, config: TranslationConfig, symbols: int, pairs: Callable[[int, str], Pairs], seed: int) -> None:
         """`pairs` gives at most so many pairs of a part of the data (train, validation or test)."""

@@ -53,7 +53,7 @@ def main() -> None:
     paper = ["--backbone", "cnn", "--frame-size", "84", "--envs-per-worker", "16", "--rollout-length", "5"]
     result = {}
     with tempfile.TemporaryDirectory() as directory:
-        for name, flags in (("default", []), ("paper_network_16_envs", paper)):
+        for name, flags in (("small_network_8_envs", ["--envs-per-worker", "8"]), ("paper_network_16_envs", paper)):
             folder = Path(directory) / name
             folder.mkdir()
             rows = [observe(workers, flags, folder) for workers in (1, 2, 4)]

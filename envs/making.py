@@ -11,7 +11,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from envs.atari import ATARI_OPTIONS, atari_games, make_atari
-from envs.classic import SAME_STEP_IMPLEMENTATIONS
+from envs.registration import ROWS
+from envs.rows import RowVectorEnv
 from envs.wrappers import SameStep
 from rlab.errors import BadInputError, nearest
 
@@ -46,10 +47,8 @@ def make(
     if isinstance(name_or_factory, str):
         name = resolve(name_or_factory)
         _check_keywords(name, kwargs)
-        vector_env = _make_named(name, num_envs, asynchronous, kwargs)
-    else:
-        vector_env = _vectorise(functools.partial(name_or_factory, **kwargs), num_envs, asynchronous)
-    return SameStep(vector_env, seed)
+        return SameStep(_make_named(name, num_envs, asynchronous, kwargs), seed, _limit(name, kwargs))
+    return SameStep(_vectorise(functools.partial(name_or_factory, **kwargs), num_envs, asynchronous), seed)
 
 
 def resolve(name: str) -> str:
@@ -96,13 +95,27 @@ def _make_named(name: str, num_envs: int, asynchronous: bool, kwargs: dict[str, 
     if is_atari(name):
         return make_atari(name, num_envs, **kwargs)
     spec = gym.spec(name)
-    own = SAME_STEP_IMPLEMENTATIONS.get(name)
-    if own and not asynchronous and kwargs.keys() <= {"max_episode_steps"}:
-        return RecordEpisodeStatistics(own(num_envs, **({"max_episode_steps": spec.max_episode_steps} | kwargs)))
+    rows = ROWS.get(name)
+    given = {key: value for key, value in kwargs.items() if key != "max_episode_steps"}
+    if rows and not asynchronous and given.keys() <= inspect.signature(rows).parameters.keys():
+        limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
+        return RecordEpisodeStatistics(RowVectorEnv(rows(**given), num_envs, limit))
     try:
         return _vectorise(functools.partial(gym.make, name, **kwargs), num_envs, asynchronous)
     except Exception as error:  # what a wrong option makes the environment's constructor raise is its own affair
         raise BadInputError(f"environment {name!r} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _limit(name: str, kwargs: dict[str, Any]) -> int | None:
+    """Steps after which the named environment truncates an episode; None where it has no such limit."""
+    if is_atari(name):
+        chosen = ATARI_OPTIONS | kwargs
+        return chosen["max_frames"] // chosen["frame_skip"]
+    limits = [kwargs.get("max_episode_steps", gym.spec(name).max_episode_steps)]
+    if name in ROWS:
+        given = {key: value for key, value in kwargs.items() if key in inspect.signature(ROWS[name]).parameters}
+        limits.append(ROWS[name](**given).limit)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _vectorise(factory: Callable[[], gym.Env], num_envs: int, asynchronous: bool) -> VectorEnv:

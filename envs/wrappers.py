@@ -13,9 +13,10 @@ class SameStep(VectorWrapper):
     count where an episode ended.
     """
 
-    def __init__(self, env: VectorEnv, seed: int) -> None:
+    def __init__(self, env: VectorEnv, seed: int, episode_limit: int | None = None) -> None:
         super().__init__(env)
         self._seed: int | None = seed
+        self.episode_limit = episode_limit  # steps after which an episode is truncated, where that is known
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is None:

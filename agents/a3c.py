@@ -112,20 +112,7 @@ class A3C:
         With `target_score` training ends early: when the last 100 episodes average it, the schedule of step sizes falls
         to 0 within a twentieth of `steps`, and the run ends if they average it then too (`rlab.schedules`).
         """
-        if steps < 1:
-            raise BadInputError(f"the number of steps must be at least 1, not {steps}")
-        if target_score is not None and not np.isfinite(target_score):
-            raise BadInputError(f"the target score must be finite, not {target_score}")
-        settings = {
-            "agent": "a3c",
-            "env": runs.describe_factory(self.env),
-            "backbone": self.policy.backbone,
-            "seed": self.seed,
-            "steps": steps,
-            "target_score": target_score,
-            "config": dataclasses.asdict(self.config),
-        }
-        return self._train(runs.Run.create(run, settings), steps, target_score, None)
+        return self._train(runs.begin("a3c", self, run, steps, target_score))
 
     @classmethod
     def resume(
@@ -133,31 +120,24 @@ class A3C:
     ) -> "runs.TrainingResult":
         """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
 
-        Parameters, statistics and counters are restored; the environments begin new episodes, with new seeds. With
-        `steps` the run's target score, if it has one, no longer ends it.
+        Parameters, statistics, counters and the schedule are restored; the environments begin new episodes, with new
+        seeds. With `steps` the run's target score, if it has one, no longer ends it.
         """
-        opened = runs.Run.open(run)
-        settings = opened.config
-        if settings.get("agent") != "a3c":
-            raise BadInputError(f"{run} is a run of {settings.get('agent') or settings['task']}, not of a3c")
-        target_score = settings.get("target_score") if steps is None else None
-        steps = steps or settings["steps"]
-        checkpoint = opened.latest_checkpoint()
-        if checkpoint and checkpoint.steps >= steps:
-            raise BadInputError(f"{run} has its {steps} steps; give a larger --steps to go on")
-        opened = opened.with_steps(steps)
+        beginning = runs.reopen("a3c", run, steps)
+        settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
-        return agent._train(opened, steps, target_score, checkpoint)
+        return agent._train(beginning)
 
-    def _train(
-        self, run: "runs.Run", steps: int, target_score: float | None, checkpoint: "runs.Checkpoint | None"
-    ) -> "runs.TrainingResult":
-        parameters = self.restore(checkpoint)
+    def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
+        run, steps, target_score, checkpoint = beginning
+        parameters, schedule = self.restore(checkpoint), Schedule(steps, target_score)
+        if checkpoint:
+            schedule.restore(checkpoint.counters["schedule"])
         runs.save_architecture(run.path, self.policy)
         return runs.run_loop(
             run,
-            self._updates(parameters, Schedule(steps, target_score)),
-            functools.partial(self._checkpoint, parameters),
+            self._updates(parameters, schedule),
+            functools.partial(self._checkpoint, parameters, schedule),
             steps,
             parameters.steps,
             graph=functools.partial(policies.trace_graph, self.policy),
@@ -175,11 +155,12 @@ class A3C:
         )
         return make(vector, mean_square, steps=checkpoint.steps, updates=checkpoint.counters["updates"])
 
-    def _checkpoint(self, parameters: shared.SharedParameters) -> "runs.Checkpoint":
+    def _checkpoint(self, parameters: shared.SharedParameters, schedule: Schedule) -> "runs.Checkpoint":
         arrays = {f"policy/{name}": array for name, array in self.policy.named(parameters.vector.copy()).items()}
         squares = self.policy.named(parameters.mean_square.copy())
         arrays |= {f"mean_square/{name}": array for name, array in squares.items()}
-        return runs.Checkpoint(parameters.steps, arrays, {"updates": parameters.updates})
+        counters = {"updates": parameters.updates, "schedule": schedule.state()}
+        return runs.Checkpoint(parameters.steps, arrays, counters)
 
     def _updates(
         self, parameters: shared.SharedParameters, schedule: Schedule

@@ -40,6 +40,11 @@ def _control(env: str, target: float) -> Experiment:
     return Experiment(f"a3c --env {env}", "mean_return", "--episodes 100 --seed 1000", "score", target)
 
 
+def _memory(flags: str, score: str, target: float, episodes: int) -> Experiment:
+    curve = "success" if score == "success_rate" else "score"
+    return Experiment(f"rpg --env {flags}", score, f"--episodes {episodes} --seed 1000", curve, target)
+
+
 def _task(command: str, score: str, target: float) -> Experiment:
     return Experiment(command, score, "", f"validation_{score}", target)
 
@@ -47,6 +52,10 @@ def _task(command: str, score: str, target: float) -> Experiment:
 EXPERIMENTS = {
     "pong": _atari("Pong", 18.0),
     "cartpole-v1": _control("CartPole-v1", 475.0),
+    "tmaze-10": _memory("TMaze --corridor 10", "success_rate", 0.99, 1000),
+    "tmaze-70": _memory("TMaze --corridor 70", "success_rate", 0.99, 1000),
+    "tmaze-100": _memory("TMaze --corridor 100", "success_rate", 0.99, 1000),
+    "cartpole-novel": _memory("CartPoleNoVel-v1", "mean_return", 475.0, 100),
     "mnist-mlp": _task("mnist --model mlp", "accuracy", 0.978),
     "mnist-cnn": _task("mnist --model cnn", "accuracy", 0.992),
     "mnist-highway": _task("mnist --model highway", "accuracy", 0.98),

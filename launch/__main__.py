@@ -12,6 +12,7 @@ from launch.listing import front_page, list_names
 from launch.tasks import task_command
 from launch.train import resume, train_command
 from rlab.errors import BadInputError, TrainingError, nearest
+from rlab.parallel.comm import launched_rank, launched_ranks
 from rlab.tasks import TASKS
 
 _COMMANDS = {"resume": resume, "evaluate": evaluate, "record": record, "list": list_names}
@@ -66,8 +67,11 @@ def main() -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    """One line on standard error, whatever the message was."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    """One line on standard error, whatever the message was; of bad input the first rank speaks for all."""
+    rank = launched_rank()
+    if status != 2 or rank == 0:
+        where = f"rank {rank}: " if launched_ranks() > 1 and status != 2 else ""
+        print(f"error: {where}{' '.join(message.split())}", file=sys.stderr)
     return status
 
 
@@ -75,7 +79,7 @@ if __name__ == "__main__":
     status = main()
     if status == 1:
         # After a fault nothing is left to be saved, and the event writer of TensorFlow can wait at exit for ever, as it
-        # does on a full disk.
+        # does on a full disk. Of several ranks, one that leaves MPI without its farewell ends them all.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

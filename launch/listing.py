@@ -9,16 +9,16 @@ def front_page() -> str:
     """What `python -m launch` alone shows."""
     return """rlab: reinforcement learning that you can read.
 
-agents      a3c
+agents      a3c  rpg
 tasks       linear-regression  mnist  nback  copy  repeat-copy  addition  reverse
 commands    resume RUN   evaluate RUN   record RUN --out video.mp4   list
 
 Three to try:
   python -m launch a3c --env CartPole-v1      learns to balance in under a minute
   python -m launch a3c --env Pong             learns Atari Pong from pixels
-  python -m launch list                       every environment and backbone
+  python -m launch rpg --env TMaze            learns to remember
 
-`python -m launch a3c --help` shows all settings."""
+`python -m launch list` shows every environment and backbone, `python -m launch a3c --help` all settings."""
 
 
 @click.command("list")

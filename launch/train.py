@@ -14,10 +14,11 @@ from launch.flags import config_options, env_options, new_directory, value_of
 from launch.quiet import start_tensorflow
 from launch.tasks import resume_task
 from rlab.errors import BadInputError
+from rlab.parallel.comm import launched_rank
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 
-_DEFAULT_ENV = "Pong"
+_DEFAULT_ENV = {"a3c": "Pong", "rpg": "TMaze"}
 
 
 def train_command(agent: str, arguments: list[str]) -> click.Command:
@@ -110,12 +111,12 @@ def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any],
     """The environment's canonical name, its tuned settings, and its options with their defaults."""
     asked = value_of("--env", arguments)
     if asked is None:  # gymnasium is not imported for a plain --help
-        settings = tuned(agent, _DEFAULT_ENV)
+        settings = tuned(agent, _DEFAULT_ENV[agent])
         if {"-h", "--help"} & set(arguments):
-            return _DEFAULT_ENV, settings, {}
+            return _DEFAULT_ENV[agent], settings, {}
     import envs
 
-    name = envs.resolve(_DEFAULT_ENV if asked is None else asked)
+    name = envs.resolve(_DEFAULT_ENV[agent] if asked is None else asked)
     return name, tuned(agent, name, envs.is_atari(name)), envs.options(name)
 
 
@@ -127,12 +128,13 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
     if values["backbone"] == "":
         raise BadInputError("--backbone is empty; `python -m launch list` shows the names")
     run = values["run"] or new_directory(agent, env)
-    require_free(run)
+    if launched_rank() == 0:
+        require_free(run)
     start_tensorflow()
     factory = functools.partial(envs.make, env, **options)
     learner = getattr(agents, agents.AGENTS[agent])(config, env=factory, policy=values["backbone"], seed=values["seed"])
     size = learner.policy.size
-    click.echo(f"{agent} on {env}: {learner.policy.backbone}, {size:,} parameters, run {run}", err=True)
+    _say(f"{agent} on {env}: {learner.policy.backbone}, {size:,} parameters, run {run}")
     target = values["target_score"]
     return _report(learner.train(run, values["steps"], None if target == math.inf else target))
 
@@ -140,9 +142,13 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
 def _report(result: Any) -> int:
     """Say what came of it; the exit status."""
     what = f"stopped at {result.steps:,} steps" if result.stopped_by else f"done: {result.steps:,} steps"
-    click.echo(
-        f"{what} in {result.seconds:,.0f} s, mean score {result.mean_score:.1f} over the last 100 episodes", err=True
-    )
+    _say(f"{what} in {result.seconds:,.0f} s, mean score {result.mean_score:.1f} over the last 100 episodes")
     following = "resume" if result.stopped_by else "evaluate"
-    click.echo(f"next: python -m launch {following} {result.run}", err=True)
+    _say(f"next: python -m launch {following} {result.run}")
     return 128 + result.stopped_by if result.stopped_by else 0
+
+
+def _say(text: str) -> None:
+    """A line on standard error; of many ranks the first speaks for all."""
+    if launched_rank() == 0:
+        click.echo(text, err=True)

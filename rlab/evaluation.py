@@ -10,12 +10,11 @@ import numpy as np
 
 from rlab.errors import TrainingError
 from rlab.policies.trained import TrainedPolicy
-from rlab.rollout import finished_episodes
+from rlab.rollout import PATIENCE, finished_episodes
 from rlab.seeding import derive
 from rlab.types import Episode
 
 _PARALLEL = 10
-_PATIENCE = 200_000  # agent steps without the end of an episode; the longest Atari game has 27,000
 
 
 def play_episodes(
@@ -40,8 +39,8 @@ def play_episodes(
     silent = 0
     while quota.any():
         silent += 1
-        if silent > _PATIENCE:
-            raise TrainingError(f"no episode ended in {_PATIENCE:,} steps: the environment needs a time limit")
+        if silent > PATIENCE:
+            raise TrainingError(f"no episode ended in {PATIENCE:,} steps: the environment needs a time limit")
         actions, state = policy.act(observations, state, resets, deterministic)
         observations, _, terminated, truncated, info = env.step(actions)
         ended = terminated | truncated

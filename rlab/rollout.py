@@ -5,8 +5,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlab.errors import TrainingError
 from rlab.policies.actions import ActingStep, to_environment
-from rlab.types import Episode, State, Trajectory
+from rlab.types import Episode, EpisodeBatch, State, Trajectory
+
+PATIENCE = 200_000  # agent steps without the end of an episode; the longest Atari game has 27,000
 
 
 class Collector:
@@ -89,6 +92,58 @@ class Collector:
             observations = np.where(rows, info["final_obs"], observations)
         _, values, _ = self._step(params, observations, np.zeros_like(self._resets))
         return values.numpy()
+
+
+def play_batch(
+    env: gym.vector.VectorEnv,
+    act: ActingStep,
+    initial_state: State,
+    params: Any,
+    seed: int,
+    actions_seed: int,
+    chunk: int,
+) -> tuple[EpisodeBatch, list[Episode]]:
+    """One whole episode of each of the environment's B copies, and what came of them, in the order of the copies.
+
+    `seed` is that of the fresh reset, `actions_seed` that of the actions; `chunk` is C of the batch. Raises
+    TrainingError when an episode does not end.
+    """
+    observations, _ = env.reset(seed=seed)
+    B = env.num_envs
+    seen: list[np.ndarray] = []
+    actions: list[np.ndarray] = []
+    rewards, valid, states = [], [], []
+    finished: list[Episode | None] = [None] * B
+    state, resets = initial_state, np.ones(B, np.float32)
+    alive = np.ones(B, bool)
+    while alive.any() or len(seen) % chunk:
+        t = len(seen)
+        if t >= PATIENCE:
+            raise TrainingError(f"an episode did not end in {PATIENCE:,} steps: the environment needs a time limit")
+        if t % chunk == 0:
+            states.append(state)
+        seen.append(observations)
+        valid.append(alive.astype(np.float32))
+        if not alive.any():  # only what fills the last chunk is missing
+            actions.append(actions[-1])
+            rewards.append(np.zeros(B, np.float32))
+            continue
+        action, _, state = act(params, observations, state, resets, np.array([actions_seed, t], np.int32))
+        resets = np.zeros(B, np.float32)
+        actions.append(action.numpy())
+        observations, reward, terminated, truncated, info = env.step(
+            to_environment(actions[-1], env.single_action_space)
+        )
+        rewards.append(np.where(alive, reward, 0.0).astype(np.float32))
+        ending = alive & (terminated | truncated)
+        if ending.any():
+            for row, episode in zip(np.flatnonzero(ending), finished_episodes(ending, info), strict=True):
+                finished[row] = episode
+        alive &= ~ending
+    resets = np.zeros((len(seen), B), np.float32)
+    resets[0] = 1.0
+    batch = EpisodeBatch(np.stack(seen), resets, np.stack(actions), np.stack(rewards), np.stack(valid), states)
+    return batch, [episode for episode in finished if episode is not None]
 
 
 def finished_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,6 +56,17 @@ class Schedule:
             self._recent.extend(episode.score for episode in episodes)
             if self._line is self._slow and steps < self._slow.end and self._on_target():
                 self._line = _Line(steps, min(steps + self._cooling, self._slow.end), self.left(steps))
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs to go on, as JSON data."""
+        cooling = None if self._line is self._slow else list(self._line)
+        return {"cooling": cooling, "recent": list(self._recent), "over": self._over}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave; without a target, as when more steps were asked for, nothing cools down."""
+        if self._target is not None and state["cooling"] is not None:
+            self._line = _Line(*state["cooling"])
+        self._recent.extend(state["recent"])
 
     def _on_target(self) -> bool:
         full = len(self._recent) == _EPISODES

@@ -24,6 +24,20 @@ class Trajectory(NamedTuple):
     state: State  # the policy's memory before x_0
 
 
+class EpisodeBatch(NamedTuple):
+    """B whole episodes, each from a fresh reset at t = 0, time-major; what follows an episode's end is padding.
+
+    T is a multiple of C, the length of the chunks in which a gradient walks back over time.
+    """
+
+    observations: Any  # [T, B, ...] x_t
+    resets: Any  # [T, B] float32, 1 at t = 0 only
+    actions: Any  # [T, B, ...] a_t
+    rewards: Any  # [T, B] float32, r_t; 0 in padding
+    valid: Any  # [T, B] float32, 0 in padding
+    states: list[State]  # the policy's memory before the steps 0, C, 2C, ...: T/C of them
+
+
 class Episode(NamedTuple):
     """What is reported of one finished episode."""
 

@@ -78,6 +78,7 @@ def test_no_import_runs_upward(path):
             ("envs/", "rlab/policies/", "rlab/rollout.py", "rlab/evaluation.py", "rlab/runs/loading.py", "agents/"),
         ),
         ("click", ("launch/",)),
+        ("mpi4py", ("rlab/parallel/comm.py",)),
     ],
 )
 def test_libraries_enter_by_their_own_door(module, homes):

@@ -14,16 +14,16 @@ def test_returns_that_are_linear_in_the_features_are_fitted_exactly():
     weights = generator.normal(size=10)
     returns = linear_features(observations, times) @ weights
     baseline = LinearBaseline()
-    np.testing.assert_array_equal(baseline.predict(observations, times), np.zeros((30, 4)))
-    baseline.fit(observations, times, returns)
-    np.testing.assert_allclose(baseline.predict(observations, times), returns, atol=1e-3)
+    np.testing.assert_array_equal(baseline.predict_at(observations, times), np.zeros((30, 4)))
+    baseline.fit_to(observations, times, returns)
+    np.testing.assert_allclose(baseline.predict_at(observations, times), returns, atol=1e-3)
 
 
 def test_features_that_say_nothing_do_no_harm():
     observations, times = np.zeros((20, 2, 3)), np.zeros((20, 2))
     baseline = LinearBaseline()
-    baseline.fit(observations, times, np.full((20, 2), 7.0))
-    np.testing.assert_allclose(baseline.predict(observations, times), 7.0, atol=1e-3)
+    baseline.fit_to(observations, times, np.full((20, 2), 7.0))
+    np.testing.assert_allclose(baseline.predict_at(observations, times), 7.0, atol=1e-3)
 
 
 def test_steps_are_counted_from_each_reset():

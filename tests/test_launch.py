@@ -53,8 +53,8 @@ def test_help_shows_defaults_and_does_not_start_tensorflow():
 
 def test_list_as_data(launch):
     listed = json.loads(launch("list", "--json").stdout)
-    assert listed["agents"] == ["a3c"]
-    assert {"Pong", "CartPole-v1"} <= set(listed["environments"])
+    assert listed["agents"] == ["a3c", "rpg"]
+    assert {"Pong", "CartPole-v1", "TMaze"} <= set(listed["environments"])
     assert {"mlp", "cnn", "lstm"} <= set(listed["backbones"])
 
 
@@ -76,6 +76,11 @@ def test_list_as_data(launch):
         (("evaluate", "nowhere"), "not a run"),
         (("resume", "nowhere"), "not a run"),
         (("record", "nowhere", "--out", "video.txt"), ".mp4"),
+        (("rpg", "--env", "TMaze", "--corridor", "0"), "corridor must be a whole number, at least 1, not 0"),
+        (("rpg", "--env", "TMaze", "--corridor", "long"), "corridor must be a whole number"),
+        (("rpg", "--env", "CartPoleNoVel-v1", "--truncation", "501"), "no more than 500 steps"),
+        (("rpg", "--env", "TMaze", "--backbone", "lsmt"), "'lstm'"),
+        (("rpg", "--env", "TMaze", "--optimizer", "adan"), "'Adam'"),
     ],
 )
 def test_bad_input_gets_one_line(launch, tmp_path, arguments, names):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,3 +57,16 @@ def test_without_a_target_scores_change_nothing():
     schedule = Schedule(1000)
     schedule.add([Episode(99.0, 1)] * 200, 10)
     assert schedule.left(500) == 0.5
+
+
+def test_a_schedule_goes_on_where_it_was():
+    one, other = Schedule(1000, 5.0), Schedule(1000, 5.0)
+    one.add([Episode(6.0, 10)] * 100, 200)
+    assert not one.done(200)
+    other.restore(json.loads(json.dumps(one.state())))
+    assert [one.left(t) for t in range(200, 260, 7)] == [other.left(t) for t in range(200, 260, 7)]
+    assert not other.done(249)
+    assert other.done(250)
+    more = Schedule(2000)  # more steps are asked for, and no target
+    more.restore(one.state())
+    assert more.left(1000) == 0.5

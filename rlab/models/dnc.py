@@ -68,6 +68,7 @@ class DNC(RecurrentLayer):
         controller: H, units of the LSTM.
         locations, width, heads: N, W, R.
         clip: bound on the controller's state and on y, as in the authors' code; None for none.
+        horizon: that of the controller, as of every LSTM.
     """
 
     def __init__(
@@ -79,11 +80,12 @@ class DNC(RecurrentLayer):
         width: int = 16,
         heads: int = 4,
         clip: float | None = 20.0,
+        horizon: int = 0,
         name: str = "dnc",
     ) -> None:
         super().__init__(name=name)
         self.units, self.locations, self.width, self.heads, self.clip = units, locations, width, heads, clip
-        self.controller = LSTM(controller, seeds, name="controller")
+        self.controller = LSTM(controller, seeds, horizon=horizon, name="controller")
         size = width * heads + 3 * width + 5 * heads + 3
         self.interface = keras.layers.Dense(size, kernel_initializer=orthogonal(1.0, seeds), name="interface")
         self.output_map = keras.layers.Dense(units, kernel_initializer=orthogonal(1.0, seeds), name="output")

@@ -87,11 +87,16 @@ def posterior(features: tf.Tensor, targets: tf.Tensor, noise_variance: float, pr
     if min(noise_variance, prior_variance) <= 0.0:
         raise ValueError(f"variances must be positive, not {noise_variance} and {prior_variance}")
     phi, y = _double(features, targets)
-    precision = tf.matmul(phi, phi, transpose_a=True) / noise_variance
-    precision += tf.eye(phi.shape[1], dtype=tf.float64) / prior_variance
-    factor = tf.linalg.cholesky(precision)
-    mean = tf.linalg.cholesky_solve(factor, tf.linalg.matvec(phi, y, transpose_a=True)[:, None] / noise_variance)[:, 0]
-    covariance = tf.linalg.cholesky_solve(factor, tf.eye(phi.shape[1], dtype=tf.float64))
+    gram, moment = tf.matmul(phi, phi, transpose_a=True), tf.linalg.matvec(phi, y, transpose_a=True)
+    return posterior_of_moments(gram, moment, noise_variance, prior_variance)
+
+
+def posterior_of_moments(gram: tf.Tensor, moment: tf.Tensor, noise_variance: float, prior_variance: float) -> Posterior:
+    """`posterior` from ΦᵀΦ [D', D'] and Φᵀy [D'], float64, which are sums over the samples wherever they are."""
+    unit = tf.eye(gram.shape[0], dtype=tf.float64)
+    factor = tf.linalg.cholesky(gram / noise_variance + unit / prior_variance)
+    mean = tf.linalg.cholesky_solve(factor, moment[:, None] / noise_variance)[:, 0]
+    covariance = tf.linalg.cholesky_solve(factor, unit)
     return Posterior(tf.cast(mean, tf.float32), tf.cast(covariance, tf.float32))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rlab.models.initializers import orthogonal
@@ -119,6 +120,9 @@ class LSTM(RecurrentLayer):
         seeds: one seed to each initializer.
         output_peephole: "previous", as above, or "current": the output gate sees s[t], as Graves has it.
         learned_initial_state: let the state with which an episode begins be parameters, not zeros.
+        horizon: steps over which a new network remembers. With h > 1 the forget gates' biases are drawn as ln U(1, h −
+            1) and the input gates' are their negatives (Tallec and Ollivier 2018, "chrono initialization"); 0 gives
+            the forget gates a bias of 1.
     """
 
     def __init__(
@@ -127,6 +131,7 @@ class LSTM(RecurrentLayer):
         seeds: Iterator[int],
         output_peephole: str = "previous",
         learned_initial_state: bool = False,
+        horizon: int = 0,
         name: str = "lstm",
     ) -> None:
         super().__init__(name=name)
@@ -134,7 +139,9 @@ class LSTM(RecurrentLayer):
             raise ValueError(f"output_peephole must be 'previous' or 'current', not {output_peephole!r}")
         self.units, self.output_peephole = units, output_peephole
         self.learned_initial_state = learned_initial_state
+        self.horizon = horizon
         self._initializers = orthogonal(1.0, seeds), orthogonal(1.0, seeds)
+        self._bias_seed = next(seeds) if horizon > 1 else 0
 
     def build(self, input_shape: tuple[int | None, ...], *_: object) -> None:
         input_init, recurrent_init = self._initializers
@@ -148,6 +155,10 @@ class LSTM(RecurrentLayer):
         self.built = True
 
     def _initial_bias(self, shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
+        if self.horizon > 1:
+            spans = np.random.default_rng(self._bias_seed).uniform(1.0, max(self.horizon - 1.0, 1.0), self.units)
+            forget, zeros = np.log(spans), np.zeros(self.units)
+            return tf.constant(np.concatenate([-forget, forget, zeros, zeros]), dtype or "float32")
         # Forget gates start open: 1 added to their bias (Gers et al. 2000; Jozefowicz et al. 2015).
         return tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0], dtype or "float32"), self.units)
 

@@ -6,6 +6,7 @@ from typing import Any
 _HOMES = {
     "BACKBONES": "names",
     "Policy": "policy",
+    "Share": "acting",
     "PolicyOutput": "policy",
     "TrainedPolicy": "trained",
     "build": "policy",

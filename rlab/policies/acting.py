@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -11,11 +11,19 @@ from rlab.policies.policy import Policy
 from rlab.types import State
 
 
-def compile_acting(policy: Policy, deterministic: bool = False) -> ActingStep:
+class Share(NamedTuple):
+    """Which rows of a larger batch this process acts for."""
+
+    first: int
+    total: int
+
+
+def compile_acting(policy: Policy, deterministic: bool = False, share: Share | None = None) -> ActingStep:
     """One acting step of a batch, compiled by XLA at its first call for each batch size.
 
     Parameters are an argument, so one trace serves all threads and all parameter values. With `deterministic` the
-    likeliest action is taken and the seed is not used.
+    likeliest action is taken and the seed is not used. With a `share` the rows draw what they would draw in the whole
+    batch.
     """
 
     @tf.function(jit_compile=True)
@@ -23,8 +31,8 @@ def compile_acting(policy: Policy, deterministic: bool = False) -> ActingStep:
         params: tf.Tensor, observations: tf.Tensor, state: State, resets: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, State]:
         output, state = policy.apply(params, observations[None], state, resets[None])
-        actions = output.distribution.mode() if deterministic else output.distribution.sample(seed)
-        return actions[0], output.values[0], state
+        actions = output.distribution.mode() if deterministic else _sample(output.distribution, seed, share)
+        return actions[0], output.values[0], policy.remember(state, actions[0])
 
     # A concrete function skips the look-up of a trace, which costs as much as acting itself for a few environments.
     concrete = functools.cache(lambda batch: act.get_concrete_function(*_signature(policy, batch)))
@@ -38,6 +46,16 @@ def compile_acting(policy: Policy, deterministic: bool = False) -> ActingStep:
         return compiled(params, observations, state, resets, seed)
 
     return step
+
+
+def _sample(distribution: Any, seed: tf.Tensor, share: Share | None) -> tf.Tensor:
+    """Actions [1, B, ...]; of a share, from as many random numbers as the whole batch needs."""
+    if share is None:
+        return distribution.sample(seed)
+    rows = distribution[0].shape[1]
+    around = [[0, 0], [share.first, share.total - share.first - rows], [0, 0]]
+    whole = type(distribution)(*(tf.pad(part, around) for part in distribution))
+    return whole.sample(seed)[:, share.first : share.first + rows]
 
 
 def _signature(policy: Policy, batch: int) -> tuple:

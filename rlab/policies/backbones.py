@@ -25,43 +25,65 @@ SMALL_CONVOLUTIONS = (ConvSpec(16, 4, 2), ConvSpec(32, 4, 2), ConvSpec(32, 3, 2)
 
 
 class Backbone(keras.layers.Layer):
-    """A feed-forward torso, layer upon layer, with a memory over it or without."""
+    """A feed-forward torso, layer upon layer, with a memory over it or without.
+
+    With `extra` > 0 it is also given so many numbers a step that are no observation, such as the previous action: they
+    join a vector before the torso, and what the torso makes of an image after it.
+    """
 
     def __init__(
-        self, observation_space: gym.Space, torso: Sequence[keras.layers.Layer], memory: Memory | None = None
+        self,
+        observation_space: gym.Space,
+        torso: Sequence[keras.layers.Layer],
+        memory: Memory | None = None,
+        extra: int = 0,
     ) -> None:
         super().__init__(name="backbone")
-        self.observation_space = observation_space
+        self.observation_space, self.extra = observation_space, extra
         self.torso = list(torso)
         self.memory = memory
-        self.units = memory.units if memory else torso[-1].units
+        self.units = memory.units if memory else torso[-1].units + (extra if is_image(observation_space) else 0)
 
     def build(self, *_: object) -> None:
         shape: tuple[int, ...] = (1, *_preprocessed_shape(self.observation_space))
+        before, after = (0, self.extra) if is_image(self.observation_space) else (self.extra, 0)
+        shape = (*shape[:-1], shape[-1] + before)
         for layer in self.torso:
             layer.build(shape)
             shape = (1, layer.units)
         if self.memory:
-            self.memory.build((None, None, shape[-1]))
+            self.memory.build((None, None, shape[-1] + after))
         self.built = True
 
     def initial_state(self, batch_size: int) -> State:
         return self.memory.initial_state(batch_size) if self.memory else ()
 
-    def call(self, observations: tf.Tensor, state: State, resets: tf.Tensor) -> tuple[tf.Tensor, State]:
+    def call(
+        self, observations: tf.Tensor, state: State, resets: tf.Tensor, extra: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, State]:
         time, batch = observations.shape[:2]
         features = tf.reshape(observations, (time * batch, *observations.shape[2:]))
         features = _preprocess(features, self.observation_space)
+        image = is_image(self.observation_space)
+        if extra is not None and not image:
+            features = tf.concat([features, tf.reshape(extra, (time * batch, self.extra))], -1)
         for layer in self.torso:
             features = layer(features)
         features = tf.reshape(features, (time, batch, features.shape[-1]))
+        if extra is not None and image:
+            features = tf.concat([features, extra], -1)
         if self.memory is None:
             return features, ()
         return self.memory(features, state, resets)
 
 
-def build_backbone(name: str, observation_space: gym.Space, seeds: Iterator[int]) -> Backbone:
-    """The named backbone for these observations; raises BadInputError when the name or the space does not fit."""
+def build_backbone(
+    name: str, observation_space: gym.Space, seeds: Iterator[int], extra: int = 0, horizon: int = 0
+) -> Backbone:
+    """The named backbone for these observations; raises BadInputError when the name or the space does not fit.
+
+    `extra` is how many numbers a step it is given besides, `horizon` that of its LSTM, if it has one.
+    """
     if name not in BACKBONES:
         raise BadInputError(f"unknown backbone {name!r}{nearest(name, BACKBONES)}")
     image = is_image(observation_space)
@@ -71,14 +93,14 @@ def build_backbone(name: str, observation_space: gym.Space, seeds: Iterator[int]
         units = 256 if image else 64
         torso = [_TORSOS["cnn" if image else "mlp"](seeds)]
         if name in _MEMORIES:
-            return Backbone(observation_space, torso, _MEMORIES[name](units, seeds))
+            return Backbone(observation_space, torso, _MEMORIES[name](units, seeds, horizon), extra)
         deep = DeepMLP(name, units, _DEPTH, "relu", seeds)
-        return Backbone(observation_space, [*torso, deep] if image else [deep])
+        return Backbone(observation_space, [*torso, deep] if image else [deep], None, extra)
     if (name != "mlp") is not image:
         wants = "images (uint8, three-dimensional)" if name != "mlp" else "vectors"
         fitting = [other for other in BACKBONES if other not in _TORSOS or (other != "mlp") is image]
         raise BadInputError(f"backbone {name!r} takes {wants}, not {observation_space}; {', '.join(fitting)} would fit")
-    return Backbone(observation_space, [_TORSOS[name](seeds)])
+    return Backbone(observation_space, [_TORSOS[name](seeds)], None, extra)
 
 
 def default_backbone(observation_space: gym.Space) -> str:
@@ -95,11 +117,13 @@ _DEPTH = 8  # layers of `highway` and `residual`
 _WINDOW = 8  # observations that `seq2seq` reads
 
 # Memories over `mlp` for vectors and over `cnn` for images, of as many units as that gives.
-_MEMORIES: dict[str, Callable[[int, Iterator[int]], Memory]] = {
-    "rnn": RNN,
-    "lstm": LSTM,
-    "dnc": lambda units, seeds: DNC(units, seeds, controller=units, locations=16, width=16, heads=2),
-    "seq2seq": lambda units, seeds: WindowEncoder(units, _WINDOW, seeds),
+_MEMORIES: dict[str, Callable[[int, Iterator[int], int], Memory]] = {
+    "rnn": lambda units, seeds, _: RNN(units, seeds),
+    "lstm": lambda units, seeds, horizon: LSTM(units, seeds, horizon=horizon),
+    "dnc": lambda units, seeds, horizon: DNC(
+        units, seeds, controller=units, locations=16, width=16, heads=2, horizon=horizon
+    ),
+    "seq2seq": lambda units, seeds, _: WindowEncoder(units, _WINDOW, seeds),
 }
 
 _TORSOS: dict[str, Callable[[Iterator[int]], keras.layers.Layer]] = {

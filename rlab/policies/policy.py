@@ -1,6 +1,6 @@
 """The policy: a pure function of explicit parameters and explicit memory."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import keras
@@ -22,13 +22,28 @@ class PolicyOutput(NamedTuple):
     values: tf.Tensor  # float32 [T, B], V(x_t)
 
 
+class Remembering(NamedTuple):
+    """The state of a policy that is told its previous action."""
+
+    memory: State  # of the backbone
+    previous: tf.Tensor  # float32 [B, A]: the last action, one-hot where it is discrete; 0 before there was one
+
+
 class ActorCritic(keras.Model):
     """A backbone with a head for the action distribution's parameters and one for the value."""
 
-    def __init__(self, observation_space: gym.Space, action_space: gym.Space, backbone: str, seed: int) -> None:
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        backbone: str,
+        seed: int,
+        extra: int = 0,
+        horizon: int = 0,
+    ) -> None:
         super().__init__(name="actor_critic")
         seeds = seed_stream(seed)
-        self.backbone = build_backbone(backbone, observation_space, seeds)
+        self.backbone = build_backbone(backbone, observation_space, seeds, extra, horizon)
         # A nearly uniform first policy explores; the value head starts at the scale of its features.
         outputs = _head_size(action_space)
         self.policy_head = keras.layers.Dense(outputs, kernel_initializer=orthogonal(0.01, seeds), name="policy")
@@ -41,8 +56,8 @@ class ActorCritic(keras.Model):
         self.value_head.build((None, None, self.backbone.units))
         self.built = True
 
-    def call(self, observations: tf.Tensor, state: State, resets: tf.Tensor) -> tuple:
-        features, state = self.backbone(observations, state, resets)
+    def call(self, observations: tf.Tensor, state: State, resets: tf.Tensor, extra: tf.Tensor | None = None) -> tuple:
+        features, state = self.backbone(observations, state, resets, extra)
         outputs = self.policy_head(features)
         values = self.value_head(features)[..., 0]
         if self.log_std is None:
@@ -55,12 +70,27 @@ class Policy:
 
     `params` is one float32 vector [D], or a list of the D parameters' tensors in the order of `layout.names`. Raises
     BadInputError for spaces that no backbone or head fits.
+
+    Args:
+        observation_space, action_space: of one environment.
+        backbone: a name; None for the feed-forward one that fits the observations.
+        observe_actions: give the backbone the episode's previous action beside each observation.
+        horizon: steps over which new LSTMs remember (`rlab.models.LSTM`).
     """
 
-    def __init__(self, observation_space: gym.Space, action_space: gym.Space, backbone: str | None = None) -> None:
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        backbone: str | None = None,
+        observe_actions: bool = False,
+        horizon: int = 0,
+    ) -> None:
         self.observation_space = observation_space
         self.action_space = action_space
         self.backbone = backbone or default_backbone(observation_space)
+        self.observe_actions, self.horizon = observe_actions, horizon
+        self._outputs = _head_size(action_space)
         try:
             self._model = self._build(0)
         except BadInputError:
@@ -72,30 +102,63 @@ class Policy:
         self.flatten, self.named, self.unflatten = self.layout.flatten, self.layout.named, self.layout.unflatten
 
     def _build(self, seed: int) -> ActorCritic:
-        return ActorCritic(self.observation_space, self.action_space, self.backbone, seed)
+        extra = self._outputs if self.observe_actions else 0
+        return ActorCritic(self.observation_space, self.action_space, self.backbone, seed, extra, self.horizon)
 
     def initial_parameters(self, seed: int) -> np.ndarray:
         """Fresh parameters, float32 [D]; the same seed gives the same bits."""
         return ParameterLayout(self._build(seed)).initial()
 
     def initial_state(self, batch_size: int) -> State:
-        """Empty memory for a batch; () for a feed-forward policy."""
-        return self._model.backbone.initial_state(batch_size)
+        """Empty memory for a batch; () for a feed-forward policy that is not told its actions."""
+        memory = self._model.backbone.initial_state(batch_size)
+        return Remembering(memory, tf.zeros((batch_size, self._outputs))) if self.observe_actions else memory
 
     def apply(
-        self, params: tf.Tensor | list[tf.Tensor], observations: tf.Tensor, state: State, resets: tf.Tensor
+        self,
+        params: tf.Tensor | list[tf.Tensor],
+        observations: tf.Tensor,
+        state: State,
+        resets: tf.Tensor,
+        actions: tf.Tensor | None = None,
     ) -> tuple[PolicyOutput, State]:
-        """Observations [T, B, ...], memory before them and resets [T, B] to outputs [T, B] and the memory after."""
-        outputs, values, state = self.layout.call(params, self._model, observations, state, resets)
-        return PolicyOutput(self._distribution(outputs), values), state
+        """Observations [T, B, ...], memory before them and resets [T, B] to outputs [T, B] and the memory after.
+
+        A policy that is told its actions needs those of the T steps too, [T, B, ...], and for a single step none: then
+        `remember` completes the state once the action is chosen.
+        """
+        if not self.observe_actions:
+            outputs, values, state = self.layout.call(params, self._model, observations, state, resets)
+            return PolicyOutput(self._distribution(outputs), values), state
+        memory, previous = state
+        previous = previous[None]
+        if actions is not None:
+            told = self._as_features(actions)
+            previous, last = tf.concat([previous, told[:-1]], 0), told[-1]
+        elif observations.shape[0] == 1:
+            last = tf.zeros_like(previous[0])
+        else:
+            raise ValueError("a policy that is told its actions needs those of all steps")
+        previous = tf.where(resets[..., None] != 0.0, 0.0, previous)
+        outputs, values, memory = self.layout.call(params, self._model, observations, memory, resets, previous)
+        return PolicyOutput(self._distribution(outputs), values), Remembering(memory, last)
+
+    def remember(self, state: State, actions: tf.Tensor) -> State:
+        """The state after a single step in which `actions` [B, ...] were taken."""
+        return Remembering(state[0], self._as_features(actions)) if self.observe_actions else state
+
+    def _as_features(self, actions: tf.Tensor) -> tf.Tensor:
+        """Actions as numbers, float32 [..., A]."""
+        discrete = isinstance(self.action_space, gym.spaces.Discrete)
+        return tf.one_hot(actions, self._outputs) if discrete else tf.cast(actions, tf.float32)
 
     def _distribution(self, outputs: tf.Tensor | tuple[tf.Tensor, tf.Tensor]) -> Distribution:
         return DiagonalGaussian(*outputs) if isinstance(outputs, tuple) else Categorical(outputs)
 
 
-def build(observation_space: gym.Space, action_space: gym.Space, backbone: str | None = None) -> Policy:
+def build(observation_space: gym.Space, action_space: gym.Space, backbone: str | None = None, **options: Any) -> Policy:
     """A policy for these spaces; without a backbone's name, `cnn` for images and `mlp` for vectors."""
-    return Policy(observation_space, action_space, backbone)
+    return Policy(observation_space, action_space, backbone, **options)
 
 
 def _head_size(action_space: gym.Space) -> int:

@@ -4,9 +4,11 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "Beginning": "beginning",
+    "begin": "beginning",
+    "reopen": "beginning",
     "Checkpoint": "checkpoints",
     "Run": "directory",
-    "describe_factory": "directory",
     "subset": "checkpoints",
     "Update": "loop",
     "TrainingResult": "loop",

@@ -21,6 +21,7 @@ def save_architecture(run: Path, policy: Policy) -> None:
     """Write `policy/architecture.json`: the spaces and the backbone, from which the policy is built again."""
     architecture = {
         "backbone": policy.backbone,
+        "observe_actions": policy.observe_actions,
         "observation_space": space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
     }
@@ -36,7 +37,8 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     try:
         architecture = json.loads((run / "policy" / _ARCHITECTURE).read_text())
         observations, actions = (space_from_json(architecture[f"{kind}_space"]) for kind in ("observation", "action"))
-        policy = Policy(observations, actions, architecture["backbone"])
+        told = architecture.get("observe_actions", False)
+        policy = Policy(observations, actions, architecture["backbone"], told)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInputError(f"{run} holds no policy: {error.filename} is missing") from error
     except BadInputError:

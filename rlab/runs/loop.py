@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from rlab.parallel.comm import Communicator, Serial
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
 from rlab.runs.metrics import MetricsWriter
@@ -49,6 +50,7 @@ def run_loop(
     first_step: int = 0,
     graph: Callable[[], tf.Graph] | None = None,
     shown: Sequence[str] = ("score", "entropy", "staleness"),
+    comm: Communicator | None = None,
 ) -> TrainingResult:
     """Drive `updates` to its end, or to the first SIGINT or SIGTERM.
 
@@ -56,7 +58,13 @@ def run_loop(
     heard), and stops its workers when it is closed. `checkpoint` gives the present state, `graph` what TensorBoard
     draws, `shown` the metrics that the progress display shows. The checkpoint at the end is written whether the steps
     are done or a signal came; when `updates` raises, the last checkpoint stays the newest.
+
+    Of the ranks `comm`, each of which drives the same updates, the first alone logs, shows and saves; a signal to any
+    of them stops them all after the same update.
     """
+    comm = comm or Serial()
+    if comm.rank:
+        return _follow(run, updates, checkpoint, comm)
     start = time.perf_counter()
     writer = MetricsWriter(run.path, first_step)
     display = ProgressDisplay(total_steps, first_step)
@@ -69,7 +77,8 @@ def run_loop(
             for update in updates:
                 if update:
                     recorder.add(update)
-                if stop.signal:
+                if number := _agreed(comm, stop.signal):
+                    stop.signal = number
                     break
                 if time.perf_counter() - saved_at >= _CHECKPOINT_SECONDS:
                     run.save_checkpoint(checkpoint())
@@ -87,6 +96,29 @@ def run_loop(
     finally:
         display.close()
         writer.close()
+
+
+def _follow(
+    run: Run, updates: Generator[Update | None, None, None], checkpoint: Callable[[], Checkpoint], comm: Communicator
+) -> TrainingResult:
+    """The loop of a rank that is not the first."""
+    start = time.perf_counter()
+    with StopRequest() as stop, contextlib.closing(updates):
+        for _ in updates:
+            if number := _agreed(comm, stop.signal):
+                stop.signal = number
+                break
+        else:
+            stop.signal = None
+    return TrainingResult(run.path, checkpoint().steps, time.perf_counter() - start, math.nan, stop.signal)
+
+
+def _agreed(comm: Communicator, number: int | None) -> int | None:
+    """The signal that any rank has had, on all of them.
+
+    One that comes meanwhile stays noted for the next time: the caller must not overwrite it by the None of this one.
+    """
+    return max(filter(None, comm.gather(number)), default=None)
 
 
 class _Recorder:

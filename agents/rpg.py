@@ -1,0 +1,376 @@
+"""RPG: recurrent policy gradients.
+
+Wierstra, Förster, Peters, Schmidhuber: "Recurrent policy gradients", Logic Journal of the IGPL 18 (2010), first
+published 2009. A policy that remembers is a distribution over actions given the whole history, so REINFORCE (Williams
+1992) and backpropagation through time together give the gradient of J(θ) = E[Σ_t R_t] without bias:
+
+    play N whole episodes under θ
+    R_t ← Σ_{t'≥t} γ^{t'−t} r_{t'}                           (γ = 1: the paper's)
+    Δ ← 1/N Σ_episodes Σ_t ∇ ln π(a_t | x_1, a_1, …, x_t; θ) (R_t − b_t)  +  β ∇ H
+    θ ← optimizer(θ, Δ)
+
+The memory is backpropagated through from the last step of each episode to its first, whatever the memory is. b_t is a
+baseline, fitted after it was used. Under `mpirun` each rank plays its share of the N episodes; gradients are summed.
+
+Departures: advantages may be scaled by their own spread, the gradient's norm is bounded, and the optimizer is any of
+Keras. What each setting did is in docs/algorithms/rpg.md.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+# These packages load TensorFlow only when it is used, so that `--help` answers at once.
+from rlab import ops, policies, rollout, runs
+from rlab.errors import BadInputError, TrainingError, nearest
+from rlab.parallel import comm as ranks
+from rlab.schedules import Schedule
+from rlab.seeding import derive
+from rlab.settings import check, field, from_settings
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+    import keras
+    import tensorflow as tf
+
+    from rlab.types import EpisodeBatch
+
+_WRAPPERS = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")  # of other optimizers
+_CHUNK = 16  # steps that are differentiated at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of RPG; each is a command-line flag. `defaults/rpg.toml` tunes them by environment."""
+
+    episodes_per_batch: int = field(64, "N, episodes to an update, over all ranks", low=1)
+    learning_rate: float = field(3e-3, "step size of the optimizer", low=0.0, above=True)
+    decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
+    optimizer: str = field("adam", "any optimizer of Keras, by its name")
+    max_gradient_norm: float = field(1.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
+    discount: float = field(1.0, "γ, per step", low=0.0, high=1.0)
+    baseline: str = field("recurrent", "what is expected", choices=("none", "constant", "linear", "recurrent"))
+    baseline_learning_rate: float = field(3e-3, "step size of the recurrent baseline", low=0.0, above=True)
+    normalize_advantages: bool = field(True, "scale the advantages of a batch to a root mean square of 1")
+    entropy_weight: float = field(0.0, "β, weight of the entropy bonus, per nat and step", low=0.0)
+    decay_entropy_weight: bool = field(False, "let β fall linearly to 0 at the last step")
+    truncation: int = field(0, "steps beyond which no gradient flows back; 0 for whole episodes", low=0)
+    observe_actions: bool = field(True, "let the policy see its previous action")
+    memory_horizon: int = field(0, "steps over which a new LSTM remembers; 0 for forget gates at a bias of 1", low=0)
+
+
+class Chunk(NamedTuple):
+    """C steps of N episodes."""
+
+    observations: Any  # [C, N, ...]
+    resets: Any  # [C, N]
+    actions: Any  # [C, N, ...]
+    valid: Any  # [C, N], 0 in padding
+    advantages: Any  # [C, N], R_t − b_t
+
+
+_Config = Config  # inside the class the name means its attribute
+
+
+class RPG:
+    """Learns from batches of whole episodes, with backpropagation through all of each.
+
+    Args:
+        config: the settings.
+        env: a factory of vector environments, called as `env(num_envs=N, seed=...)`, such as
+            `functools.partial(envs.make, "TMaze")`.
+        policy: a backbone's name (`rlab.policies.BACKBONES`); None for the feed-forward one that fits the observations.
+        seed: of parameters, actions and environments. The same seed gives the same bits, resumed or not.
+
+    Raises BadInputError for settings out of range and for spaces that no policy fits.
+    """
+
+    Config = Config
+
+    def __init__(
+        self,
+        config: _Config | None = None,
+        env: "Callable[..., gym.vector.VectorEnv] | None" = None,
+        policy: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if env is None:
+            raise BadInputError('RPG needs an environment factory, such as functools.partial(envs.make, "TMaze")')
+        self.config = config or Config()
+        check(self.config)
+        make_optimizer(self.config.optimizer)
+        self.env, self.seed = env, seed
+        self.comm = ranks.world()
+        if self.config.episodes_per_batch % self.comm.size:
+            raise BadInputError(
+                f"--episodes-per-batch must be a multiple of the {self.comm.size} ranks, "
+                f"not {self.config.episodes_per_batch}"
+            )
+        probe = env(num_envs=1, seed=0)
+        limit = getattr(probe, "episode_limit", None)  # of an environment that `envs.make` made
+        if limit and self.config.truncation > limit:
+            raise BadInputError(
+                f"--truncation is {self.config.truncation}, and an episode has no more than {limit} steps"
+            )
+        self._build = functools.partial(
+            policies.build,
+            probe.single_observation_space,
+            probe.single_action_space,
+            policy,
+            observe_actions=self.config.observe_actions,
+            horizon=self.config.memory_horizon,
+        )
+        self.policy = self._build()
+        probe.close()
+
+    def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
+        """Train for `steps` agent steps, summed over the ranks, in a new run directory.
+
+        With `target_score` training ends early, as `rlab.schedules` says.
+        """
+        return self._train(runs.begin("rpg", self, run, steps, target_score, self.comm))
+
+    @classmethod
+    def resume(
+        cls, run: str | Path, env: "Callable[..., gym.vector.VectorEnv]", steps: int | None = None
+    ) -> "runs.TrainingResult":
+        """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
+
+        The run goes on as if it had never stopped, to the bit. With `steps` the run's target score, if it has one, no
+        longer ends it.
+        """
+        beginning = runs.reopen("rpg", run, steps, ranks.world())
+        settings = beginning.run.config
+        agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
+        return agent._train(beginning)
+
+    def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
+        run, steps, target_score, checkpoint = beginning
+        learner = Learner(self, Schedule(steps, target_score))
+        if checkpoint:
+            learner.restore(checkpoint)
+        if self.comm.rank == 0:
+            runs.save_architecture(run.path, self.policy)
+        return runs.run_loop(
+            run,
+            learner.updates(),
+            learner.checkpoint,
+            steps,
+            learner.steps,
+            graph=functools.partial(policies.trace_graph, self.policy),
+            shown=("score", "success", "entropy"),
+            comm=self.comm,
+        )
+
+    def make_baseline(self) -> Any:
+        """The baseline that the config names."""
+        from rlab.policies import baselines
+        from rlab.policies.critic import RecurrentBaseline
+
+        config = self.config
+        if config.baseline == "recurrent":
+            seed = derive(self.seed, "baseline")
+            return RecurrentBaseline(
+                self._build(), seed, config.baseline_learning_rate, config.truncation, chunk_length(config)
+            )
+        kinds = {
+            "none": baselines.NoBaseline,
+            "constant": baselines.ConstantBaseline,
+            "linear": baselines.LinearBaseline,
+        }
+        return kinds[config.baseline]()
+
+
+class Learner:
+    """One training run of RPG: parameters, optimizer and baseline, and the updates that change them."""
+
+    def __init__(self, agent: RPG, schedule: Schedule) -> None:
+        import keras
+
+        self.config, self.policy, self.comm, self.seed = agent.config, agent.policy, agent.comm, agent.seed
+        self._schedule = schedule
+        self._rows = self.config.episodes_per_batch // self.comm.size
+        self._first = self._rows * self.comm.rank
+        self._env = agent.env(num_envs=self._rows, seed=0)
+        share = policies.Share(self._first, self.config.episodes_per_batch)
+        self._act = policies.compile_acting(self.policy, share=share if self.comm.size > 1 else None)
+        self._gradient = ops.bptt.compile_gradient(functools.partial(chunk_loss, self.policy), len(METRICS))
+        self.baseline = agent.make_baseline()
+        parts = self.policy.unflatten(self.policy.initial_parameters(derive(self.seed, "parameters")))
+        self._variables = [keras.Variable(part) for part in parts]
+        self._optimizer = make_optimizer(self.config.optimizer)
+        self._optimizer.build(self._variables)
+        self._change = self._compile_change()
+        self._params = self.parameters()
+        self.steps = self.batches = 0
+
+    def updates(self) -> "Generator[runs.Update | None, None, None]":
+        """Play, differentiate, change the parameters; until the schedule is done."""
+        try:
+            while not self._schedule.done(self.steps):
+                yield self._update()
+        finally:
+            self._env.close()
+
+    def _update(self) -> "runs.Update":
+        import tensorflow as tf
+
+        config, comm, params = self.config, self.comm, self._params
+        batch, episodes = self._play(params)
+        returns = discounted_returns(batch.rewards, config.discount)
+        expected = self.baseline.predict(batch)
+        advantages = (returns - expected) * batch.valid
+        steps, squares, spread = self._moments(batch.valid, returns, advantages)
+        if config.normalize_advantages:
+            advantages /= np.float32(np.sqrt(squares / steps) + 1e-8)
+        whole = Chunk(batch.observations, batch.resets, batch.actions, batch.valid, advantages)
+        length = chunk_length(config)
+        left = self._schedule.left(self.steps) if config.decay_entropy_weight else 1.0
+        weight = tf.constant([1.0 / config.episodes_per_batch, config.entropy_weight * left], tf.float32)
+        chunks = [(chunk, weight) for chunk in ops.bptt.split(whole, length)]
+        gradient, sums = self._gradient(params, batch.states, chunks, config.truncation // length)
+        gradient, sums = comm.sum(gradient.numpy()), comm.sum(sums.numpy())
+        self._check(gradient, sums)
+        norm = self._apply(gradient)
+        self.baseline.fit(batch, returns, comm)
+        self.steps, self.batches = self.steps + int(steps), self.batches + 1
+        episodes = [episode for part in comm.gather(episodes) for episode in part]
+        self._schedule.add(episodes, self.steps)
+        metrics = dict(zip(METRICS, (sums / [1.0, steps]).tolist(), strict=True))
+        metrics |= {"gradient_norm": norm, "explained_variance": 1.0 - squares / max(spread, 1e-12)}
+        if all(episode.success is not None for episode in episodes):
+            metrics["success"] = float(np.mean([episode.success for episode in episodes]))
+        metrics["learning_rate"] = float(self._optimizer.learning_rate.numpy())
+        return runs.Update(self.steps, metrics, episodes)
+
+    def _play(self, params: "tf.Tensor") -> "tuple[EpisodeBatch, list[Any]]":
+        stream = (self.seed, "batch", self.batches)
+        try:
+            return rollout.play_batch(
+                self._env,
+                self._act,
+                self.policy.initial_state(self._rows),
+                params,
+                # A vector environment seeds its copies with successive numbers, so shares continue one another.
+                derive(*stream, "environments") + self._first,
+                derive(*stream, "actions"),
+                chunk_length(self.config),
+            )
+        except TrainingError:
+            raise
+        except Exception as error:  # whatever the environment raises
+            raise TrainingError(f"batch {self.batches}, step {self.steps}: {type(error).__name__}: {error}") from error
+
+    def _moments(self, valid: np.ndarray, returns: np.ndarray, advantages: np.ndarray) -> tuple[float, float, float]:
+        """Steps, Σ A² and Σ (R − mean R)², over all ranks."""
+        counted = returns[valid != 0.0].astype(np.float64)
+        squares = np.square(advantages, dtype=np.float64).sum()
+        sums = self.comm.sum(np.array([counted.size, squares, counted.sum(), np.square(counted).sum()]))
+        return float(sums[0]), float(sums[1]), float(sums[3] - sums[2] ** 2 / sums[0])
+
+    def _check(self, gradient: np.ndarray, sums: np.ndarray) -> None:
+        if not (np.isfinite(gradient).all() and np.isfinite(sums).all()):
+            raise TrainingError(
+                f"batch {self.batches}, step {self.steps}: the loss or its gradient is not finite (NaN or infinity)"
+            )
+
+    def _apply(self, gradient: np.ndarray) -> float:
+        """Give the bounded gradient to the optimizer; returns its norm before."""
+        norm = float(np.linalg.norm(gradient))
+        gradient *= min(1.0, self.config.max_gradient_norm / (norm + 1e-8))
+        left = self._schedule.left(self.steps) if self.config.decay_learning_rate else 1.0
+        self._optimizer.learning_rate = self.config.learning_rate * left
+        self._params = self._change(gradient)
+        return norm
+
+    def _compile_change(self) -> "Callable[[np.ndarray], tf.Tensor]":
+        """A step of the optimizer along a gradient [D], and the parameters [D] after it; ten times as fast compiled."""
+        import tensorflow as tf
+
+        @tf.function(input_signature=[tf.TensorSpec((self.policy.size,))])
+        def change(gradient: tf.Tensor) -> tf.Tensor:
+            self._optimizer.apply(self.policy.unflatten(gradient), self._variables)
+            return self.parameters()
+
+        return change
+
+    def parameters(self) -> "tf.Tensor":
+        """The policy's parameters, float32 [D]."""
+        import tensorflow as tf
+
+        return tf.concat([tf.reshape(variable.value, (-1,)) for variable in self._variables], 0)
+
+    def checkpoint(self) -> "runs.Checkpoint":
+        named = self.policy.named(self._params.numpy())
+        arrays = {f"policy/{name}": array for name, array in named.items()}
+        arrays |= {f"optimizer/{i:03}": part.numpy() for i, part in enumerate(self._optimizer.variables)}
+        arrays |= {f"baseline/{name}": array for name, array in self.baseline.arrays().items()}
+        return runs.Checkpoint(self.steps, arrays, {"batches": self.batches, "schedule": self._schedule.state()})
+
+    def restore(self, checkpoint: "runs.Checkpoint") -> None:
+        """Go on from a checkpoint as if there had been no stop."""
+        vector = self.policy.flatten(runs.subset(checkpoint.arrays, "policy"))
+        for variable, part in zip(self._variables, self.policy.unflatten(vector), strict=True):
+            variable.assign(part)
+        self._params = self.parameters()
+        kept = runs.subset(checkpoint.arrays, "optimizer")
+        for variable, name in zip(self._optimizer.variables, sorted(kept), strict=True):
+            variable.assign(kept[name])
+        self.baseline.restore(runs.subset(checkpoint.arrays, "baseline"))
+        self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
+        self._schedule.restore(checkpoint.counters["schedule"])
+
+
+METRICS = ("policy_loss", "entropy")
+
+
+def chunk_loss(
+    policy: "policies.Policy", params: "tf.Tensor", state: Any, given: "tuple[Chunk, tf.Tensor]"
+) -> "tuple[tf.Tensor, tf.Tensor, Any]":
+    """−1/N Σ [ln π(a_t | history) A_t + β H] over one chunk, the METRICS' sums, and the memory after it.
+
+    `given` is the chunk, and (1/N, β).
+    """
+    import tensorflow as tf
+
+    chunk, weight = given
+    output, state = policy.apply(params, chunk.observations, state, chunk.resets, chunk.actions)
+    entropy = tf.reduce_sum(chunk.valid * output.distribution.entropy())
+    # Padding has no advantage; where its log-probability is not finite, 0 times it would be NaN.
+    log_prob = tf.where(chunk.valid != 0.0, output.distribution.log_prob(chunk.actions), 0.0)
+    loss = -tf.reduce_sum(chunk.advantages * log_prob) * weight[0]
+    return loss - weight[0] * weight[1] * entropy, tf.stack([loss, entropy]), state
+
+
+def discounted_returns(rewards: np.ndarray, discount: float) -> np.ndarray:
+    """R_t = r_t + γ R_{t+1}, float32 [T, N]."""
+    returns = np.zeros_like(rewards)
+    following = np.zeros_like(rewards[0])
+    for t in reversed(range(len(rewards))):
+        following = rewards[t] + np.float32(discount) * following
+        returns[t] = following
+    return returns
+
+
+def make_optimizer(name: str) -> "keras.Optimizer":
+    """The optimizer of Keras that has this name, in any case; raises BadInputError where none has."""
+    import keras
+
+    kinds = {
+        found: kind
+        for found, kind in vars(keras.optimizers).items()
+        if isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer) and found not in _WRAPPERS
+    }
+    by_lower = {found.lower(): kind for found, kind in kinds.items()}
+    if name.lower() not in by_lower:
+        raise BadInputError(f"--optimizer cannot be {name!r}{nearest(name, kinds)}")
+    return by_lower[name.lower()]()
+
+
+def chunk_length(config: Config) -> int:
+    """C: a truncation is a border between chunks."""
+    return config.truncation or _CHUNK

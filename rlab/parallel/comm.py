@@ -1,0 +1,99 @@
+"""Ranks that work together: the only importer of mpi4py, with a twin for a process that is alone.
+
+All results are the same bits on every rank: what is summed is gathered first and added in the order of the ranks.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from rlab.errors import BadInputError
+
+# Set by the launchers of Open MPI, and of MPICH and its kin.
+_RANK, _SIZE = ("OMPI_COMM_WORLD_RANK", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
+
+class Communicator(Protocol):
+    """What agents ask of the ranks; every rank makes the same calls in the same order."""
+
+    rank: int
+    size: int
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, in their order, on every rank."""
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        """The sum over the ranks, on every rank; arrays of one shape and dtype."""
+
+
+class Serial:
+    """One process, alone."""
+
+    rank, size = 0, 1
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+
+class MPI:
+    """The ranks of `mpirun`."""
+
+    def __init__(self) -> None:
+        try:
+            import mpi4py.MPI
+        except (ImportError, RuntimeError) as error:
+            raise BadInputError(f"mpirun needs mpi4py and an MPI library: pip install '.[mpi]' ({error})") from error
+        self._world = mpi4py.MPI.COMM_WORLD
+        self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
+
+    def gather(self, value: Any) -> list[Any]:
+        return self._world.allgather(value)
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        parts = np.empty((self.size, *array.shape), array.dtype)
+        self._world.Allgather(np.ascontiguousarray(array), parts)
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total
+
+
+@functools.cache
+def world() -> Communicator:
+    """The ranks that this process was started with: those of `mpirun`, else this process alone."""
+    return MPI() if launched_ranks() > 1 else Serial()
+
+
+def launched_ranks() -> int:
+    """How many ranks the launcher started, read without starting MPI."""
+    return _read(_SIZE, 1)
+
+
+def launched_rank() -> int:
+    """Which of them this is."""
+    return _read(_RANK, 0)
+
+
+def on_first(comm: Communicator, work: Callable[[], Any]) -> Any:
+    """What `work` gives on rank 0, on every rank; what it raises there is raised on every rank."""
+    result, error = None, None
+    if comm.rank == 0:
+        try:
+            result = work()
+        except Exception as raised:
+            error = raised
+    result, error = comm.gather((result, error))[0]
+    if error is not None:
+        raise error
+    return result
+
+
+def _read(names: tuple[str, ...], otherwise: int) -> int:
+    found = [os.environ[name] for name in names if name in os.environ]
+    return int(found[0]) if found and found[0].isdigit() else otherwise

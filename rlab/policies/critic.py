@@ -1,0 +1,93 @@
+"""The history-dependent baseline: a network of its own that has seen all the policy has (Wierstra et al. 2009)."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rlab.ops import adam, bptt
+from rlab.parallel.comm import Communicator
+from rlab.policies.baselines import ReturnMoments
+from rlab.policies.policy import Policy
+from rlab.types import EpisodeBatch
+
+_BOUND = 1.0  # on the gradient's Euclidean norm
+
+
+class _Chunk(NamedTuple):
+    """C steps of a batch."""
+
+    observations: Any  # [C, B, ...]
+    resets: Any  # [C, B]
+    actions: Any  # [C, B, ...]
+    weights: Any  # [C, B] of each step in the loss, 0 in padding
+    targets: Any  # [C, B] standardized returns
+
+
+class RecurrentBaseline:
+    """V(x_1, a_1, …, x_t), by a network like the policy's whose parameters are its own.
+
+    It learns standardized returns, so that its step size need not fit their scale, one step of Adam to each batch.
+
+    Args:
+        network: of the policy's architecture; only its values are used.
+        seed: of its first parameters.
+        learning_rate: of Adam.
+        truncation: steps beyond which no gradient flows back, as the policy's; 0 for none.
+        chunk: C, steps that are differentiated at once.
+    """
+
+    def __init__(self, network: Policy, seed: int, learning_rate: float, truncation: int, chunk: int) -> None:
+        self._network, self._rate, self._chunk = network, learning_rate, chunk
+        self._truncation = truncation // chunk
+        self._params = tf.constant(network.initial_parameters(seed))
+        self._adam = adam.initial_state(network.size)
+        self._moments = ReturnMoments()
+        self._states: list[Any] = []
+        self._gradient = bptt.compile_gradient(self._loss, 1)
+
+        @tf.function(jit_compile=True)
+        def values(params: tf.Tensor, state: Any, chunk: _Chunk) -> tuple[tf.Tensor, Any]:
+            output, state = network.apply(params, chunk.observations, state, chunk.resets, chunk.actions)
+            return output.values, state
+
+        self._values = values
+        self._step = tf.function(adam.adam, jit_compile=True)
+
+    def predict(self, batch: EpisodeBatch) -> np.ndarray:
+        state, found = self._network.initial_state(batch.rewards.shape[1]), []
+        self._states = []
+        for chunk in self._chunks(batch, np.zeros_like(batch.rewards), np.zeros_like(batch.rewards)):
+            self._states.append(state)
+            values, state = self._values(self._params, state, chunk)
+            found.append(values.numpy())
+        return self._moments.mean + self._moments.deviation * np.concatenate(found)
+
+    def fit(self, batch: EpisodeBatch, returns: np.ndarray, comm: Communicator) -> None:
+        self._moments.add(batch.valid, returns, comm)
+        total = float(comm.sum(np.array(batch.valid.sum(), np.float64)))
+        targets = ((returns - self._moments.mean) / self._moments.deviation).astype(np.float32)
+        chunks = self._chunks(batch, batch.valid / np.float32(total), targets)
+        gradient, _ = self._gradient(self._params, self._states, chunks, self._truncation)
+        gradient = tf.clip_by_norm(tf.constant(comm.sum(gradient.numpy())), _BOUND)
+        self._params, self._adam = self._step(self._params, self._adam, gradient, tf.constant(self._rate))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        found = {f"network/{name}": array for name, array in self._network.named(self._params.numpy()).items()}
+        found |= {f"adam/{name}": part.numpy() for name, part in self._adam._asdict().items()}
+        return found | self._moments.arrays()
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        parts = {name.removeprefix("network/"): array for name, array in arrays.items() if name.startswith("network/")}
+        self._params = tf.constant(self._network.flatten(parts))
+        self._adam = adam.AdamState(*(tf.constant(arrays[f"adam/{name}"]) for name in adam.AdamState._fields))
+        self._moments.restore(arrays)
+
+    def _loss(self, params: tf.Tensor, state: Any, chunk: _Chunk) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        output, state = self._network.apply(params, chunk.observations, state, chunk.resets, chunk.actions)
+        loss = tf.reduce_sum(chunk.weights * tf.square(chunk.targets - output.values))
+        return loss, loss[None], state
+
+    def _chunks(self, batch: EpisodeBatch, weights: np.ndarray, targets: np.ndarray) -> list[_Chunk]:
+        whole = _Chunk(batch.observations, batch.resets, batch.actions, weights, targets)
+        return bptt.split(whole, self._chunk)

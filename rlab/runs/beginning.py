@@ -1,0 +1,73 @@
+"""How the run of an agent begins, and begins again."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlab.errors import BadInputError
+from rlab.parallel.comm import Communicator, Serial, on_first
+from rlab.runs.checkpoints import Checkpoint
+from rlab.runs.directory import Run, describe_factory
+
+
+class Beginning(NamedTuple):
+    """What an agent needs to know to train."""
+
+    run: Run
+    steps: int  # agent steps in all
+    target_score: float | None
+    checkpoint: Checkpoint | None = None  # to go on from
+
+
+def begin(
+    name: str,
+    agent: Any,
+    run: str | Path,
+    steps: int,
+    target_score: float | None = None,
+    comm: Communicator | None = None,
+) -> Beginning:
+    """A new run directory for the agent, which has `config`, `env`, `policy` and `seed`, of all ranks together.
+
+    Raises BadInputError for a number of steps or a target that cannot be, and for a directory that is not free.
+    """
+    if steps < 1:
+        raise BadInputError(f"the number of steps must be at least 1, not {steps}")
+    if target_score is not None and not np.isfinite(target_score):
+        raise BadInputError(f"the target score must be finite, not {target_score}")
+    settings = {
+        "agent": name,
+        "env": describe_factory(agent.env),
+        "backbone": agent.policy.backbone,
+        "seed": agent.seed,
+        "steps": steps,
+        "target_score": target_score,
+        "config": dataclasses.asdict(agent.config),
+    }
+    return Beginning(on_first(comm or Serial(), lambda: Run.create(run, settings)), steps, target_score)
+
+
+def reopen(name: str, run: str | Path, steps: int | None = None, comm: Communicator | None = None) -> Beginning:
+    """The agent's run with its newest checkpoint, to go on up to `steps` in all (None: as it was begun).
+
+    With `steps` the run's target score, if it has one, no longer ends it. Raises BadInputError when the run is another
+    agent's, and when it has its steps or its target already.
+    """
+
+    def open_run() -> Beginning:
+        opened = Run.open(run)
+        settings = opened.config
+        if settings.get("agent") != name:
+            raise BadInputError(f"{run} is a run of {settings.get('agent') or settings['task']}, not of {name}")
+        target_score = settings.get("target_score") if steps is None else None
+        total = steps or settings["steps"]
+        checkpoint = opened.latest_checkpoint()
+        if checkpoint and checkpoint.steps >= total:
+            raise BadInputError(f"{run} has its {total} steps; give a larger --steps to go on")
+        if steps is None and checkpoint and checkpoint.counters["schedule"]["over"]:
+            raise BadInputError(f"{run} has reached its target score; give a number of --steps to go on")
+        return Beginning(opened.with_steps(total), total, target_score, checkpoint)
+
+    return on_first(comm or Serial(), open_run)

@@ -1,0 +1,115 @@
+"""Real ranks, started with mpirun."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from conftest import ROOT
+
+MPIRUN = shutil.which("mpirun", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
+pytestmark = pytest.mark.skipif(MPIRUN is None, reason="there is no mpirun; pip install '.[mpi]'")
+
+ENVIRONMENT = os.environ | {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PYTHONPATH": str(ROOT),
+}
+TASK = ("rpg", "--env", "CartPoleNoVel-v1", "--backbone", "lstm", "--episodes-per-batch", "12", "--steps", "2000")
+
+
+def _ranks(number, *arguments, code=None):
+    program = ["-c", code] if code else ["-m", "launch", *map(str, arguments)]
+    command = [MPIRUN, "-n", str(number), sys.executable, *program]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=ROOT
+    )
+
+
+def _done(process, timeout=240):
+    output, errors = process.communicate(timeout=timeout)
+    return process.returncode, output, errors
+
+
+def _weights(run):
+    return safetensors.numpy.load_file(run / "policy" / "weights.safetensors")
+
+
+def test_ranks_gather_and_sum_the_same_bits():
+    code = (
+        "import numpy as np; from rlab.parallel.comm import world, on_first; c = world()\n"
+        "parts = c.gather(c.rank * 10)\n"
+        "total = c.sum(np.array([0.1 * (c.rank + 1), 1e8], np.float32))\n"
+        "first = on_first(c, lambda: 'only ' + str(c.rank))\n"
+        "try:\n    on_first(c, lambda: 1 / 0)\n"
+        "except ZeroDivisionError:\n    print(c.rank, c.size, parts, total.tobytes().hex(), first)"
+    )
+    status, output, errors = _done(_ranks(3, code=code))
+    assert status == 0, errors
+    lines = sorted(output.splitlines())
+    total = np.array([np.float32(0.1) + np.float32(0.2) + np.float32(0.1 * 3), 3e8], np.float32).tobytes().hex()
+    assert lines == [f"{rank} 3 [0, 10, 20] {total} only 0" for rank in range(3)]
+
+
+def test_two_ranks_learn_what_one_does(tmp_path):
+    for ranks in (1, 2):
+        status, _, errors = _done(_ranks(ranks, *TASK, "--run", tmp_path / str(ranks)))
+        assert status == 0, errors
+        assert errors.count("done: ") == 1
+    one, two = _weights(tmp_path / "1"), _weights(tmp_path / "2")
+    initial = max(np.abs(array).max() for array in one.values())
+    assert initial > 0.0
+    for name, array in one.items():
+        np.testing.assert_allclose(two[name], array, atol=2e-3, err_msg=name)
+    counts = [(tmp_path / str(ranks) / "metrics.csv").read_text().splitlines()[-1].split(",")[0] for ranks in (1, 2)]
+    assert counts[0] == counts[1]
+
+
+def test_batches_must_divide_among_the_ranks(tmp_path):
+    status, _, errors = _done(_ranks(2, *TASK, "--episodes-per-batch", "5", "--run", tmp_path / "run"))
+    assert status == 2
+    assert errors.count("error: --episodes-per-batch must be a multiple of the 2 ranks, not 5") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def _started(run):
+    process = _ranks(2, *TASK[:-1], "1000000", "--run", run)
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 1:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return process
+
+
+def _rank_processes(process):
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
+    below = {process.pid}
+    for _ in range(4):
+        below |= {int(pid) for pid, parent, _ in rows if int(parent) in below}
+    return sorted(int(pid) for pid, _, args in rows if int(pid) in below and args.startswith(sys.executable))
+
+
+def test_a_killed_rank_ends_the_job(tmp_path):
+    process = _started(tmp_path / "run")
+    os.kill(_rank_processes(process)[-1], signal.SIGKILL)
+    start = time.monotonic()
+    status, _, _ = _done(process, timeout=60)
+    assert status != 0
+    assert time.monotonic() - start < 30
+
+
+def test_a_signal_to_one_rank_stops_all_with_a_checkpoint(tmp_path):
+    process = _started(tmp_path / "run")
+    os.kill(_rank_processes(process)[-1], signal.SIGTERM)
+    status, _, errors = _done(process, timeout=60)
+    assert status == 143, errors
+    assert "stopped at" in errors
+    assert list((tmp_path / "run" / "checkpoints").iterdir())

@@ -131,7 +131,7 @@ class A3C:
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning
         parameters, schedule = self.restore(checkpoint), Schedule(steps, target_score)
-        if checkpoint:
+        if checkpoint and "schedule" in checkpoint.counters:  # older runs do not have it
             schedule.restore(checkpoint.counters["schedule"])
         runs.save_architecture(run.path, self.policy)
         return runs.run_loop(

@@ -100,6 +100,8 @@ class RPG:
     ) -> None:
         if env is None:
             raise BadInputError('RPG needs an environment factory, such as functools.partial(envs.make, "TMaze")')
+        import gymnasium as gym
+
         self.config = config or Config()
         check(self.config)
         make_optimizer(self.config.optimizer)
@@ -116,6 +118,8 @@ class RPG:
             raise BadInputError(
                 f"--truncation is {self.config.truncation}, and an episode has no more than {limit} steps"
             )
+        if self.config.baseline == "linear" and not isinstance(probe.single_observation_space, gym.spaces.Box):
+            raise BadInputError(f"--baseline linear takes vectors, and not {probe.single_observation_space}")
         self._build = functools.partial(
             policies.build,
             probe.single_observation_space,

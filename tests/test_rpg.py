@@ -362,6 +362,11 @@ def test_bad_settings_are_named(tmp_path, changes, env, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_linear_baseline_needs_vectors(tmp_path):
+    with pytest.raises(BadInputError, match="--baseline linear takes vectors, and not Discrete"):
+        _train(tmp_path / "run", ("FrozenLake-v1", {}), 100, "mlp", baseline="linear")
+
+
 def test_an_unknown_memory_is_named(tmp_path):
     with pytest.raises(BadInputError, match="did you mean 'lstm'"):
         _train(tmp_path / "run", RECALL, 100, "lsmt")

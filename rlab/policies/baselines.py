@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 
-from rlab.errors import BadInputError
 from rlab.models.linear import posterior_of_moments
 from rlab.parallel.comm import Communicator, Serial
 from rlab.types import EpisodeBatch
@@ -152,11 +151,8 @@ def steps_within_episodes(resets: np.ndarray, first: np.ndarray | None = None) -
 
 
 def _flat(batch: EpisodeBatch) -> np.ndarray:
-    """Observations as vectors [T, B, O]; raises BadInputError where they are none."""
-    observations = batch.observations
-    if observations.ndim < 3:
-        raise BadInputError("the linear baseline takes vectors, and not discrete observations")
-    return observations.reshape(*observations.shape[:2], -1)
+    """Observations as vectors [T, B, O]."""
+    return batch.observations.reshape(*batch.observations.shape[:2], -1)
 
 
 def _times(batch: EpisodeBatch) -> np.ndarray:

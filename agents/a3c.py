@@ -227,9 +227,9 @@ class A3C:
                 values["learning_rate"] = config.learning_rate * (left if config.decay_learning_rate else 1.0)
                 values["staleness"] = parameters.push(gradient.numpy(), values["learning_rate"], pulled_at)
                 done = parameters.count_steps(trajectory.rewards.size)
-                common.reports.put(runs.Update(done, values, episodes))
                 # Here and not in the loop that hears the reports, so that one worker ends at the same step every time.
                 schedule.add(episodes, done)
+                common.reports.put(runs.Update(done, values, episodes, schedule.end))
         except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
             where = traceback.extract_tb(error.__traceback__)[-1]
             fault = TrainingError(

@@ -249,7 +249,7 @@ class Learner:
         if all(episode.success is not None for episode in episodes):
             metrics["success"] = float(np.mean([episode.success for episode in episodes]))
         metrics["learning_rate"] = float(self._optimizer.learning_rate.numpy())
-        return runs.Update(self.steps, metrics, episodes)
+        return runs.Update(self.steps, metrics, episodes, self._schedule.end)
 
     def _play(self, params: "tf.Tensor") -> "tuple[EpisodeBatch, list[Any]]":
         stream = (self.seed, "batch", self.batches)
@@ -295,7 +295,7 @@ class Learner:
         """A step of the optimizer along a gradient [D], and the parameters [D] after it; ten times as fast compiled."""
         import tensorflow as tf
 
-        @tf.function(input_signature=[tf.TensorSpec((self.policy.size,))])
+        @tf.function(input_signature=[tf.TensorSpec((self.policy.size,))], autograph=False)
         def change(gradient: tf.Tensor) -> tf.Tensor:
             self._optimizer.apply(self.policy.unflatten(gradient), self._variables)
             return self.parameters()

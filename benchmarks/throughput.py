@@ -95,6 +95,8 @@ def pfrl_a3c(processes: int) -> float:
 def sb3_a2c() -> float:
     """stable-baselines3's A2C with its own defaults for Atari, 16 environments in one process."""
     import numpy as np
+
+    sys.modules["triton"] = None  # type: ignore[assignment]  # its LLVM and TensorFlow's cannot share a process
     from stable_baselines3 import A2C
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.vec_env import VecEnv

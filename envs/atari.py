@@ -11,22 +11,24 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from rlab.errors import BadInputError
 
-# Each step of the preprocessing with its source. Mnih 2015 is "Human-level control through deep reinforcement
-# learning", Methods; Machado 2018 is "Revisiting the Arcade Learning Environment".
-ATARI_OPTIONS: dict[str, Any] = {
-    "frame_size": 84,  # pixels a side, of grey frames (Mnih 2015, "Preprocessing")
-    "frame_stack": 4,  # frames in an observation (Mnih 2015, m = 4)
-    "frame_skip": 4,  # emulator frames an action is repeated for (Mnih 2015, "Training details")
-    "max_pool": True,  # maximum over the last two frames, against flicker (Mnih 2015, "Preprocessing")
-    "noop_max": 30,  # up to so many no-op frames at a start (Mnih 2015, "Evaluation procedure")
-    "fire_reset": True,  # press fire at a start where the game waits for it (OpenAI baselines, FireResetEnv)
-    "clip_rewards": True,  # to [-1, 1] for learning; the score stays true (Mnih 2015, "Training details")
-    "life_loss": False,  # end an episode at a lost life (Mnih 2015, "Training details")
-    "sticky_actions": 0.0,  # probability of repeating the last action (Machado 2018, section 5.2: 0.25)
-    "full_actions": False,  # all 18 actions in place of the game's own (Machado 2018, section 5.1)
-    "max_frames": 108_000,  # emulator frames to an episode, 30 minutes (Machado 2018, table 5)
-    "threads": 1,  # emulation threads; A3C's workers are threads already
+# Each step of the preprocessing with its default, its meaning and its source. Mnih 2015 is "Human-level control through
+# deep reinforcement learning", Methods; Machado 2018 is "Revisiting the Arcade Learning Environment".
+_OPTIONS: dict[str, tuple[Any, str]] = {
+    "frame_size": (84, "pixels a side, of grey frames (Mnih 2015, Preprocessing)"),
+    "frame_stack": (4, "frames in an observation (Mnih 2015, m = 4)"),
+    "frame_skip": (4, "emulator frames an action is repeated for (Mnih 2015, Training details)"),
+    "max_pool": (True, "maximum over the last two frames, against flicker (Mnih 2015, Preprocessing)"),
+    "noop_max": (30, "up to so many no-op frames at a start (Mnih 2015, Evaluation procedure)"),
+    "fire_reset": (True, "press fire at a start where the game waits for it (OpenAI baselines, FireResetEnv)"),
+    "clip_rewards": (True, "to [-1, 1] for learning; the score stays true (Mnih 2015, Training details)"),
+    "life_loss": (False, "end an episode at a lost life (Mnih 2015, Training details)"),
+    "sticky_actions": (0.0, "probability of repeating the last action (Machado 2018, section 5.2: 0.25)"),
+    "full_actions": (False, "all 18 actions in place of the game's own (Machado 2018, section 5.1)"),
+    "max_frames": (108_000, "emulator frames to an episode, 30 minutes (Machado 2018, table 5)"),
+    "threads": (1, "emulation threads; A3C's workers are threads already"),
 }
+ATARI_OPTIONS: dict[str, Any] = {name: default for name, (default, _) in _OPTIONS.items()}
+ATARI_HELP = {name: text for name, (_, text) in _OPTIONS.items()}
 
 
 class ClipRewards(VectorRewardWrapper):

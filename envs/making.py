@@ -10,14 +10,14 @@ import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from envs.atari import ATARI_OPTIONS, atari_games, make_atari
+from envs.atari import ATARI_HELP, ATARI_OPTIONS, atari_games, make_atari
 from envs.registration import ROWS
 from envs.rows import RowVectorEnv
 from envs.wrappers import SameStep
 from rlab.errors import BadInputError, nearest
 
 # Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old or large packages.
-_UNLISTED = ("ale_py", "mujoco", "GymV", "EnvCompatibility")
+_UNLISTED = ("ale_py", "mujoco", "shimmy")
 Factory = Callable[..., gym.Env]
 
 
@@ -89,6 +89,20 @@ def options(name: str) -> dict[str, Any]:
     parameters = inspect.signature(entry).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind != p.VAR_POSITIONAL}  # **kwargs: any option goes
     return {"max_episode_steps": spec.max_episode_steps} | defaults | spec.kwargs
+
+
+def option_help(name: str) -> dict[str, str]:
+    """What the environment's options mean, where that is known."""
+    name = resolve(name)
+    if is_atari(name):
+        return ATARI_HELP
+    found = {"max_episode_steps": "steps after which an episode is truncated"}
+    if name in ROWS:  # the `Args:` of its docstring, a line or two each
+        described = inspect.getdoc(ROWS[name]) or ""
+        _, _, arguments = described.partition("Args:\n")
+        for argument, text in re.findall(r"^ {4}(\w+): ((?:.|\n {8})+)", arguments, re.MULTILINE):
+            found[argument] = " ".join(text.split()).rstrip(".")
+    return found
 
 
 def _make_named(name: str, num_envs: int, asynchronous: bool, kwargs: dict[str, Any]) -> VectorEnv:

@@ -14,6 +14,9 @@ class CartPole:
     """gymnasium's CartPole-v1, many at a time; without `velocities` the agent sees position and angle only.
 
     State and observation: x in metres, ẋ, θ in radians, θ̇ (Barto, Sutton and Anderson 1983).
+
+    Args:
+        velocities: show them.
     """
 
     action_space = gym.spaces.Discrete(2)
@@ -49,7 +52,11 @@ class CartPole:
 
 
 class Pendulum:
-    """gymnasium's Pendulum-v1, many at a time; without `velocities` the agent sees cos θ and sin θ only."""
+    """gymnasium's Pendulum-v1, many at a time; without `velocities` the agent sees cos θ and sin θ only.
+
+    Args:
+        velocities: show them.
+    """
 
     action_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float32)
     limit: int | None = None
@@ -147,13 +154,21 @@ class PoleBalancing:
 
 
 class SinglePole(PoleBalancing):
-    """One pole of a metre, which may lean 12°."""
+    """One pole of a metre, which may lean 12°.
+
+    Args:
+        velocities: show them.
+    """
 
     half_lengths, masses, failure = np.array([0.5]), np.array([0.1]), math.radians(12.0)
 
 
 class DoublePole(PoleBalancing):
-    """A pole of a metre and one of ten centimetres, which may lean 36°."""
+    """A pole of a metre and one of ten centimetres, which may lean 36°.
+
+    Args:
+        velocities: show them.
+    """
 
     half_lengths, masses, failure = np.array([0.5, 0.05]), np.array([0.1, 0.01]), math.radians(36.0)
 

@@ -37,10 +37,15 @@ def evaluate(run: Path, episodes: int, seed: int, deterministic: bool, as_json: 
         click.echo(json.dumps(summary, allow_nan=False))
         return
     click.echo(
-        f"{summary['mean_return']:.2f} ± {summary['std_return']:.2f} mean return over {episodes} episodes "
-        f"of {summary['mean_length']:.0f} steps"
+        f"{summary['mean_return']:.2f} ± {summary['std_return']:.2f} mean return over {counted(episodes)} "
+        f"of {summary['mean_length']:.0f} steps on average"
         + (f", success {summary['success_rate']:.1%}" if "success_rate" in summary else "")
     )
+
+
+def counted(episodes: int) -> str:
+    """So many episodes, in words."""
+    return "1 episode" if episodes == 1 else f"{episodes:,} episodes"
 
 
 @click.command()
@@ -71,4 +76,4 @@ def record(run: Path, out: Path, episodes: int, seed: int, deterministic: bool) 
     policy = load_policy(run, seed)
     policy.require_fit(filmed.env)
     scores = film_episodes(policy, filmed, out, episodes, deterministic)
-    click.echo(f"{out}: {episodes} episodes, scores {', '.join(f'{score:g}' for score in scores)}", err=True)
+    click.echo(f"{out}: {counted(episodes)}, score {', '.join(f'{score:g}' for score in scores)}", err=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -19,19 +20,25 @@ def config_options(kind: type, defaults: dict[str, Any]) -> list[click.Option]:
     ]
 
 
-def env_options(known: dict[str, Any], tuned: dict[str, Any], taken: set[str]) -> list[click.Option]:
-    """One flag for each option of an environment whose default is a plain value; names in `taken` are left out."""
+def env_options(
+    known: dict[str, Any], tuned: dict[str, Any], taken: set[str], texts: dict[str, str]
+) -> list[click.Option]:
+    """One flag for each option of an environment whose default is a plain value; names in `taken` are left out.
+
+    `texts` says what they mean, where that is known.
+    """
     options = []
     for name, default in (known | tuned).items():
         if name in taken or name in ("render_mode", "kwargs"):
             continue
+        text = texts.get(name, "option of the environment")
         if default is None or default is inspect.Parameter.empty:
             # Nothing tells the type: what reads as a number is one.
-            options.append(_option(name, None, _NUMBER_OR_TEXT, "option of the environment"))
+            options.append(_option(name, None, _NUMBER_OR_TEXT, text))
         elif isinstance(default, int) and not isinstance(default, bool):
-            options.append(_option(name, default, _NUMBER_OR_TEXT, "option of the environment"))
+            options.append(_option(name, default, _NUMBER_OR_TEXT, text))
         elif isinstance(default, bool | float | str):
-            options.append(_option(name, default, type(default), "option of the environment"))
+            options.append(_option(name, default, type(default), text))
     return options
 
 
@@ -47,7 +54,22 @@ class _NumberOrText(click.ParamType):
         return value
 
 
+class _Whole(click.ParamType):
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        for read in (int, float):
+            try:
+                number = read(value)
+            except ValueError:
+                continue
+            if math.isfinite(number) and number == int(number):
+                return int(number)
+        raise click.BadParameter(f"{value!r} is not a whole number, such as 100000 or 1e5.", context, param)
+
+
 _NUMBER_OR_TEXT = _NumberOrText()
+WHOLE = _Whole()  # 1e6 is a whole number too
 
 
 def value_of(flag: str, arguments: list[str]) -> str | None:
@@ -76,4 +98,5 @@ def _option(name: str, default: Any, kind: Any, text: str) -> click.Option:
     flag = "--" + name.replace("_", "-")
     if kind is bool:
         return click.Option([f"{flag}/--no-{flag[2:]}"], default=default, help=text, show_default=True)
+    kind = WHOLE if kind is int else kind
     return click.Option([flag], default=default, type=kind, help=text, show_default=default is not None)

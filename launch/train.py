@@ -10,7 +10,7 @@ import click
 
 import agents
 from agents.tuning import tuned
-from launch.flags import config_options, env_options, new_directory, value_of
+from launch.flags import WHOLE, config_options, env_options, new_directory, value_of
 from launch.quiet import start_tensorflow
 from launch.tasks import resume_task
 from rlab.errors import BadInputError
@@ -18,6 +18,7 @@ from rlab.parallel.comm import launched_rank
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 
+_STEPS = "agent steps in all (each four frames of an Atari game); the last update is finished"
 _DEFAULT_ENV = {"a3c": "Pong", "rpg": "TMaze"}
 
 
@@ -26,8 +27,13 @@ def train_command(agent: str, arguments: list[str]) -> click.Command:
     module = importlib.import_module(f"agents.{agent}")
     name, settings, known = _environment(agent, arguments)
     options = [
-        click.Option(["--env"], default=name, show_default=True, help="a game, a gymnasium id; `list` shows them"),
-        click.Option(["--steps"], type=int, default=settings["steps"], show_default=True, help="agent steps in all"),
+        click.Option(
+            ["--env"],
+            default=name,
+            show_default=True,
+            help="a game, a gymnasium id, a task of memory; `list` shows them",
+        ),
+        click.Option(["--steps"], type=WHOLE, default=settings["steps"], show_default=True, help=_STEPS),
         click.Option(
             ["--target-score"],
             type=float,
@@ -43,7 +49,7 @@ def train_command(agent: str, arguments: list[str]) -> click.Command:
     ]
     options += config_options(module.Config, settings["config"])
     flags = {str(option.name) for option in options}
-    of_env = env_options(known, settings["env"], flags)
+    of_env = env_options(known, settings["env"], flags, _texts(name) if known else {})
 
     def run(**values: Any) -> int:
         import envs
@@ -65,6 +71,13 @@ def train_command(agent: str, arguments: list[str]) -> click.Command:
     )
 
 
+def _texts(env: str) -> dict[str, str]:
+    """What the environment's options mean."""
+    import envs
+
+    return envs.option_help(env)
+
+
 def settings_of(kind: type) -> list[str]:
     """The names of a Config's fields."""
     return list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
@@ -72,7 +85,7 @@ def settings_of(kind: type) -> list[str]:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--steps", type=int, help="steps in all (of a task, updates)  [default: as the run was begun]")
+@click.option("--steps", type=WHOLE, help="steps in all (of a task, updates)  [default: as the run was begun]")
 def resume(run: Path, steps: int | None) -> int:
     """Go on with a run from its newest checkpoint."""
     opened = Run.open(run)
@@ -142,7 +155,8 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
 def _report(result: Any) -> int:
     """Say what came of it; the exit status."""
     what = f"stopped at {result.steps:,} steps" if result.stopped_by else f"done: {result.steps:,} steps"
-    _say(f"{what} in {result.seconds:,.0f} s, mean score {result.mean_score:.1f} over the last 100 episodes")
+    score = f"mean score {result.mean_score:.1f} over the last {result.episodes} episodes"
+    _say(f"{what} in {result.seconds:,.0f} s, {score if result.episodes else 'no episode ended'}")
     following = "resume" if result.stopped_by else "evaluate"
     _say(f"next: python -m launch {following} {result.run}")
     return 128 + result.stopped_by if result.stopped_by else 0

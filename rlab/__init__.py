@@ -5,7 +5,10 @@ tensors are needed: `python -m launch --help` answers at once.
 """
 
 import importlib
+import os
 from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings; its errors still show
 
 __version__ = "0.1.0"
 

@@ -45,6 +45,11 @@ class Schedule:
             self._over = steps >= self._line.end
             return self._over
 
+    @property
+    def end(self) -> int:
+        """The steps at which the run ends, as things stand."""
+        return self._line.end
+
     def left(self, steps: int) -> float:
         """The factor, in [0, 1], of step sizes that fall with the schedule."""
         start, end, height = self._line

@@ -49,6 +49,7 @@ def test_help_shows_defaults_and_does_not_start_tensorflow():
     for flag in ("--learning-rate", "--rollout-length", "--sticky-actions", "--backbone"):
         assert flag in done.stdout
     assert "[default: 42]" in done.stdout  # Pong's tuned frame size
+    assert "probability of repeating the last action" in " ".join(done.stdout.split())
 
 
 def test_list_as_data(launch):
@@ -67,6 +68,7 @@ def test_list_as_data(launch):
         (("a3c", "--env", "CartPole-v1", "--backbone", "cnn"), "mlp, highway, residual"),
         (("a3c", "--env", "CartPole-v1", "--lerning-rate", "1"), "--learning-rate"),
         (("a3c", "--env", "CartPole-v1", "--steps", "0"), "--steps must be at least 1"),
+        (("a3c", "--env", "CartPole-v1", "--steps", "1.5"), "'1.5' is not a whole number, such as 100000 or 1e5"),
         (("a3c", "--env", "CartPole-v1", "--workers", "-1"), "--workers must be at least 1"),
         (("a3c", "--env", "CartPole-v1", "--envs-per-worker", "0"), "--envs-per-worker must be at least 1"),
         (("a3c", "--env", "CartPole-v1", "--discount", "high"), "not a valid float"),
@@ -144,6 +146,21 @@ def test_a_cut_checkpoint_is_named_and_nothing_is_overwritten(launch, trained, t
     assert checkpoint.stat().st_size == 1000
 
 
+def test_every_option_of_the_own_environments_is_explained():
+    import envs
+    from envs.rows import ROWS
+
+    for name in ROWS:
+        if "CartPole-v" not in name:
+            assert envs.option_help(name).keys() == envs.options(name).keys() - {"render_mode"}, name
+
+
+def test_whole_numbers_may_be_written_as_powers(launch, tmp_path):
+    done = launch("a3c", *QUICK, "--steps", "1e3", "--run", "run")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["steps"] == 1000
+
+
 def _steps(checkpoint):
     return int(checkpoint.stem.removeprefix("step-"))
 
@@ -166,11 +183,15 @@ def _start(path, steps=10_000_000):
     return process
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_with_a_checkpoint(launch, tmp_path, number, status):
+@pytest.mark.parametrize(
+    ("number", "times", "status"), [(signal.SIGINT, 1, 130), (signal.SIGINT, 2, 130), (signal.SIGTERM, 1, 143)]
+)
+def test_a_signal_ends_with_a_checkpoint(launch, tmp_path, number, times, status):
     path = tmp_path / "run"
     process = _start(path)
-    process.send_signal(number)
+    for _ in range(times):  # launchers send one to the process and one to its group
+        process.send_signal(number)
+        time.sleep(0.1)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
     assert "Traceback" not in stderr

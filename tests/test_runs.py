@@ -1,4 +1,5 @@
 import json
+import math
 import os
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from rlab.runs.directory import Run, describe_factory
 from rlab.runs.files import write_atomically
 from rlab.runs.loading import load_policy, space_from_json, space_to_json
 from rlab.runs.metrics import MetricsWriter, read_metrics
+from rlab.runs.progress import ProgressDisplay
 from rlab.seeding import derive
 
 CONFIG = {"agent": "a3c", "seed": 0, "steps": 100, "backbone": "mlp", "env": None, "config": {}}
@@ -186,3 +188,15 @@ def test_seeds_are_stable_and_in_range(seed, number, name):
 def test_nearest_names():
     assert nearest("pogn", ["Pong", "Breakout"]) == "; did you mean 'Pong'?"
     assert nearest("zzz", ["a", "b"]) == "; there are a, b"
+
+
+def test_the_display_says_what_is_known(capsys):
+    display = ProgressDisplay(100, 0)
+    display.show(10, {"score": math.nan, "entropy": 0.5})
+    display.show(50, {"score": 3.0}, last=True, end=80)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "10 steps  entropy 0.5"  # compilation lies before it: no speed, no time left
+    assert last.startswith("50 steps  ")
+    assert "score 3  target reached, cooling down until 80  0:00:00 left" in last
+    display.show(50, {"score": 3.0}, last=True)
+    assert capsys.readouterr().err == ""

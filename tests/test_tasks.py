@@ -108,7 +108,7 @@ def test_resume_of_a_finished_run_shows_it_again_and_goes_on_when_asked(launch):
     assert "test: accuracy" in again.stdout
     fewer = launch("resume", "run", "--steps", 2)
     assert fewer.returncode == 2
-    assert "has its 2 updates" in fewer.stderr
+    assert "has made 2 updates" in fewer.stderr
     assert launch("resume", "run", "--steps", 3).returncode == 0
     misplaced = launch("evaluate", "run", "--episodes", 3)
     assert misplaced.returncode == 2

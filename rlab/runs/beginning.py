@@ -65,7 +65,7 @@ def reopen(name: str, run: str | Path, steps: int | None = None, comm: Communica
         total = steps or settings["steps"]
         checkpoint = opened.latest_checkpoint()
         if checkpoint and checkpoint.steps >= total:
-            raise BadInputError(f"{run} has its {total} steps; give a larger --steps to go on")
+            raise BadInputError(f"{run} has made {checkpoint.steps} steps; give a larger --steps to go on")
         if steps is None and checkpoint and checkpoint.counters.get("schedule", {}).get("over"):
             raise BadInputError(f"{run} has reached its target score; give a number of --steps to go on")
         return Beginning(opened.with_steps(total), total, target_score, checkpoint)

@@ -48,7 +48,7 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     try:
         arrays = safetensors.numpy.load_file(run / "policy" / WEIGHTS)
     except FileNotFoundError as error:
-        raise BadInputError(f"{run} has no checkpoint yet: {error.filename} is missing") from error
+        raise BadInputError(f"{run} has no checkpoint yet; `python -m launch resume {run}` goes on with it") from error
     except safetensors.SafetensorError as error:
         raise BadInputError(f"{run}/policy/{WEIGHTS} is cut short or damaged: {error}") from error
     return TrainedPolicy(policy, policy.flatten(arrays), seed)

@@ -30,6 +30,7 @@ class Update(NamedTuple):
     steps: int  # agent steps made so far, over all workers; of a task, updates
     metrics: dict[str, float]
     episodes: list[Episode] | None = None  # those that ended since the last update; None of a task, which plays none
+    end: int | None = None  # steps at which the run ends as things stand now, if that can change
 
 
 class TrainingResult(NamedTuple):
@@ -38,8 +39,9 @@ class TrainingResult(NamedTuple):
     run: Path
     steps: int  # agent steps, or a task's updates, all in all
     seconds: float  # wall clock of this call
-    mean_score: float  # over the last 100 training episodes, NaN when none ended
+    mean_score: float  # over the last 100 training episodes of this call, NaN when none ended
     stopped_by: int | None  # the number of the signal that ended it early, else None
+    episodes: int = 0  # over which the mean score was taken
 
 
 def run_loop(
@@ -51,13 +53,14 @@ def run_loop(
     graph: Callable[[], tf.Graph] | None = None,
     shown: Sequence[str] = ("score", "entropy", "staleness"),
     comm: Communicator | None = None,
+    unit: str = "steps",
 ) -> TrainingResult:
     """Drive `updates` to its end, or to the first SIGINT or SIGTERM.
 
     `updates` yields an Update for each update, or None when there was nothing new for a while (so that signals are
     heard), and stops its workers when it is closed. `checkpoint` gives the present state, `graph` what TensorBoard
-    draws, `shown` the metrics that the progress display shows. The checkpoint at the end is written whether the steps
-    are done or a signal came; when `updates` raises, the last checkpoint stays the newest.
+    draws, `shown` the metrics that the progress display shows beside the number of `unit`. The checkpoint at the end is
+    written whether the steps are done or a signal came; when `updates` raises, the last checkpoint stays the newest.
 
     Of the ranks `comm`, each of which drives the same updates, the first alone logs, shows and saves; a signal to any
     of them stops them all after the same update.
@@ -67,7 +70,7 @@ def run_loop(
         return _follow(run, updates, checkpoint, comm)
     start = time.perf_counter()
     writer = MetricsWriter(run.path, first_step)
-    display = ProgressDisplay(total_steps, first_step)
+    display = ProgressDisplay(total_steps, first_step, unit)
     recorder = _Recorder(writer, display, max(1, total_steps // _ROWS), first_step, shown)
     saved_at = start
     try:
@@ -90,9 +93,8 @@ def run_loop(
             recorder.flush(last=True)
             final = checkpoint()
             run.save_checkpoint(final)
-            return TrainingResult(
-                run.path, final.steps, time.perf_counter() - start, recorder.mean_score(), stop.signal
-            )
+            seconds, score = time.perf_counter() - start, recorder.mean_score()
+            return TrainingResult(run.path, final.steps, seconds, score, stop.signal, recorder.episodes())
     finally:
         display.close()
         writer.close()
@@ -129,8 +131,10 @@ class _Recorder:
     ) -> None:
         self._writer, self._display, self._interval, self._shown = writer, display, interval, shown
         self._plays = False
+        self._end: int | None = None
         self._steps = self._row_at = first_step
         self._start = self._row_time = time.perf_counter()
+        self._before = writer.seconds  # that a resumed run has taken already
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
         self._latest: dict[str, float] = {}
@@ -138,7 +142,7 @@ class _Recorder:
         self._new: list[Episode] = []
 
     def add(self, update: Update) -> None:
-        self._steps = max(self._steps, update.steps)
+        self._steps, self._end = max(self._steps, update.steps), update.end
         if update.episodes is not None:
             self._plays = True
             self._recent.extend(update.episodes)
@@ -150,10 +154,14 @@ class _Recorder:
             self.flush()
 
     def flush(self, last: bool = False) -> None:
-        if not self._counts:
-            return
+        if self._counts:
+            self._write()
+        shown = {name: self._latest[name] for name in self._shown if name in self._latest}
+        self._display.show(self._steps, shown, last, self._end)
+
+    def _write(self) -> None:
         now = time.perf_counter()
-        row: dict[str, float] = {"steps": self._steps, "seconds": now - self._start}
+        row: dict[str, float] = {"steps": self._steps, "seconds": self._before + now - self._start}
         row["steps_per_second"] = (self._steps - self._row_at) / max(now - self._row_time, 1e-9)
         if self._plays:
             row["score"] = self.mean_score()
@@ -161,9 +169,10 @@ class _Recorder:
         row |= {name: total / self._counts[name] for name, total in self._sums.items()}
         self._writer.write(row, [episode.score for episode in self._new])
         self._latest |= row
-        shown = {name: self._latest[name] for name in self._shown if name in self._latest}
-        self._display.show(self._steps, shown, last)
         self._row_at, self._row_time, self._sums, self._counts, self._new = self._steps, now, {}, {}, []
+
+    def episodes(self) -> int:
+        return len(self._recent)
 
     def mean_score(self) -> float:
         return float(np.mean([e.score for e in self._recent])) if self._recent else math.nan

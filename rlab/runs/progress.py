@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere. On standard error."""
 
+import math
 import sys
 import time
 
@@ -10,12 +11,13 @@ _PLAIN_SECONDS = 10.0
 
 
 class ProgressDisplay:
-    """Shows steps, speed, time left and a few metrics of a training run. `total` and `done` are agent steps."""
+    """Shows steps, speed, time left and a few metrics of a training run. `total` and `done` are in units of `unit`."""
 
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, total: int, done: int, unit: str = "steps") -> None:
         self._console = Console(file=sys.stderr)
         self._live: Progress | None = None
-        self._total, self._first, self._start, self._printed = total, done, time.perf_counter(), 0.0
+        self._total, self._unit, self._printed, self._shown = total, unit, 0.0, done
+        self._first: tuple[int, float] | None = None  # steps and time of the first show: compilation lies before it
         if self._console.is_terminal:
             self._live = Progress(
                 BarColumn(20),
@@ -27,18 +29,28 @@ class ProgressDisplay:
             self._task = self._live.add_task("training", total=total, completed=done, text="compiling...")
             self._live.start()
 
-    def show(self, steps: int, values: dict[str, float], last: bool = False) -> None:
-        """`values` are shown by name in their order; plain lines come every ten seconds, and the last one always."""
+    def show(self, steps: int, values: dict[str, float], last: bool = False, end: int | None = None) -> None:
+        """`values` that are numbers are shown by name in their order; `end` is where the run ends, if before its total.
+
+        Plain lines come every ten seconds, and the last one always.
+        """
         now = time.perf_counter()
-        rate = (steps - self._first) / max(now - self._start, 1e-9)
-        text = f"{steps:,} steps  {rate:,.0f} steps/s"
-        text += "".join(f"  {name} {value:.4g}" for name, value in values.items())
+        total = end or self._total
+        text = f"{steps:,} {self._unit}"
+        remaining = ""
+        if self._first and steps > self._first[0]:
+            rate = (steps - self._first[0]) / max(now - self._first[1], 1e-9)
+            text += f"  {rate:,.0f} {self._unit}/s"
+            remaining = f"  {_duration(max(total - steps, 0) / rate)} left"
+        self._first = self._first or (steps, now)
+        text += "".join(f"  {name} {value:.4g}" for name, value in values.items() if not math.isnan(value))
+        if total < self._total:
+            text += f"  target reached, cooling down until {total:,}"
         if self._live:
-            self._live.update(self._task, completed=min(steps, self._total), text=text)
-        elif last or now - self._printed >= _PLAIN_SECONDS:
-            left = (self._total - steps) / max(rate, 1e-9)
-            print(f"{text}  {_duration(max(left, 0.0))} left", file=sys.stderr, flush=True)
-            self._printed = now
+            self._live.update(self._task, total=total, completed=min(steps, total), text=text)
+        elif (last and steps > self._shown) or now - self._printed >= _PLAIN_SECONDS:
+            print(text + remaining, file=sys.stderr, flush=True)
+            self._printed, self._shown = now, steps
 
     def close(self) -> None:
         if self._live:

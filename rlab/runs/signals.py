@@ -1,18 +1,23 @@
 """Ctrl-C and SIGTERM as a request to stop at the next safe point."""
 
+import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
+
+_TOGETHER = 3.0  # seconds in which signals are one request: launchers send theirs to a process and to its group
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM is only noted, in `signal`; a second one acts as usual.
+    """While entered, the first SIGINT or SIGTERM is only noted, in `signal`, and said; a later one acts as usual.
 
     In a thread other than the main one signals are left alone: Python delivers them to the main thread only.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._first = 0.0
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -26,8 +31,13 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        self._restore()
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._first = number, now
+            os.write(2, b"\nstopping, and saving a checkpoint; once more to stop without\n")
+        elif now - self._first > _TOGETHER:
+            self._restore()
+            os.kill(os.getpid(), number)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

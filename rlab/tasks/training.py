@@ -80,7 +80,7 @@ def resume(task: Task, run: Run, steps: int | None) -> TrainingResult:
     steps = steps or run.config["steps"]
     checkpoint = run.latest_checkpoint()
     if checkpoint and checkpoint.steps >= steps:
-        raise BadInputError(f"{run.path} has its {steps} updates; give a larger --steps to go on")
+        raise BadInputError(f"{run.path} has made {checkpoint.steps} updates; give a larger --steps to go on")
     return _train(task, run.with_steps(steps), steps, checkpoint)
 
 
@@ -110,7 +110,9 @@ def load(task: Task, run: Run) -> Applied:
     try:
         arrays = safetensors.numpy.load_file(path)
     except FileNotFoundError as error:
-        raise BadInputError(f"{run.path} has no checkpoint yet: {path} is missing") from error
+        raise BadInputError(
+            f"{run.path} has no checkpoint yet; `python -m launch resume {run.path}` goes on with it"
+        ) from error
     except safetensors.SafetensorError as error:
         raise BadInputError(f"{path} is cut short or damaged: {error}") from error
     layout = ParameterLayout(task.model)
@@ -120,7 +122,14 @@ def load(task: Task, run: Run) -> Applied:
 def _train(task: Task, run: Run, steps: int, checkpoint: Checkpoint | None) -> TrainingResult:
     learner = _Learner(task, steps, checkpoint)
     return run_loop(
-        run, learner.updates(), learner.checkpoint, steps, learner.steps, graph=learner.graph, shown=task.shown
+        run,
+        learner.updates(),
+        learner.checkpoint,
+        steps,
+        learner.steps,
+        graph=learner.graph,
+        shown=task.shown,
+        unit="updates",
     )
 
 

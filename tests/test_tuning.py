@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import agents
 import envs
 from agents import AGENTS, a3c, tuning
 from rlab.errors import BadInputError
@@ -14,7 +15,7 @@ from rlab.settings import check, from_settings
 def test_tuned_settings_fit_their_environments(agent):
     for name in [*tuning.tuned_names(agent), "Breakout", "Acrobot-v1"]:
         settings = tuning.tuned(agent, envs.resolve(name), envs.is_atari(envs.resolve(name)))
-        check(from_settings(a3c.Config, settings["config"]))
+        check(from_settings(getattr(agents, AGENTS[agent]).Config, settings["config"]))
         assert settings["steps"] > 0
         assert settings["target_score"] is None or np.isfinite(settings["target_score"])
         assert settings["backbone"] is None or settings["backbone"] in BACKBONES

@@ -1,10 +1,12 @@
-"""Training time of rlab's models against Keras: one epoch of MNIST networks, an LSTM with peepholes, a DNC.
+"""Training time of rlab's models against Keras: an epoch of MNIST networks, a gradient of an LSTM and of a DNC.
 
     pip install -e '.[bench]'
     python benchmarks/models.py --data mnist
 
 Both sides use the same sizes, batches and optimizer, in one process and in turn; figures are medians over the rounds
-after a warm-up. Keras trains by `Model.fit` with its own defaults, its LSTM also with XLA; the faster counts. Writes
+after a warm-up. Keras trains images by `Model.fit` with its own defaults; the memories, loss and gradient of a batch,
+run with XLA and without, and a DNC is held to Keras's LSTM. Each part is measured in a process with one compute thread
+and in one with as many as there are cores, and a ratio is ours by Keras's, the fastest of each. Writes
 `benchmarks/results/models.json`. Nothing else may run meanwhile.
 """
 
@@ -13,11 +15,15 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from launch.quiet import start_tensorflow
 
 ROOT = Path(__file__).resolve().parents[1]
+MEMORIES = {"lstm": (40, 64), "dnc": (9, 16)}  # steps and sequences of a batch
 
 
 def seconds(runs: dict[str, Callable[[], object]], rounds: int, repeat: int = 1) -> dict[str, float]:
@@ -34,10 +40,40 @@ def seconds(runs: dict[str, Callable[[], object]], rounds: int, repeat: int = 1)
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def image_epoch(model: str, data: str, rounds: int) -> dict[str, float]:
-    """One epoch of batches of 128 without shifts."""
+def keras_twin(config: Any, shape: tuple[int, ...], classes: int) -> Any:
+    """The network of an ImageConfig, from Keras's own layers."""
     import keras
-    import tensorflow as tf
+    from keras import layers
+
+    def linear(activation: str | None = None) -> Any:
+        if config.model.endswith("-cnn"):
+            return layers.Conv2D(config.units, 3, padding="same", activation=activation)
+        return layers.Dense(config.units, activation)
+
+    x = inputs = keras.Input(shape)
+    if config.model == "cnn":
+        for filters in (32, 64):
+            x = layers.MaxPooling2D()(layers.Conv2D(filters, 5, padding="same", activation="relu")(x))
+        x = layers.Dense(config.units, "relu")(layers.Flatten()(x))
+    else:
+        x = linear("relu")(x)
+        for i in range(1, config.depth):
+            transformed = linear("relu")(x)
+            if config.model.startswith("highway"):
+                carry = layers.Activation("sigmoid")(linear()(x))
+                x = x * carry + transformed * (1.0 - carry)
+            else:
+                x = x + transformed if config.model.startswith("residual") else transformed
+            if config.model.endswith("-cnn") and i + 1 in (config.depth // 3, config.depth // 3 * 2):
+                x = layers.MaxPooling2D()(x)
+        if config.model.endswith("-cnn"):
+            x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(classes)(x))
+
+
+def image_epoch(model: str, data: str, rounds: int) -> dict[str, float]:
+    """One epoch of batches of 128 without shifts; of convolutions, a part of it."""
+    import keras
 
     from rlab.tasks import training
     from rlab.tasks.classification import ImageTask
@@ -45,39 +81,26 @@ def image_epoch(model: str, data: str, rounds: int) -> dict[str, float]:
 
     config = ImageConfig(**(defaults("mnist", model) | {"model": model, "data": data, "shift": 0}))
     task = ImageTask(config)
-    learner = training._Learner(task, 10**9, None)
-    updates = task.updates_per_epoch
+    learner = training.Learner(task, 10**9)
+    updates = 60 if task.convolutional else task.updates_per_epoch
 
     def ours() -> None:
-        for update in range(updates):
-            rate = tf.constant(config.learning_rate)
-            learner.params, learner.state, measured = learner._update(
-                learner.params, learner.state, task.batch(update), rate
-            )
-            _ = [float(value) for value in measured.values()]  # as training does after every update
+        for _ in range(updates):
+            learner.update()
 
     images, labels = task.splits.train
-    layers: list = []
-    if model == "cnn":
-        for filters in (32, 64):
-            layers += [keras.layers.Conv2D(filters, 5, padding="same", activation="relu"), keras.layers.MaxPooling2D()]
-        layers.append(keras.layers.Flatten())
-        images = images[..., None]
-    else:
-        layers.append(keras.layers.Flatten())
-        layers += [keras.layers.Dense(config.units, "relu") for _ in range(config.depth - 1)]
-    layers += [keras.layers.Dense(config.units, "relu"), keras.layers.Dense(task.splits.classes)]
-    theirs = keras.Sequential([keras.Input(images.shape[1:]), *layers])
+    images = images[..., None] if task.convolutional else images.reshape(len(images), -1)
+    theirs = keras_twin(config, images.shape[1:], task.splits.classes)
+    assert theirs.count_params() == learner.layout.size
     theirs.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     count = updates * config.batch_size
-    times = seconds(
+    return seconds(
         {
             "rlab": ours,
             "keras_fit": lambda: theirs.fit(images[:count], labels[:count], config.batch_size, verbose=0),
         },
         rounds,
     )
-    return times | {"ratio": times["rlab"] / times["keras_fit"], "parameters": learner.layout.size}
 
 
 def memory_step(kind: str, time_steps: int, batch: int, rounds: int) -> dict[str, float]:
@@ -97,7 +120,7 @@ def memory_step(kind: str, time_steps: int, batch: int, rounds: int) -> dict[str
     ours.build(inputs.shape)
     theirs.build(turned.shape)
 
-    def gradient(layer: keras.layers.Layer, x: tf.Tensor, jit: bool) -> Callable:
+    def gradient(layer: Any, x: Any, jit: bool) -> Callable:
         @tf.function(jit_compile=jit)
         def step():
             with tf.GradientTape() as tape:
@@ -107,33 +130,44 @@ def memory_step(kind: str, time_steps: int, batch: int, rounds: int) -> dict[str
 
         return step
 
-    times = seconds(
+    return seconds(
         {
-            "rlab": gradient(ours, inputs, True),
+            "rlab": gradient(ours, inputs, False),
+            "rlab_xla": gradient(ours, inputs, True),
             "keras_lstm": gradient(theirs, turned, False),
             "keras_lstm_xla": gradient(theirs, turned, True),
         },
         rounds,
         repeat=30,
     )
-    return times | {"ratio": times["rlab"] / min(times["keras_lstm"], times["keras_lstm_xla"])}
+
+
+def measure(part: str, all_cores: bool, data: str, rounds: int) -> dict[str, float]:
+    """One part in this process, which no other part has used: TensorFlow takes its threads once."""
+    start_tensorflow(all_cores)
+    if part in MEMORIES:
+        return memory_step(part, *MEMORIES[part], rounds)
+    return image_epoch(part, data, rounds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mnist")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", default=["mlp", "highway", "residual", "cnn", *MEMORIES])
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "models.json")
     arguments = parser.parse_args()
-    start_tensorflow(all_cores=True)
-    results = {
-        "mlp, an epoch": image_epoch("mlp", arguments.data, arguments.rounds),
-        "cnn, an epoch": image_epoch("cnn", arguments.data, arguments.rounds),
-        "lstm, 40 steps of 64": memory_step("lstm", 40, 64, arguments.rounds),
-        "dnc, 9 steps of 16": memory_step("dnc", 9, 16, arguments.rounds),
-    }
+    results = {}
+    for part in arguments.parts:
+        times: dict[str, float] = {}
+        for all_cores in (False, True):
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                found = process.submit(measure, part, all_cores, arguments.data, arguments.rounds).result()
+            times |= {f"{name}, {'all cores' if all_cores else 'one thread'}": t for name, t in found.items()}
+        best = {side: min(t for name, t in times.items() if name.startswith(side)) for side in ("rlab", "keras")}
+        results[part] = {"seconds": times, "ratio": best["rlab"] / best["keras"]}
+        print(part, json.dumps(results[part], indent=2), flush=True)
     arguments.out.write_text(json.dumps(results, indent=2) + "\n")
-    print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def start_tensorflow(all_cores: bool = False) -> None:
-    """Import TensorFlow and find its devices, with one compute thread to each worker, or with one to each core.
+    """Import TensorFlow and find its devices, with one compute thread inside an operation, or one to each core.
 
-    Where workers are the parallelism, threads inside an operation would fight them for the cores; a task has no
-    workers. Python errors still show; only what C++ prints meanwhile is lost.
+    Where workers are the parallelism, threads inside an operation would fight them for the cores. Python errors still
+    show; only what C++ prints meanwhile is lost.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     keep_freed_memory()

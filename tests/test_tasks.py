@@ -84,7 +84,7 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(name, tmp_path):
                 raise StoppedError
             return super().batch(update)
 
-    learner = training._Learner(Stopping(config, 5), 8, None)
+    learner = training.Learner(Stopping(config, 5), 8)
     with pytest.raises(StoppedError):
         list(learner.updates())
     run = Run.create(tmp_path / "parts", training.settings_of(Task(config, 5)) | {"steps": 8})

@@ -120,7 +120,7 @@ def load(task: Task, run: Run) -> Applied:
 
 
 def _train(task: Task, run: Run, steps: int, checkpoint: Checkpoint | None) -> TrainingResult:
-    learner = _Learner(task, steps, checkpoint)
+    learner = Learner(task, steps, checkpoint)
     return run_loop(
         run,
         learner.updates(),
@@ -133,10 +133,10 @@ def _train(task: Task, run: Run, steps: int, checkpoint: Checkpoint | None) -> T
     )
 
 
-class _Learner:
-    """Parameters, the optimizer's state, and the updates that change them."""
+class Learner:
+    """A task's parameters, the optimizer's state, and the updates that change them."""
 
-    def __init__(self, task: Task, steps: int, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, task: Task, steps: int, checkpoint: Checkpoint | None = None) -> None:
         self.task, self._total = task, steps
         self.layout = ParameterLayout(task.model)
         params, self.state, self.steps = self.layout.initial(), adam.initial_state(self.layout.size), 0
@@ -150,22 +150,28 @@ class _Learner:
     def updates(self) -> Generator[Update | None, None, None]:
         applied, begun = Applied(self.layout, self.params, self.task.xla), self.steps
         while self.steps < self._total:
-            rate = self.task.config.learning_rate
-            if self.task.config.decay_learning_rate:
-                rate *= 1.0 - self.steps / self._total
-            batch = self.task.batch(self.steps)
-            params, state, measured = self._update(self.params, self.state, batch, tf.constant(rate))
-            metrics = {name: float(value) for name, value in measured.items()}
-            for name in ("loss", "gradient_norm"):
-                if not np.isfinite(metrics[name]):
-                    raise TrainingError(f"update {self.steps}: {name} is not finite ({metrics[name]})")
-            self.params, self.state, self.steps = params, state, self.steps + 1
+            metrics = self.update()
             # The first update validates too, so that the columns of metrics.csv are known from its first row.
             if self.steps in (begun + 1, self._total) or self.steps % self.task.updates_per_epoch == 0:
                 applied.update(self.params)
                 found = self.task.evaluate(applied, "validation")
                 metrics |= {f"validation_{name}": value for name, value in found.items()}
             yield Update(self.steps, metrics)
+
+    def update(self) -> dict[str, float]:
+        """One update; its metrics. Raises TrainingError, and changes nothing, where the loss is not finite."""
+        rate = self.task.config.learning_rate
+        if self.task.config.decay_learning_rate:
+            rate *= 1.0 - self.steps / self._total
+        # Converted here: a compiled function takes several times as long over an array of NumPy's.
+        batch = tf.nest.map_structure(tf.constant, self.task.batch(self.steps))
+        params, state, measured = self._update(self.params, self.state, batch, tf.constant(rate))
+        metrics = {name: float(value) for name, value in measured.items()}
+        for name in ("loss", "gradient_norm"):
+            if not np.isfinite(metrics[name]):
+                raise TrainingError(f"update {self.steps}: {name} is not finite ({metrics[name]})")
+        self.params, self.state, self.steps = params, state, self.steps + 1
+        return metrics
 
     def checkpoint(self) -> Checkpoint:
         arrays = {f"model/{name}": array for name, array in self.layout.named(self.params.numpy()).items()}
@@ -182,13 +188,17 @@ def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
     """The compiled update: (parameters [D], Adam's state, batch, step size) to both after it, and the metrics."""
     bound = task.config.max_gradient_norm
 
+    @tf.function(jit_compile=True)  # in a graph without XLA too: one pass over the parameters in place of ten
+    def descend(params: tf.Tensor, state: adam.AdamState, gradient: tf.Tensor, rate: tf.Tensor) -> tuple:
+        norm = tf.norm(gradient)
+        return *adam.adam(params, state, gradient * (bound / tf.maximum(norm, bound)), rate), norm
+
     @tf.function(jit_compile=task.xla)
     def update(params: tf.Tensor, state: adam.AdamState, batch: Any, rate: tf.Tensor) -> tuple:
         with tf.GradientTape() as tape:
             tape.watch(params)
             loss, metrics = layout.call(params, task.loss, batch)
-        gradient = tape.gradient(loss, params)
-        params, state = adam.adam(params, state, tf.clip_by_norm(gradient, bound), rate)
-        return params, state, {"loss": loss, **metrics, "gradient_norm": tf.norm(gradient)}
+        params, state, norm = descend(params, state, tape.gradient(loss, params), rate)
+        return params, state, {"loss": loss, **metrics, "gradient_norm": norm}
 
     return update

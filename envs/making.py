@@ -13,7 +13,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from envs.atari import ATARI_HELP, ATARI_OPTIONS, atari_games, make_atari
 from envs.registration import ROWS
 from envs.rows import RowVectorEnv
-from envs.wrappers import SameStep
+from envs.wrappers import ObserveReward, SameStep
 from rlab.errors import BadInputError, nearest
 
 # Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old or large packages.
@@ -27,6 +27,7 @@ def make(
     seed: int = 0,
     *,
     asynchronous: bool = False,
+    observe_reward: bool = False,
     **kwargs: Any,
 ) -> VectorEnv:
     """A vector environment of `num_envs` copies, each seeded from `seed`, in SAME_STEP autoreset.
@@ -37,18 +38,22 @@ def make(
         num_envs: copies that step together, at least 1.
         seed: seeds the first `reset()` that is called without a seed.
         asynchronous: run each copy in a process of its own; for slow environments that have no vector implementation.
+        observe_reward: put the last reward at the end of each observation, which must be a vector; 0 at a start.
         kwargs: given to the environment; for Atari games those of `envs.ATARI_OPTIONS`.
 
     Raises:
-        BadInputError: an unknown name (the nearest are named), a count that is not positive, or an unknown keyword.
+        BadInputError: an unknown name (the nearest are named), a count that is not positive, an unknown keyword, or a
+            reward beside observations that are no vectors.
     """
     if num_envs < 1:
         raise BadInputError(f"the number of environments must be at least 1, not {num_envs}")
     if isinstance(name_or_factory, str):
         name = resolve(name_or_factory)
         _check_keywords(name, kwargs)
-        return SameStep(_make_named(name, num_envs, asynchronous, kwargs), seed, _limit(name, kwargs))
-    return SameStep(_vectorise(functools.partial(name_or_factory, **kwargs), num_envs, asynchronous), seed)
+        env = SameStep(_make_named(name, num_envs, asynchronous, kwargs), seed, _limit(name, kwargs))
+    else:
+        env = SameStep(_vectorise(functools.partial(name_or_factory, **kwargs), num_envs, asynchronous), seed)
+    return ObserveReward(env) if observe_reward else env
 
 
 def resolve(name: str) -> str:
@@ -88,7 +93,7 @@ def options(name: str) -> dict[str, Any]:
     entry = spec.entry_point if callable(spec.entry_point) else _load(str(spec.entry_point))
     parameters = inspect.signature(entry).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind != p.VAR_POSITIONAL}  # **kwargs: any option goes
-    return {"max_episode_steps": spec.max_episode_steps} | defaults | spec.kwargs
+    return {"max_episode_steps": spec.max_episode_steps, "observe_reward": False} | defaults | spec.kwargs
 
 
 def option_help(name: str) -> dict[str, str]:
@@ -96,7 +101,10 @@ def option_help(name: str) -> dict[str, str]:
     name = resolve(name)
     if is_atari(name):
         return ATARI_HELP
-    found = {"max_episode_steps": "steps after which an episode is truncated"}
+    found = {
+        "max_episode_steps": "steps after which an episode is truncated",
+        "observe_reward": "put the last reward at the end of each observation",
+    }
     if name in ROWS:  # the `Args:` of its docstring, a line or two each
         described = inspect.getdoc(ROWS[name]) or ""
         _, _, arguments = described.partition("Args:\n")

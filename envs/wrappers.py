@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space
+
+from rlab.errors import BadInputError
 
 
 class SameStep(VectorWrapper):
@@ -32,3 +36,36 @@ class SameStep(VectorWrapper):
                 dense[row] = final[row]
             info["final_obs"] = dense
         return observations, rewards, terminations, truncations, info
+
+
+class ObserveReward(VectorWrapper):
+    """Observations float32 [B, F + 1] whose last number is the reward of the step before, 0 where an episode begins.
+
+    What a policy has to see where the task itself is hidden (as in Duan et al. 2016, "RL²"). Raises BadInputError for
+    observations that are no vectors.
+    """
+
+    def __init__(self, env: SameStep) -> None:
+        super().__init__(env)
+        self.episode_limit = env.episode_limit
+        space = env.single_observation_space
+        if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+            raise BadInputError(f"observe_reward takes environments whose observations are vectors, and not {space}")
+        low, high = np.append(space.low, -np.inf), np.append(space.high, np.inf)
+        self.single_observation_space = gym.spaces.Box(low.astype(np.float32), high.astype(np.float32))
+        self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observations, info = self.env.reset(seed=seed, options=options)
+        return _beside(observations, np.zeros(self.num_envs)), info
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observations, rewards, terminations, truncations, info = self.env.step(actions)
+        ended = terminations | truncations
+        if "final_obs" in info:
+            info["final_obs"] = _beside(info["final_obs"], np.where(ended, rewards, 0.0))
+        return _beside(observations, np.where(ended, 0.0, rewards)), rewards, terminations, truncations, info
+
+
+def _beside(observations: np.ndarray, rewards: np.ndarray) -> np.ndarray:
+    return np.concatenate([observations, rewards[:, None]], axis=1, dtype=np.float32)

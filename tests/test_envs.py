@@ -95,6 +95,32 @@ def test_cartpole_at_a_boundary_shows_both_observations():
     pytest.fail("no pole fell")
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_last_reward_may_be_seen(asynchronous):
+    with_it, without = (
+        envs.make("Acrobot-v1", 2, 0, max_episode_steps=5, asynchronous=asynchronous, observe_reward=observed)
+        for observed in (True, False)
+    )
+    first, _ = with_it.reset()
+    assert first.dtype == np.float32
+    np.testing.assert_array_equal(first, np.hstack([without.reset()[0], np.zeros((2, 1), np.float32)]))
+    assert with_it.single_observation_space.shape == (7,)
+    assert with_it.episode_limit == 5
+    for t in range(7):
+        observations, rewards, _, truncated, info = with_it.step(np.zeros(2, int))
+        plain, _, _, _, plain_info = without.step(np.zeros(2, int))
+        assert (rewards == -1.0).all()
+        assert truncated.all() == (t == 4)
+        last = 0.0 if t == 4 else -1.0  # the observation after an end is an episode's first
+        np.testing.assert_array_equal(observations, np.hstack([plain, np.full((2, 1), last, np.float32)]))
+        assert with_it.observation_space.contains(observations)
+        if t == 4:
+            np.testing.assert_array_equal(info["final_obs"][:, :6], plain_info["final_obs"])
+            assert (info["final_obs"][:, 6] == -1.0).all()
+    with_it.close()
+    without.close()
+
+
 def test_rewards_are_clipped_and_the_score_is_true():
     def play(**options):
         env = envs.make("MsPacman", 1, 0, **options)
@@ -132,6 +158,7 @@ def test_preprocessing_is_that_of_dqn():
         ({"name_or_factory": "Pong", "sticky_actions": 2.0}, "probability"),
         ({"name_or_factory": "Pong", "frame_size": 0}, "at least 1"),
         ({"name_or_factory": "Pong", "max_frames": 3_000_000_000}, "max_frames"),
+        ({"name_or_factory": "Pong", "observe_reward": True}, "are vectors"),
         ({"name_or_factory": "FrozenLake-v1", "map_name": "9x9"}, "cannot be made"),
         ({"name_or_factory": "CartPole-v1", "max_episode_steps": -3}, "at least 1"),
         ({"name_or_factory": "CartPole-v1", "corridor": 3}, "has no option 'corridor'"),

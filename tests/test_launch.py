@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import safetensors.numpy
 from conftest import ROOT
 
 QUICK = ("--env", "CartPole-v1", "--workers", "2", "--envs-per-worker", "4")
@@ -165,9 +167,9 @@ def _steps(checkpoint):
     return int(checkpoint.stem.removeprefix("step-"))
 
 
-def _start(path, steps=10_000_000):
+def _start(path, *command):
     """A training process that writes checkpoints often, caught in the middle."""
-    arguments = ["launch", "a3c", *QUICK, "--steps", str(steps), "--run", str(path)]
+    arguments = ["launch", *(command or ("a3c", *QUICK, "--steps", "10000000")), "--run", str(path)]
     code = (
         "import runpy, sys, rlab.runs.loop\nrlab.runs.loop._CHECKPOINT_SECONDS = 0.2\n"
         f"sys.argv = {arguments!r}\nrunpy.run_module('launch', run_name='__main__')"
@@ -213,3 +215,20 @@ def test_a_killed_run_resumes(launch, tmp_path):
     assert steps == sorted(set(steps))
     assert steps[-1] >= reached + 2000
     assert launch("evaluate", path, "--episodes", "2", "--json").returncode == 0
+
+
+def test_what_was_stopped_and_resumed_equals_what_was_not(launch, tmp_path):
+    command = ("rpg", "--env", "DelayedRecall", "--delay", "6", "--episodes-per-batch", "8", "--steps", "40000")
+    options = ("--observe-reward", "--baseline", "constant")
+    assert launch(*command, *options, "--run", tmp_path / "whole").returncode == 0
+    path = tmp_path / "parts"
+    process = _start(path, *command, *options)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert 0 < max(_steps(file) for file in (path / "checkpoints").iterdir()) < 40_000
+    assert launch("resume", path).returncode == 0
+    runs = [safetensors.numpy.load_file(run / "policy" / "weights.safetensors") for run in (tmp_path / "whole", path)]
+    assert runs[0].keys() == runs[1].keys()
+    for name, array in runs[0].items():
+        np.testing.assert_array_equal(array, runs[1][name], err_msg=name)

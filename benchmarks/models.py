@@ -67,7 +67,7 @@ def keras_twin(config: Any, shape: tuple[int, ...], classes: int) -> Any:
             if config.model.endswith("-cnn") and i + 1 in (config.depth // 3, config.depth // 3 * 2):
                 x = layers.MaxPooling2D()(x)
         if config.model.endswith("-cnn"):
-            x = layers.GlobalAveragePooling2D()(x)
+            x = layers.Flatten()(x)
     return keras.Model(inputs, layers.Dense(classes)(x))
 
 

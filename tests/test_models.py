@@ -99,6 +99,12 @@ def test_residual_and_highway_equal_their_equations(kind):
     np.testing.assert_allclose(outputs, a, atol=1e-5)
 
 
+@pytest.mark.parametrize(("depth", "size", "left"), [(1, 12, 6), (2, 12, 3), (9, 12, 3), (9, 2, 1)])
+def test_convolutional_stacks_know_what_is_left_of_the_image(depth, size, left):
+    layer = DeepCNN("highway", 4, depth, "relu", seed_stream(0))
+    assert layer(tf.zeros((2, size, size, 1))).shape == (2, left * left * 4) == (2, layer.units)
+
+
 @pytest.mark.parametrize("kind", ["plain", "residual", "highway"])
 def test_convolutional_stacks_are_trainable_at_any_depth(kind):
     layer = DeepCNN(kind, 4, 7, "relu", seed_stream(0))
@@ -106,7 +112,7 @@ def test_convolutional_stacks_are_trainable_at_any_depth(kind):
     with tf.GradientTape() as tape:
         outputs = layer(images)
         value = tf.reduce_sum(tf.square(outputs))
-    assert outputs.shape == (2, 4)
+    assert outputs.shape == (2, 3 * 3 * 4) == (2, layer.units)
     assert np.isfinite(value)
     gradients = tape.gradient(value, layer.trainable_variables)
     assert all(np.isfinite(g).all() and np.abs(g).max() > 0.0 for g in gradients)
@@ -119,7 +125,7 @@ def test_a_convolutional_residual_layer_adds_its_convolution():
     a = tf.nn.relu(tf.nn.conv2d(images, layer.layers[0].kernel, 1, "SAME") + layer.layers[0].bias)
     transform = layer.layers[1].transform
     a += tf.nn.relu(tf.nn.conv2d(a, transform.kernel, 1, "SAME") + transform.bias)
-    np.testing.assert_allclose(outputs, tf.reduce_mean(a, (1, 2)), atol=1e-5)
+    np.testing.assert_allclose(outputs, tf.reshape(a, (2, -1)), atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "depth", "message"), [("deep", 2, "kind must be"), ("plain", 0, "at least 1")])

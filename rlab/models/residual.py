@@ -77,8 +77,8 @@ class DeepMLP(keras.layers.Layer):
 class DeepCNN(keras.layers.Layer):
     """A 3×3 convolution of `filters`, then `depth` − 1 of one kind (`KINDS`), padded so that they keep the size.
 
-    The image is halved by max-pooling after each of the first `pools` equal parts; the result is averaged over what is
-    left of it. Maps float32 [N, H, W, C] to float32 [N, filters].
+    The image is halved by max-pooling after each of the first `pools` equal parts. Maps float32 [N, H, W, C] to float32
+    [N, units], all pixels that are left.
     """
 
     def __init__(
@@ -95,18 +95,23 @@ class DeepCNN(keras.layers.Layer):
 
         self.layers = _stack(kind, depth, activation, convolution)
         part = max(1, depth // (pools + 1))
-        self.pooled_after = {part * (i + 1) - 1 for i in range(pools)}
-        self.units = filters
+        self.pooled_after = {part * (i + 1) - 1 for i in range(min(pools, depth))}
+        self.units = self.filters = filters
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        _build_stack(self.layers, input_shape, self.units)
+        _build_stack(self.layers, input_shape, self.filters)
+        height, width = input_shape[1:3]
+        for _ in self.pooled_after:
+            if min(height, width) > 1:
+                height, width = height // 2, width // 2
+        self.units = height * width * self.filters
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         for i, layer in enumerate(self.layers):
             inputs = layer(inputs)
             if i in self.pooled_after and min(inputs.shape[1:3]) > 1:
                 inputs = tf.nn.max_pool2d(inputs, 2, 2, "VALID")
-        return tf.reduce_mean(inputs, axis=(1, 2))
+        return tf.reshape(inputs, (-1, self.units))
 
 
 def _stack(kind: str, depth: int, activation: str, make: Callable[..., keras.layers.Layer]) -> list[keras.layers.Layer]:

@@ -11,8 +11,8 @@ IMAGE_MODELS: dict[str, dict[str, Any]] = {
     "cnn": {"units": 1024, "epochs": 8, "shift": 2},
     "highway": {"depth": 20, "units": 50, "epochs": 30},
     "residual": {"depth": 20, "units": 50, "epochs": 30},
-    "highway-cnn": {"depth": 9, "units": 32, "epochs": 10, "shift": 2},
-    "residual-cnn": {"depth": 9, "units": 32, "epochs": 10, "shift": 2},
+    "highway-cnn": {"depth": 9, "units": 32, "epochs": 10, "shift": 2, "learning_rate": 3e-3},
+    "residual-cnn": {"depth": 9, "units": 32, "epochs": 10, "shift": 2, "learning_rate": 3e-3},
 }
 _MEMORIES = ("rnn", "lstm", "dnc")
 

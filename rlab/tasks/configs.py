@@ -115,6 +115,8 @@ class AdditionConfig(TranslationConfig):
     """The settings of addition."""
 
     digits: int = field(3, "most digits of a number", low=1, high=9)
+    epochs: int = field(30, "passes over the pairs", low=1)
+    learning_rate: float = field(2e-3, "step size of Adam", low=0.0, above=True)
 
 
 @dataclasses.dataclass(frozen=True)

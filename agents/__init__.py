@@ -11,3 +11,7 @@ def __getattr__(name: str) -> Any:
         if name == agent:
             return getattr(importlib.import_module(f"agents.{module}"), agent)
     raise AttributeError(f"module 'agents' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *AGENTS.values()})

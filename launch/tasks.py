@@ -88,6 +88,7 @@ def _show(task: Any, run: Run, steps: int) -> int:
     from rlab.tasks import training
     from rlab.tasks.pictures import save_pictures
 
+    click.echo("testing ...", err=True)
     applied = training.load(task, run)
     report = task.report(applied)
     click.echo(report.text)

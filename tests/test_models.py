@@ -158,3 +158,14 @@ def test_parameters_as_a_vector_and_as_arguments():
     np.testing.assert_allclose(
         layout.call(tf.zeros_like(vector), model.probabilities, inputs), np.full((5, 3), 1 / 3), atol=1e-6
     )
+
+
+def test_an_mlp_without_layers_is_refused():
+    with pytest.raises(ValueError, match="at least one layer"):
+        MLP((), "relu", seed_stream(0))
+
+
+def test_public_models_can_be_listed():
+    import rlab.models
+
+    assert {"MLP", "LSTM", "DNC"} <= set(dir(rlab.models))

@@ -137,3 +137,8 @@ def test_a_window_reads_no_further_back_than_its_length():
     second, _ = layer(tf.constant(inputs), layer.initial_state(1), resets)
     changed = np.abs(first - second).max(axis=(1, 2)) > 1e-4
     np.testing.assert_array_equal(changed, [False, True, True, True, False, False])
+
+
+def test_a_forgotten_dimension_is_named():
+    with pytest.raises(ValueError, match=r"takes inputs \[T, B, F\]"):
+        RNN(3, seed_stream(0))(tf.zeros((5, 7)))

@@ -120,6 +120,7 @@ def test_metrics_continue_from_the_checkpoint(tmp_path):
     writer.write({"steps": 25, "loss": 1.0}, [])
     writer.close()
     assert [row["steps"] for row in read_metrics(tmp_path)] == [10, 20, 25]
+    assert b"\r" not in (tmp_path / "metrics.csv").read_bytes()
 
 
 def test_loading_a_policy_executes_nothing(tmp_path):

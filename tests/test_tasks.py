@@ -181,6 +181,8 @@ def test_bad_input_gets_one_line(arguments, message, launch, tmp_path):
         ({"y_train": np.zeros(4, np.int64)}, "must be integers"),
         ({"y_train": np.full(5, -1)}, "labels begin at 0"),
         ({"x_test": np.zeros((5, 3, 4), np.uint8)}, "x_test of (3, 4)"),
+        ({"y_test": np.arange(1, 6)}, "examples of all to train on"),
+        ({"y_train": np.zeros(5, int), "y_test": np.zeros(5, int)}, "two or more classes"),
     ],
 )
 def test_a_wrong_data_file_is_named(arrays, message, tmp_path):
@@ -198,8 +200,14 @@ def test_a_wrong_data_file_is_named(arrays, message, tmp_path):
 def test_a_file_that_is_no_npz_is_named(tmp_path):
     path = tmp_path / "data.npz"
     path.write_bytes(b"not an archive")
+    with pytest.raises(BadInputError, match=r"is no \.npz file"):
+        load_images(str(path))
+    np.savez(path, **dict.fromkeys(("x_train", "y_train", "x_test", "y_test"), np.zeros(100)))
+    path.write_bytes(path.read_bytes().replace(b"NUMPY", b"NIMPY"))
     with pytest.raises(BadInputError, match="cannot be read"):
         load_images(str(path))
+    with pytest.raises(BadInputError, match="is a directory"):
+        load_images(str(tmp_path))
 
 
 def test_digits_need_no_network():

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,9 +77,10 @@ def _mnist() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _read(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    if not path.is_file():
+    if not zipfile.is_zipfile(path):  # what an .npz is
+        wrong = "is no .npz file" if path.is_file() else "is a directory" if path.is_dir() else "is missing"
         raise BadInputError(
-            f"the data file {path} is missing; --data takes `mnist`, `digits` or the path of an .npz "
+            f"the data file {path} {wrong}; --data takes `mnist`, `digits` or the path of an .npz "
             "(a run keeps it as `data` in its config.json)"
         )
     try:
@@ -95,6 +97,11 @@ def _read(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
         _check(path, name, images, labels)
     if x.shape[1:] != x_test.shape[1:]:
         raise BadInputError(f"--data {path}: x_train holds images of {x.shape[1:]}, x_test of {x_test.shape[1:]}")
+    if not np.isin(y_test, y).all() or y.max() == 0:
+        raise BadInputError(
+            f"--data {path}: y_train has labels up to {y.max()}, y_test up to {y_test.max()}; "
+            "there must be two or more classes, and examples of all to train on"
+        )
     return [(x, y), (x_test, y_test)]
 
 

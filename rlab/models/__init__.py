@@ -30,3 +30,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"rlab.models.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'rlab.models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -23,6 +23,8 @@ class MLP(keras.layers.Layer):
         name: str = "mlp",
     ) -> None:
         super().__init__(name=name)
+        if not units:
+            raise ValueError("an MLP has at least one layer, and units names none")
         self.layers = [
             keras.layers.Dense(n, activation, kernel_initializer=initializer(RECTIFIER_GAIN, seeds), name=f"dense_{i}")
             for i, n in enumerate(units)

@@ -55,6 +55,8 @@ class RecurrentLayer(keras.layers.Layer):
     def call(
         self, inputs: tf.Tensor, state: Any = None, resets: tf.Tensor | None = None, valid: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, Any]:
+        if inputs.shape.rank != 3:
+            raise ValueError(f"{self.name} takes inputs [T, B, F], and not {inputs.shape}")
         begin = self.initial_state(inputs.shape[1])
         if state is not None:  # it may come as plain tuples
             state = tf.nest.pack_sequence_as(begin, tf.nest.flatten(state))

@@ -100,7 +100,7 @@ class DeepCNN(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         _build_stack(self.layers, input_shape, self.filters)
-        height, width = input_shape[1:3]
+        height, width = (size or 0 for size in input_shape[1:3])
         for _ in self.pooled_after:
             if min(height, width) > 1:
                 height, width = height // 2, width // 2

@@ -19,3 +19,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"rlab.policies.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'rlab.policies' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

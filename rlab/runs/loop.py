@@ -150,7 +150,7 @@ class _Recorder:
         for name, value in update.metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] = self._counts.get(name, 0) + 1
-        if self._steps - self._row_at >= self._interval:
+        if self._steps // self._interval > self._row_at // self._interval:  # the same rows in a resumed run
             self.flush()
 
     def flush(self, last: bool = False) -> None:

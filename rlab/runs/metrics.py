@@ -27,8 +27,8 @@ class MetricsWriter:
         """One row, whose first column is `steps`, and the scores of the episodes since the last row."""
         if not self._columns:
             self._columns = list(row)
-            csv.writer(self._file).writerow(self._columns)
-        csv.DictWriter(self._file, self._columns, restval="", extrasaction="ignore").writerow(
+            csv.writer(self._file, lineterminator="\n").writerow(self._columns)
+        csv.DictWriter(self._file, self._columns, "", "ignore", lineterminator="\n").writerow(
             {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
         )
         self._file.flush()

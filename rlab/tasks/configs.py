@@ -102,7 +102,9 @@ class TranslationConfig:
     units: int = field(128, "H, units of encoder and decoder", low=1, high=65_536)
     attention: bool = field(True, "let the decoder look at all of the encoder's outputs")
     beam: int = field(4, "K, hypotheses that beam search keeps", low=1, high=32)
-    samples: int = field(50_000, "training pairs, or as many as there are", low=2, high=10_000_000)
+    samples: int = field(
+        50_000, "training pairs; of `addition` no pair twice, so as many as there are", low=2, high=10_000_000
+    )
     epochs: int = field(20, "passes over the pairs", low=1)
     batch_size: int = field(128, "pairs to an update", low=1)
     learning_rate: float = field(3e-3, "step size of Adam", low=0.0, above=True)

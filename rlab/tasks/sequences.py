@@ -116,7 +116,9 @@ class RepeatCopy:
         for low, high in (("min_length", "max_length"), ("min_repeats", "max_repeats")):
             if getattr(config, low) > getattr(config, high):
                 flags = [f"--{name.replace('_', '-')}" for name in (low, high)]
-                raise BadInputError(f"{flags[0]} must be at most {flags[1]} {getattr(config, high)}")
+                raise BadInputError(
+                    f"{flags[0]} must be at most {flags[1]} {getattr(config, high)}, not {getattr(config, low)}"
+                )
         self.config, self.seed = config, seed
         seeds = seed_stream(derive(seed, "parameters"))
         self.model = SequenceModel(config.model, config.units, config.bits + 1, seeds)

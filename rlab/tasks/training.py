@@ -6,6 +6,7 @@ number of the update alone, so a resumed run equals one that was never stopped, 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -95,10 +96,13 @@ class Applied:
         # A bound method is made anew at every access; what it is bound to and its function are not.
         key = getattr(method, "__func__", method), id(getattr(method, "__self__", None))
         if key not in self._compiled:
-            self._compiled[key] = tf.function(
-                lambda params, *rest: self._layout.call(params, method, *rest), jit_compile=self._xla
-            )
+            # Not a lambda: TensorFlow takes the lambdas of one line for one function that is traced too often.
+            call = functools.partial(self._call, method)
+            self._compiled[key] = tf.function(call, jit_compile=self._xla)
         return tf.nest.map_structure(lambda part: part.numpy(), self._compiled[key](self._params, *arguments))
+
+    def _call(self, method: Callable, params: tf.Tensor, *arguments: Any) -> Any:
+        return self._layout.call(params, method, *arguments)
 
     def update(self, params: tf.Tensor) -> None:
         self._params = params

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -25,12 +26,26 @@ def save_pictures(run: Path, pictures: dict[str, Figure], step: int) -> None:
     board.close()
 
 
-def band(x: np.ndarray, mean: np.ndarray, deviation: np.ndarray, data: tuple, labels: tuple[str, str]) -> Figure:
-    """A line with two deviations to either side, over the points `data` (x, y); x rising."""
-    figure, axes = _figure(*labels)
-    axes.plot(*data, ".", color="0.6", markersize=3)
-    axes.fill_between(x, mean - 2 * deviation, mean + 2 * deviation, alpha=0.3, linewidth=0)
-    axes.plot(x, mean)
+class Fit(NamedTuple):
+    """What a regression predicts at N places in rising order."""
+
+    x: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+
+
+def fit(line: Fit, at_data: Fit, y: np.ndarray, labels: tuple[str, str]) -> Figure:
+    """The line over the data y, with a band of two deviations; below, the same less the line, where the band shows."""
+    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    for axes, middle, points in ((above, line.mean, y), (below, np.zeros_like(line.mean), y - at_data.mean)):
+        band = (middle - 2 * line.deviation, middle + 2 * line.deviation)
+        axes.plot(at_data.x, points, ".", color="0.6", markersize=3, label="test data")
+        axes.fill_between(line.x, *band, alpha=0.3, linewidth=0, label="± 2 deviations")
+        axes.plot(line.x, middle, label="predictive mean (Bayes)")
+    above.legend(frameon=False, fontsize=7)
+    above.set_ylabel(labels[1])
+    below.set(xlabel=labels[0], ylabel="less the mean")
     return figure
 
 
@@ -39,10 +54,13 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> Figu
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (labels, predictions), 1)
     figure, axes = _figure("prediction", "label", size=(5.0, 4.6))
-    axes.imshow(np.where(np.eye(classes, dtype=bool), 0, counts), cmap="Reds")
+    mistakes = np.where(np.eye(classes, dtype=bool), 0, counts)
+    axes.imshow(mistakes, cmap="Reds")
     if classes <= 20:
+        axes.set(xticks=range(classes), yticks=range(classes))
         for i, j in np.ndindex(classes, classes):
-            axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=7)
+            colour = "white" if mistakes[i, j] > 0.6 * mistakes.max() else "black"
+            axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=7, color=colour)
     return figure
 
 
@@ -66,6 +84,8 @@ def heat_maps(rows: dict[str, np.ndarray]) -> Figure:
         axes.imshow(matrix, aspect="auto", interpolation="nearest", vmin=0.0, vmax=1.0)
         axes.set_ylabel(name, fontsize=7)
         axes.tick_params(labelsize=6)
+        if len(matrix) == 1:
+            axes.set_yticks([])
     axes.set_xlabel("step")
     return figure
 

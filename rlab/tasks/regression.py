@@ -78,15 +78,18 @@ class LinearRegressionTask:
         lines = ["weight  " + "  ".join(columns)]
         for i in range(len(self.truth)):
             lines.append(f"{i:6d}  " + "  ".join(f"{w[i]:{len(name)}.4f}" for name, w in columns.items()))
+        lines.append("the picture shows the posterior's predictions, the test error is that of the gradient's weights")
         x, y = self.data["test"]
-        mean, spread = (part.numpy() for part in linear.predictive(belief, self.features(tf.constant(x)), variance))
-        horizontal = x[:, 0] if self.config.dimensions == 1 else mean
-        order = np.argsort(horizontal)
-        figure = pictures.band(
-            horizontal[order],
-            mean[order],
-            np.sqrt(spread[order]),
-            (horizontal, y),
-            ("x" if self.config.dimensions == 1 else "predictive mean", "y, test data"),
-        )
-        return Report("\n".join(lines), {"fit": figure})
+        one = self.config.dimensions == 1
+        order = np.argsort(x[:, 0] if one else self._predicted(belief, x).mean)
+        at_data = self._predicted(belief, x[order])
+        dense = np.linspace(x.min(), x.max(), 300, dtype=np.float32)[:, None]
+        line = self._predicted(belief, dense) if one else at_data
+        labels = ("x" if one else "predictive mean", "y")
+        return Report("\n".join(lines), {"fit": pictures.fit(line, at_data, y[order], labels)})
+
+    def _predicted(self, belief: linear.Posterior, x: np.ndarray) -> pictures.Fit:
+        """The posterior predictive at inputs x [N, D]; along x itself where D is 1, else along the mean."""
+        mean, variance = linear.predictive(belief, self.features(tf.constant(x)), self.config.noise**2)
+        at = x[:, 0] if self.config.dimensions == 1 else mean.numpy()
+        return pictures.Fit(at, mean.numpy(), np.sqrt(variance.numpy()))

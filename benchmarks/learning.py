@@ -93,13 +93,16 @@ def train_and_evaluate(name: str, seed: int, runs: Path, more: list[str]) -> dic
     rows = [dict(zip(columns, line.split(","), strict=True)) for line in lines[1:]]
     rows = [row for row in rows if row[experiment.curve] not in ("", "nan")]  # no episode yet, or not validated
     kept = rows[:: max(1, len(rows) // POINTS)]
+    config = json.loads((run / "config.json").read_text())["config"]
+    if "data" in config:  # wherever the file lay
+        config["data"] = Path(config["data"]).name
     return {
         "seed": seed,
         "wall_clock_seconds": round(float(clock.read_text()), 1),
         "steps": int(rows[-1]["steps"]),
         "evaluation": json.loads(evaluation.stdout),
         "curve": {key: [float(row[key]) for row in kept] for key in ("steps", "seconds", experiment.curve)},
-        "config": json.loads((run / "config.json").read_text())["config"],
+        "config": config,
     }
 
 

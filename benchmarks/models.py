@@ -82,14 +82,14 @@ def image_epoch(model: str, data: str, rounds: int) -> dict[str, float]:
     config = ImageConfig(**(defaults("mnist", model) | {"model": model, "data": data, "shift": 0}))
     task = ImageTask(config)
     learner = training.Learner(task, 10**9)
-    updates = 60 if task.convolutional else task.updates_per_epoch
+    updates = 60 if config.convolutional else task.updates_per_epoch
 
     def ours() -> None:
         for _ in range(updates):
             learner.update()
 
     images, labels = task.splits.train
-    images = images[..., None] if task.convolutional else images.reshape(len(images), -1)
+    images = images[..., None] if config.convolutional else images.reshape(len(images), -1)
     theirs = keras_twin(config, images.shape[1:], task.splits.classes)
     assert theirs.count_params() == learner.layout.size
     theirs.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])

@@ -65,7 +65,7 @@ def evaluate_task(run: Run, as_json: bool) -> None:
 
 def _train(name: str, config: Any, seed: int, run: Path) -> int:
     require_free(run)
-    start_tensorflow(all_cores=_convolutional(config))
+    start_tensorflow(all_cores=getattr(config, "convolutional", False))
     task = _made(name, config, seed)
     from rlab.tasks import training
 
@@ -97,11 +97,6 @@ def _show(task: Any, run: Run, steps: int) -> int:
     return 0
 
 
-def _convolutional(config: Any) -> bool:
-    """Only convolutions are work enough for a second core; smaller operations lose by being divided."""
-    return getattr(config, "model", "").endswith("cnn")
-
-
 def _made(name: str, config: Any, seed: int) -> Any:
     module, task = TASKS[name]
     return getattr(importlib.import_module(f"rlab.tasks.{module}"), task)(config, seed)
@@ -114,7 +109,7 @@ def _task_of(run: Run) -> Any:
             f"{run.path} is a run of task {name!r}, which this version does not know{nearest(name, TASKS)}"
         )
     config = from_settings(CONFIGS[name], run.config["config"])
-    start_tensorflow(all_cores=_convolutional(config))
+    start_tensorflow(all_cores=getattr(config, "convolutional", False))
     return _made(name, config, run.config["seed"])
 
 

@@ -43,13 +43,12 @@ class ImageTask:
             raise BadInputError(f"--shift must be less than the {min(images.shape[1:])} pixels, not {config.shift}")
         self._batches = Shuffled(len(images), config.batch_size, seed)
         self.updates_per_epoch = self._batches.updates_per_epoch
-        self.convolutional = config.model.endswith("cnn")
-        self.xla = not self.convolutional
+        self.xla = not config.convolutional
         seeds = seed_stream(derive(seed, "parameters"))
         try:
             self.model = Classifier(_torso(config, seeds), self.splits.classes, seeds)
             height, width = images.shape[1:]
-            self.model.build((None, height, width, 1) if self.convolutional else (None, height * width))
+            self.model.build((None, height, width, 1) if config.convolutional else (None, height * width))
         except ValueError as error:
             raise BadInputError(f"--model {config.model} does not fit --data {config.data}: {error}") from error
 
@@ -61,7 +60,7 @@ class ImageTask:
         return self._shaped(images), self.splits.train.labels[rows]
 
     def _shaped(self, images: np.ndarray) -> np.ndarray:
-        return images[..., None] if self.convolutional else images.reshape(len(images), -1)
+        return images[..., None] if self.config.convolutional else images.reshape(len(images), -1)
 
     def loss(self, batch: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         images, labels = batch

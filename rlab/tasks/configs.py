@@ -50,6 +50,11 @@ class ImageConfig:
     decay_learning_rate: bool = field(True, "let the step size fall linearly to 0")
     max_gradient_norm: float = field(10.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
 
+    @property
+    def convolutional(self) -> bool:
+        """Whether the model is made of convolutions, which alone are work enough for a second core."""
+        return self.model.endswith("cnn")
+
 
 @dataclasses.dataclass(frozen=True)
 class NBackConfig:

@@ -100,6 +100,7 @@ def train_and_evaluate(name: str, seed: int, runs: Path, more: list[str]) -> dic
         "seed": seed,
         "wall_clock_seconds": round(float(clock.read_text()), 1),
         "steps": int(rows[-1]["steps"]),
+        **({"episodes": int(rows[-1]["episodes"])} if "episodes" in rows[-1] else {}),
         "evaluation": json.loads(evaluation.stdout),
         "curve": {key: [float(row[key]) for row in kept] for key in ("steps", "seconds", experiment.curve)},
         "config": config,

@@ -12,6 +12,8 @@ import pytest
 import safetensors.numpy
 from conftest import ROOT
 
+from rlab.runs.metrics import read_metrics
+
 QUICK = ("--env", "CartPole-v1", "--workers", "2", "--envs-per-worker", "4")
 
 
@@ -232,3 +234,5 @@ def test_what_was_stopped_and_resumed_equals_what_was_not(launch, tmp_path):
     assert runs[0].keys() == runs[1].keys()
     for name, array in runs[0].items():
         np.testing.assert_array_equal(array, runs[1][name], err_msg=name)
+    rows = [read_metrics(run)[-1] for run in (tmp_path / "whole", path)]
+    assert rows[0]["episodes"] == rows[1]["episodes"] == 40_000 / 8  # of 1 + 6 + 1 steps

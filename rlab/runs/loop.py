@@ -134,7 +134,8 @@ class _Recorder:
         self._end: int | None = None
         self._steps = self._row_at = first_step
         self._start = self._row_time = time.perf_counter()
-        self._before = writer.seconds  # that a resumed run has taken already
+        self._before = writer.last.get("seconds", 0.0)  # that a resumed run has taken already
+        self._episodes = int(writer.last.get("episodes", 0))  # ended since the run began
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
         self._latest: dict[str, float] = {}
@@ -147,6 +148,7 @@ class _Recorder:
             self._plays = True
             self._recent.extend(update.episodes)
             self._new += update.episodes
+            self._episodes += len(update.episodes)
         for name, value in update.metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] = self._counts.get(name, 0) + 1
@@ -164,6 +166,7 @@ class _Recorder:
         row: dict[str, float] = {"steps": self._steps, "seconds": self._before + now - self._start}
         row["steps_per_second"] = (self._steps - self._row_at) / max(now - self._row_time, 1e-9)
         if self._plays:
+            row["episodes"] = self._episodes
             row["score"] = self.mean_score()
             row["episode_length"] = float(np.mean([e.length for e in self._recent])) if self._recent else math.nan
         row |= {name: total / self._counts[name] for name, total in self._sums.items()}

@@ -19,7 +19,7 @@ class MetricsWriter:
         self._path = run / "metrics.csv"
         self._columns = _keep_rows(self._path, resumed_at)
         rows = read_metrics(run) if self._columns else []
-        self.seconds = rows[-1].get("seconds", 0.0) if rows else 0.0  # of the run so far, by its last row
+        self.last: dict[str, float] = rows[-1] if rows else {}  # row, of a run that is resumed
         self._file = self._path.open("a", newline="")
         self._board = tf.summary.create_file_writer(str(run / "tensorboard"))
 

@@ -60,6 +60,7 @@ class Config:
     decay_entropy_weight: bool = field(False, "let β fall linearly to 0 at the last step")
     truncation: int = field(0, "steps beyond which no gradient flows back; 0 for whole episodes", low=0)
     observe_actions: bool = field(True, "let the policy see its previous action")
+    initial_std: float = field(1.0, "standard deviation of the first real-valued actions", low=0.0, above=True)
     memory_horizon: int = field(0, "steps over which a new LSTM remembers; 0 for forget gates at a bias of 1", low=0)
 
 
@@ -127,6 +128,7 @@ class RPG:
             policy,
             observe_actions=self.config.observe_actions,
             horizon=self.config.memory_horizon,
+            initial_std=self.config.initial_std,
         )
         self.policy = self._build()
         probe.close()

@@ -1,16 +1,27 @@
 """What a trained policy is worth (`evaluate`), and what it looks like (`record`)."""
 
+import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
+from launch.flags import NAMED_VALUE
 from launch.quiet import start_tensorflow
 from launch.tasks import evaluate_task
-from launch.train import env_factory, whole_games
+from launch.train import env_factory
 from rlab.errors import BadInputError
 from rlab.runs.directory import Run
 from rlab.seeding import derive
+
+_env_option = click.option(
+    "--env-option",
+    "changes",
+    type=NAMED_VALUE,
+    multiple=True,
+    help="an option of the environment, other than in training: corridor=100; may be repeated",
+)
 
 
 @click.command()
@@ -18,16 +29,21 @@ from rlab.seeding import derive
 @click.option("--episodes", type=int, default=20, show_default=True, help="whole episodes to play")
 @click.option("--seed", type=int, default=0, show_default=True, help="of environments and actions")
 @click.option("--deterministic", is_flag=True, help="take the likeliest action in place of a sample")
+@_env_option
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on standard output")
-def evaluate(run: Path, episodes: int, seed: int, deterministic: bool, as_json: bool) -> None:
+def evaluate(
+    run: Path, episodes: int, seed: int, deterministic: bool, changes: tuple[tuple[str, Any], ...], as_json: bool
+) -> None:
     """Play whole episodes with a run's newest policy and report the score; of a task, its test metrics."""
     if episodes < 1:
         raise BadInputError(f"--episodes must be at least 1, not {episodes}")
     opened = Run.open(run)
     if opened.of_task:
+        if changes:
+            raise BadInputError(f"--env-option: {run} is a run of a task, which has no environment")
         evaluate_task(opened, as_json)
         return
-    factory = whole_games(env_factory(opened.config, run))
+    factory = _env_to_play(opened, dict(changes))
     start_tensorflow()
     from rlab.evaluation import play_episodes, summarize
     from rlab.runs.loading import load_policy
@@ -43,6 +59,18 @@ def evaluate(run: Path, episodes: int, seed: int, deterministic: bool, as_json: 
     )
 
 
+def _env_to_play(run: Run, changes: dict[str, Any]) -> functools.partial:
+    """The environment of a run with some of its options changed, and without an end at a lost life.
+
+    A score is that of a whole game.
+    """
+    for name in sorted(changes.keys() & {"num_envs", "seed"}):
+        raise BadInputError(f"--env-option: {name!r} is no option of an environment")
+    factory = env_factory(run.config, run.path)
+    options = {key: value for key, value in factory.keywords.items() if key != "life_loss"}
+    return functools.partial(factory.func, *factory.args, **(options | changes))
+
+
 def counted(episodes: int) -> str:
     """So many episodes, in words."""
     return "1 episode" if episodes == 1 else f"{episodes:,} episodes"
@@ -54,7 +82,10 @@ def counted(episodes: int) -> str:
 @click.option("--episodes", type=int, default=1, show_default=True, help="whole episodes to film")
 @click.option("--seed", type=int, default=0, show_default=True, help="of environment and actions")
 @click.option("--deterministic", is_flag=True, help="take the likeliest action in place of a sample")
-def record(run: Path, out: Path, episodes: int, seed: int, deterministic: bool) -> None:
+@_env_option
+def record(
+    run: Path, out: Path, episodes: int, seed: int, deterministic: bool, changes: tuple[tuple[str, Any], ...]
+) -> None:
     """Film a run's newest policy at play."""
     if episodes < 1:
         raise BadInputError(f"--episodes must be at least 1, not {episodes}")
@@ -67,7 +98,7 @@ def record(run: Path, out: Path, episodes: int, seed: int, deterministic: bool) 
     opened = Run.open(run)
     if opened.of_task:
         raise BadInputError(f"{run} is a run of the task {opened.config['task']!r}, which plays nothing to film")
-    factory = whole_games(env_factory(opened.config, run))
+    factory = _env_to_play(opened, dict(changes))
     start_tensorflow()
     from rlab.evaluation import film_episodes
     from rlab.runs.loading import load_policy

@@ -68,7 +68,19 @@ class _Whole(click.ParamType):
         raise click.BadParameter(f"{value!r} is not a whole number, such as 100000 or 1e5.", context, param)
 
 
+class _NamedValue(click.ParamType):
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> tuple[str, Any]:
+        name, sign, text = value.partition("=")
+        if not (name and sign):
+            raise click.BadParameter(f"{value!r} is not of the form NAME=VALUE, such as corridor=100.", context, param)
+        truths = {"true": True, "false": False}
+        return name.replace("-", "_"), truths.get(text.lower(), _NUMBER_OR_TEXT.convert(text, param, context))
+
+
 _NUMBER_OR_TEXT = _NumberOrText()
+NAMED_VALUE = _NamedValue()  # what it parses is a pair, of which many make a dict
 WHOLE = _Whole()  # 1e6 is a whole number too
 
 

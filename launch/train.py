@@ -114,12 +114,6 @@ def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
     return functools.partial(envs.make, envs.resolve(name), **options)
 
 
-def whole_games(factory: functools.partial) -> functools.partial:
-    """The same environment without its end at a lost life: a score is that of a whole game."""
-    options = {key: value for key, value in factory.keywords.items() if key != "life_loss"}
-    return functools.partial(factory.func, *factory.args, **options)
-
-
 def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The environment's canonical name, its tuned settings, and its options with their defaults."""
     asked = value_of("--env", arguments)

@@ -124,6 +124,14 @@ def test_evaluate_as_data(launch, trained):
     assert launch("evaluate", trained[0], "--episodes", "5", "--json").stdout == done.stdout
 
 
+def test_evaluate_in_a_changed_environment(launch, trained):
+    command = ("evaluate", trained[0], "--episodes", "5", "--json", "--env-option")
+    assert json.loads(launch(*command, "max-episode-steps=7").stdout)["mean_length"] == 7
+    assert "'max_episode_steps'" in _one_line(launch(*command, "max-episode-step=7"))
+    assert "NAME=VALUE" in _one_line(launch(*command, "7"))
+    assert "'seed' is no option" in _one_line(launch(*command, "seed=7"))
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio's reader leaves pipes open
 def test_record_makes_a_video(launch, trained, tmp_path):
     pytest.importorskip("pygame")

@@ -1,5 +1,6 @@
 """The policy: a pure function of explicit parameters and explicit memory."""
 
+import math
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -40,6 +41,7 @@ class ActorCritic(keras.Model):
         seed: int,
         extra: int = 0,
         horizon: int = 0,
+        initial_std: float = 1.0,
     ) -> None:
         super().__init__(name="actor_critic")
         seeds = seed_stream(seed)
@@ -50,7 +52,8 @@ class ActorCritic(keras.Model):
         self.value_head = keras.layers.Dense(1, kernel_initializer=orthogonal(1.0, seeds), name="value")
         self.log_std = None
         if isinstance(action_space, gym.spaces.Box):
-            self.log_std = self.add_weight(shape=(outputs,), initializer="zeros", name="log_std")
+            initial = keras.initializers.Constant(math.log(initial_std))
+            self.log_std = self.add_weight(shape=(outputs,), initializer=initial, name="log_std")
         self.backbone.build()
         self.policy_head.build((None, None, self.backbone.units))
         self.value_head.build((None, None, self.backbone.units))
@@ -76,6 +79,7 @@ class Policy:
         backbone: a name; None for the feed-forward one that fits the observations.
         observe_actions: give the backbone the episode's previous action beside each observation.
         horizon: steps over which new LSTMs remember (`rlab.models.LSTM`).
+        initial_std: standard deviation of new policies' real-valued actions, in the actions' units.
     """
 
     def __init__(
@@ -85,11 +89,12 @@ class Policy:
         backbone: str | None = None,
         observe_actions: bool = False,
         horizon: int = 0,
+        initial_std: float = 1.0,
     ) -> None:
         self.observation_space = observation_space
         self.action_space = action_space
         self.backbone = backbone or default_backbone(observation_space)
-        self.observe_actions, self.horizon = observe_actions, horizon
+        self.observe_actions, self.horizon, self.initial_std = observe_actions, horizon, initial_std
         self._outputs = _head_size(action_space)
         try:
             self._model = self._build(0)
@@ -103,7 +108,8 @@ class Policy:
 
     def _build(self, seed: int) -> ActorCritic:
         extra = self._outputs if self.observe_actions else 0
-        return ActorCritic(self.observation_space, self.action_space, self.backbone, seed, extra, self.horizon)
+        spaces = self.observation_space, self.action_space
+        return ActorCritic(*spaces, self.backbone, seed, extra, self.horizon, self.initial_std)
 
     def initial_parameters(self, seed: int) -> np.ndarray:
         """Fresh parameters, float32 [D]; the same seed gives the same bits."""

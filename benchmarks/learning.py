@@ -45,6 +45,17 @@ def _memory(flags: str, score: str, target: float, episodes: int) -> Experiment:
     return Experiment(f"rpg --env {flags}", score, f"--episodes {episodes} --seed 1000", curve, target)
 
 
+def _poles(env: str) -> Experiment:
+    """Trained on episodes of 1,000 steps, played for ten times as long."""
+    return Experiment(
+        f"rpg --env {env}",
+        "mean_return",
+        "--episodes 20 --seed 1000 --env-option max-episode-steps=10000",
+        "score",
+        1000.0,
+    )
+
+
 def _task(command: str, score: str, target: float) -> Experiment:
     return Experiment(command, score, "", f"validation_{score}", target)
 
@@ -55,7 +66,12 @@ EXPERIMENTS = {
     "tmaze-10": _memory("TMaze --corridor 10", "success_rate", 0.99, 1000),
     "tmaze-70": _memory("TMaze --corridor 70", "success_rate", 0.99, 1000),
     "tmaze-100": _memory("TMaze --corridor 100", "success_rate", 0.99, 1000),
+    "recall": _memory("DelayedRecall", "success_rate", 0.99, 1000),
+    "nback": _memory("NBack", "success_rate", 0.99, 1000),
     "cartpole-novel": _memory("CartPoleNoVel-v1", "mean_return", 475.0, 100),
+    "pendulum-novel": _memory("PendulumNoVel-v1", "mean_return", -217.9, 100),  # rl-zoo's RecurrentPPO
+    "single-pole": _poles("SinglePoleNoVel"),
+    "double-pole": _poles("DoublePoleNoVel"),
     "mnist-mlp": _task("mnist --model mlp", "accuracy", 0.978),
     "mnist-cnn": _task("mnist --model cnn", "accuracy", 0.992),
     "mnist-highway": _task("mnist --model highway", "accuracy", 0.98),

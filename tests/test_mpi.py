@@ -111,3 +111,16 @@ def test_a_signal_to_one_rank_stops_all_with_a_checkpoint(tmp_path):
     assert status == 143, errors
     assert "stopped at" in errors
     assert list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_signal_to_mpirun_leaves_no_rank_behind(tmp_path):
+    process = _started(tmp_path / "run")
+    ranks = _rank_processes(process)
+    assert len(ranks) == 2
+    process.terminate()
+    status, _, _ = _done(process, timeout=60)
+    assert status != 0
+    deadline = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{pid}") for pid in ranks):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -121,16 +121,16 @@ class RPG:
             )
         if self.config.baseline == "linear" and not isinstance(probe.single_observation_space, gym.spaces.Box):
             raise BadInputError(f"--baseline linear takes vectors, and not {probe.single_observation_space}")
+        self._spaces = probe.single_observation_space, probe.single_action_space
+        self._limit = limit
         self._build = functools.partial(
             policies.build,
-            probe.single_observation_space,
-            probe.single_action_space,
-            policy,
+            backbone=policy,
             observe_actions=self.config.observe_actions,
             horizon=self.config.memory_horizon,
             initial_std=self.config.initial_std,
         )
-        self.policy = self._build()
+        self.policy = self._build(*self._spaces)
         probe.close()
 
     def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
@@ -174,15 +174,19 @@ class RPG:
 
     def make_baseline(self) -> Any:
         """The baseline that the config names."""
+        import gymnasium as gym
+
         from rlab.policies import baselines
-        from rlab.policies.critic import RecurrentBaseline
+        from rlab.policies.critic import RecurrentBaseline, with_clock
 
         config = self.config
         if config.baseline == "recurrent":
             seed = derive(self.seed, "baseline")
-            return RecurrentBaseline(
-                self._build(), seed, config.baseline_learning_rate, config.truncation, chunk_length(config)
-            )
+            (observed, actions), clock = self._spaces, 0
+            if self._limit and isinstance(observed, gym.spaces.Box) and len(observed.shape) == 1:
+                observed, clock = with_clock(observed), self._limit
+            network, rate = self._build(observed, actions), config.baseline_learning_rate
+            return RecurrentBaseline(network, seed, rate, config.truncation, chunk_length(config), clock)
         kinds = {
             "none": baselines.NoBaseline,
             "constant": baselines.ConstantBaseline,

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -145,6 +146,27 @@ def test_sampled_gradients_are_unbiased_and_baselines_change_their_variance_only
     assert spreads["recurrent"] < 0.7 * spreads["none"]
     assert spreads["constant"] < 0.9 * spreads["none"]
     assert spreads["linear"] < 0.9 * spreads["none"]
+
+
+SEVEN = functools.partial(envs.make, "CartPoleNoVel-v1", max_episode_steps=7)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_baseline_without_memory_knows_the_time_where_a_known_limit_ends_episodes(known):
+    """Of seven rewards of 1 there are 7 − t to come, and nothing but the time tells them apart."""
+    env = SEVEN if known else functools.partial(envs.make, lambda: gym.make("CartPoleNoVel-v1", max_episode_steps=7))
+    config = rpg.Config(episodes_per_batch=4, baseline_learning_rate=0.02, observe_actions=False)
+    agent = agents.RPG(config, env, "mlp")
+    baseline, act = agent.make_baseline(), rlab.policies.compile_acting(agent.policy)
+    start, params = agent.policy.initial_state(4), tf.constant(agent.policy.initial_parameters(0))
+    batch, _ = play_batch(env(num_envs=4), act, start, params, 0, 0, 16)
+    batch = batch._replace(observations=np.zeros_like(batch.observations))
+    returns = rpg.discounted_returns(batch.rewards, 1.0)
+    for _ in range(300):
+        baseline.predict(batch)
+        baseline.fit(batch, returns, agent.comm)
+    error = np.abs(baseline.predict(batch) - returns)[batch.valid != 0.0].max()
+    assert error < 0.5 if known else error > 2.0
 
 
 def _random_chunk(seed, time=6, rows=5):

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
@@ -35,10 +36,14 @@ class RecurrentBaseline:
         learning_rate: of Adam.
         truncation: steps beyond which no gradient flows back, as the policy's; 0 for none.
         chunk: C, steps that are differentiated at once.
+        clock: steps to an hour of the clock that the network sees beside each observation; 0 for no clock. Where a time
+            limit ends episodes, what is still to come depends on the time (Pardo et al. 2018).
     """
 
-    def __init__(self, network: Policy, seed: int, learning_rate: float, truncation: int, chunk: int) -> None:
-        self._network, self._rate, self._chunk = network, learning_rate, chunk
+    def __init__(
+        self, network: Policy, seed: int, learning_rate: float, truncation: int, chunk: int, clock: int = 0
+    ) -> None:
+        self._network, self._rate, self._chunk, self._clock = network, learning_rate, chunk, clock
         self._truncation = truncation // chunk
         self._params = tf.constant(network.initial_parameters(seed))
         self._adam = adam.initial_state(network.size)
@@ -89,5 +94,15 @@ class RecurrentBaseline:
         return loss, loss[None], state
 
     def _chunks(self, batch: EpisodeBatch, weights: np.ndarray, targets: np.ndarray) -> list[_Chunk]:
-        whole = _Chunk(batch.observations, batch.resets, batch.actions, weights, targets)
+        observations = batch.observations
+        if self._clock:
+            time = np.arange(len(observations), dtype=np.float32)[:, None, None] / self._clock
+            observations = np.concatenate([observations, np.broadcast_to(time, (*observations.shape[:2], 1))], -1)
+        whole = _Chunk(observations, batch.resets, batch.actions, weights, targets)
         return bptt.split(whole, self._chunk)
+
+
+def with_clock(space: gym.spaces.Box) -> gym.spaces.Box:
+    """The vectors of a space with one more number."""
+    low, high = (np.append(ends, end).astype(np.float32) for ends, end in ((space.low, -np.inf), (space.high, np.inf)))
+    return gym.spaces.Box(low, high)

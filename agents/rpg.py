@@ -54,6 +54,7 @@ class Config:
     max_gradient_norm: float = field(1.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
     discount: float = field(1.0, "γ, per step", low=0.0, high=1.0)
     baseline: str = field("recurrent", "what is expected", choices=("none", "constant", "linear", "recurrent"))
+    baseline_clock: bool = field(False, "let the recurrent baseline see the time where a known limit ends episodes")
     baseline_learning_rate: float = field(3e-3, "step size of the recurrent baseline", low=0.0, above=True)
     normalize_advantages: bool = field(True, "scale the advantages of a batch to a root mean square of 1")
     entropy_weight: float = field(0.0, "β, weight of the entropy bonus, per nat and step", low=0.0)
@@ -183,8 +184,9 @@ class RPG:
         if config.baseline == "recurrent":
             seed = derive(self.seed, "baseline")
             (observed, actions), clock = self._spaces, 0
-            if self._limit and isinstance(observed, gym.spaces.Box) and len(observed.shape) == 1:
-                observed, clock = with_clock(observed), self._limit
+            limit = self._limit if config.baseline_clock else None
+            if limit and isinstance(observed, gym.spaces.Box) and len(observed.shape) == 1:
+                observed, clock = with_clock(observed), limit
             network, rate = self._build(observed, actions), config.baseline_learning_rate
             return RecurrentBaseline(network, seed, rate, config.truncation, chunk_length(config), clock)
         kinds = {

@@ -23,7 +23,11 @@ TASK = "CartPoleNoVel-v1"
 SOLVED = 475.0
 COPIES = 64
 BACKBONES = ("mlp", "rnn", "lstm", "dnc")
-TASKS = {"TMaze": ["--corridor", "20"], "NBack": [], TASK: []}
+TASKS = {  # the tuned settings, and steps enough for who can learn it
+    "TMaze": ["--corridor", "20", "--steps", "2000000"],
+    "NBack": [],
+    TASK: ["--steps", "1000000"],
+}
 
 
 def speed(_: argparse.Namespace) -> dict:

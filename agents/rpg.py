@@ -26,7 +26,7 @@ import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs
-from rlab.errors import BadInputError, TrainingError, nearest
+from rlab.errors import BadInputError, TrainingError
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -34,12 +34,10 @@ from rlab.settings import check, field, from_settings
 
 if TYPE_CHECKING:
     import gymnasium as gym
-    import keras
     import tensorflow as tf
 
     from rlab.types import EpisodeBatch
 
-_WRAPPERS = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")  # of other optimizers
 _CHUNK = 16  # steps that are differentiated at once
 
 
@@ -61,6 +59,8 @@ class Config:
     decay_entropy_weight: bool = field(False, "let β fall linearly to 0 at the last step")
     truncation: int = field(0, "steps beyond which no gradient flows back; 0 for whole episodes", low=0)
     observe_actions: bool = field(True, "let the policy see its previous action")
+    normalize_observations: bool = field(False, "shift and scale observed vectors by what was seen of them so far")
+    observation_scale: float = field(1.0, "factor on observed vectors, normalized or not", low=0.0, above=True)
     initial_std: float = field(1.0, "standard deviation of the first real-valued actions", low=0.0, above=True)
     memory_horizon: int = field(0, "steps over which a new LSTM remembers; 0 for forget gates at a bias of 1", low=0)
 
@@ -106,7 +106,7 @@ class RPG:
 
         self.config = config or Config()
         check(self.config)
-        make_optimizer(self.config.optimizer)
+        ops.optimizers.keras_optimizer(self.config.optimizer)
         self.env, self.seed = env, seed
         self.comm = ranks.world()
         if self.config.episodes_per_batch % self.comm.size:
@@ -128,6 +128,8 @@ class RPG:
             policies.build,
             backbone=policy,
             observe_actions=self.config.observe_actions,
+            normalize_observations=self.config.normalize_observations,
+            observation_scale=self.config.observation_scale,
             horizon=self.config.memory_horizon,
             initial_std=self.config.initial_std,
         )
@@ -214,10 +216,11 @@ class Learner:
         self.baseline = agent.make_baseline()
         parts = self.policy.unflatten(self.policy.initial_parameters(derive(self.seed, "parameters")))
         self._variables = [keras.Variable(part) for part in parts]
-        self._optimizer = make_optimizer(self.config.optimizer)
+        self._optimizer = ops.optimizers.keras_optimizer(self.config.optimizer)
         self._optimizer.build(self._variables)
         self._change = self._compile_change()
         self._params = self.parameters()
+        self._statistics = policies.ObservationStatistics(self.policy)
         self.steps = self.batches = 0
 
     def updates(self) -> "Generator[runs.Update | None, None, None]":
@@ -233,7 +236,7 @@ class Learner:
 
         config, comm, params = self.config, self.comm, self._params
         batch, episodes = self._play(params)
-        returns = discounted_returns(batch.rewards, config.discount)
+        returns = ops.returns.discounted_returns(batch.rewards, config.discount)
         expected = self.baseline.predict(batch)
         advantages = (returns - expected) * batch.valid
         steps, squares, spread = self._moments(batch.valid, returns, advantages)
@@ -249,6 +252,8 @@ class Learner:
         self._check(gradient, sums)
         norm = self._apply(gradient)
         self.baseline.fit(batch, returns, comm)
+        if config.normalize_observations:
+            self._set(self._statistics.add(self._params.numpy(), batch.observations, batch.valid, comm))
         self.steps, self.batches = self.steps + int(steps), self.batches + 1
         episodes = [episode for part in comm.gather(episodes) for episode in part]
         self._schedule.add(episodes, self.steps)
@@ -316,22 +321,27 @@ class Learner:
 
         return tf.concat([tf.reshape(variable.value, (-1,)) for variable in self._variables], 0)
 
+    def _set(self, params: np.ndarray) -> None:
+        """Make these the policy's parameters, float32 [D]."""
+        for variable, part in zip(self._variables, self.policy.unflatten(params), strict=True):
+            variable.assign(part)
+        self._params = self.parameters()
+
     def checkpoint(self) -> "runs.Checkpoint":
         named = self.policy.named(self._params.numpy())
         arrays = {f"policy/{name}": array for name, array in named.items()}
         arrays |= {f"optimizer/{i:03}": part.numpy() for i, part in enumerate(self._optimizer.variables)}
+        arrays |= {f"observations/{name}": array for name, array in self._statistics.arrays().items()}
         arrays |= {f"baseline/{name}": array for name, array in self.baseline.arrays().items()}
         return runs.Checkpoint(self.steps, arrays, {"batches": self.batches, "schedule": self._schedule.state()})
 
     def restore(self, checkpoint: "runs.Checkpoint") -> None:
         """Go on from a checkpoint as if there had been no stop."""
-        vector = self.policy.flatten(runs.subset(checkpoint.arrays, "policy"))
-        for variable, part in zip(self._variables, self.policy.unflatten(vector), strict=True):
-            variable.assign(part)
-        self._params = self.parameters()
+        self._set(self.policy.flatten(runs.subset(checkpoint.arrays, "policy")))
         kept = runs.subset(checkpoint.arrays, "optimizer")
         for variable, name in zip(self._optimizer.variables, sorted(kept), strict=True):
             variable.assign(kept[name])
+        self._statistics.restore(runs.subset(checkpoint.arrays, "observations"))
         self.baseline.restore(runs.subset(checkpoint.arrays, "baseline"))
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
         self._schedule.restore(checkpoint.counters["schedule"])
@@ -356,31 +366,6 @@ def chunk_loss(
     log_prob = tf.where(chunk.valid != 0.0, output.distribution.log_prob(chunk.actions), 0.0)
     loss = -tf.reduce_sum(chunk.advantages * log_prob) * weight[0]
     return loss - weight[0] * weight[1] * entropy, tf.stack([loss, entropy]), state
-
-
-def discounted_returns(rewards: np.ndarray, discount: float) -> np.ndarray:
-    """R_t = r_t + γ R_{t+1}, float32 [T, N]."""
-    returns = np.zeros_like(rewards)
-    following = np.zeros_like(rewards[0])
-    for t in reversed(range(len(rewards))):
-        following = rewards[t] + np.float32(discount) * following
-        returns[t] = following
-    return returns
-
-
-def make_optimizer(name: str) -> "keras.Optimizer":
-    """The optimizer of Keras that has this name, in any case; raises BadInputError where none has."""
-    import keras
-
-    kinds = {
-        found: kind
-        for found, kind in vars(keras.optimizers).items()
-        if isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer) and found not in _WRAPPERS
-    }
-    by_lower = {found.lower(): kind for found, kind in kinds.items()}
-    if name.lower() not in by_lower:
-        raise BadInputError(f"--optimizer cannot be {name!r}{nearest(name, kinds)}")
-    return by_lower[name.lower()]()
 
 
 def chunk_length(config: Config) -> int:

@@ -114,8 +114,11 @@ def test_first_and_second_derivatives_are_finite_and_reach_every_parameter(backb
 
 @every_backbone
 def test_save_and_load(backbone, space, tmp_path):
-    policy = Policy(space, ACTIONS, backbone)
+    vector = {"normalize_observations": True, "observation_scale": 3.0} if space == VECTOR else {}
+    policy = Policy(space, ACTIONS, backbone, **vector)
     params = policy.initial_parameters(3)
+    if vector:
+        params = policy.with_statistics(params, np.array([0.5, 0.0, -0.5]), np.array([0.1, 1.0, 0.2]))
     config = {"agent": "a3c", "env": None, "backbone": backbone, "seed": 0, "steps": 1, "config": {}}
     run = Run.create(tmp_path / "run", config)
     save_architecture(run.path, policy)

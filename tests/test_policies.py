@@ -54,6 +54,41 @@ def test_parameters_are_arguments():
     assert a == again
 
 
+@pytest.mark.parametrize("backbone", ["mlp", "lstm", "dnc", "seq2seq", "highway"])
+def test_a_normalizing_policy_is_a_plain_one_of_normalized_observations(backbone):
+    plain = Policy(VECTOR, CONTINUOUS, backbone)
+    policy = Policy(VECTOR, CONTINUOUS, backbone, normalize_observations=True, observation_scale=0.5)
+    mean, deviation = np.array([3.0, -2.0, 0.5]), np.array([0.5, 10.0, 0.0])
+    params = policy.with_statistics(policy.initial_parameters(0), mean, deviation)
+    weights = {name: part for name, part in policy.named(params).items() if "observation_" not in name}
+    seen = np.random.default_rng(0).normal(mean, 3.0, (4, 2, 3)).astype(np.float32)
+    # What has not varied is shifted and not scaled; nothing is larger than ten deviations.
+    scaled = np.clip((seen - mean) / [0.5, 10.0, 1.0], -10.0, 10.0).astype(np.float32)
+    assert (np.abs(scaled) == 10.0).any()
+    resets, start = tf.zeros((4, 2)), policy.initial_state(2)
+    (given, values), _ = policy.apply(tf.constant(params), seen, start, resets)
+    (expected, same), _ = plain.apply(tf.constant(plain.flatten(weights)), 0.5 * scaled, start, resets)
+    np.testing.assert_allclose(given.mean, expected.mean, atol=1e-5)
+    np.testing.assert_allclose(values, same, atol=1e-5)
+
+
+def test_no_gradient_reaches_the_statistics():
+    policy = Policy(VECTOR, DISCRETE, normalize_observations=True)
+    params = tf.constant(policy.initial_parameters(0))
+    with tf.GradientTape() as tape:
+        tape.watch(params)
+        loss = tf.reduce_sum(policy.apply(params, np.ones((1, 1, 3), np.float32), (), tf.zeros((1, 1)))[0].values)
+    for name, part in policy.named(tape.gradient(loss, params).numpy()).items():
+        assert ("observation_" in name) == (not part.any()) or name.startswith("policy/"), name
+
+
+@pytest.mark.parametrize("space", [IMAGE, gym.spaces.Discrete(4)])
+def test_only_vectors_can_be_normalized_and_scaled(space):
+    for options in ({"normalize_observations": True}, {"observation_scale": 2.0}):
+        with pytest.raises(BadInputError, match="only vectors can be normalized or scaled, and not observations of"):
+            Policy(space, DISCRETE, **options)
+
+
 def test_names_and_vector_are_inverse():
     policy = Policy(VECTOR, CONTINUOUS, "lstm")
     params = policy.initial_parameters(0)

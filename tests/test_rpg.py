@@ -83,7 +83,7 @@ def test_the_estimator_is_the_gradient_of_the_exact_return(backbone, length):
     params = _params(policy)
     observations, actions, rewards = _every_trajectory()
     weights = _probabilities(policy, params).astype(np.float32)
-    advantages = weights * rpg.discounted_returns(rewards, 1.0)
+    advantages = weights * rlab.ops.returns.discounted_returns(rewards, 1.0)
     chunk = rpg.Chunk(observations, _resets(64), actions, np.ones((3, 64), np.float32), advantages)
     gradient = _estimate(policy, params, chunk, length=length)
     for seed in range(4):
@@ -108,7 +108,7 @@ def test_sampled_gradients_are_unbiased_and_baselines_change_their_variance_only
     directions = np.random.default_rng(0).normal(size=(5, policy.size)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     observations, actions, rewards = _every_trajectory()
-    weights = _probabilities(policy, params).astype(np.float32) * rpg.discounted_returns(rewards, 1.0)
+    weights = _probabilities(policy, params).astype(np.float32) * rlab.ops.returns.discounted_returns(rewards, 1.0)
     whole = rpg.Chunk(observations, _resets(64), actions, np.ones((3, 64), np.float32), weights)
     exact = directions @ _estimate(policy, params, whole, length=3)
     gradient = rlab.ops.bptt.compile_gradient(functools.partial(rpg.chunk_loss, policy), 2)
@@ -131,7 +131,7 @@ def test_sampled_gradients_are_unbiased_and_baselines_change_their_variance_only
                     )
                 }
             )
-            returns = rpg.discounted_returns(padded.rewards, 1.0)
+            returns = rlab.ops.returns.discounted_returns(padded.rewards, 1.0)
             expected = baseline.predict(padded)
             if number >= 20:
                 advantages = (returns - expected)[:3].astype(np.float32)
@@ -161,7 +161,7 @@ def test_a_baseline_without_memory_knows_the_time_where_a_known_limit_ends_episo
     start, params = agent.policy.initial_state(4), tf.constant(agent.policy.initial_parameters(0))
     batch, _ = play_batch(env(num_envs=4), act, start, params, 0, 0, 16)
     batch = batch._replace(observations=np.zeros_like(batch.observations))
-    returns = rpg.discounted_returns(batch.rewards, 1.0)
+    returns = rlab.ops.returns.discounted_returns(batch.rewards, 1.0)
     for _ in range(300):
         baseline.predict(batch)
         baseline.fit(batch, returns, agent.comm)
@@ -333,7 +333,9 @@ def test_the_same_seed_gives_the_same_bits(tmp_path):
 @pytest.mark.parametrize("baseline", ["constant", "linear", "recurrent"])
 def test_going_on_from_a_checkpoint_changes_no_bit(tmp_path, baseline):
     agent = agents.RPG(
-        dataclasses.replace(CONFIG, baseline=baseline, optimizer="adamw"),
+        dataclasses.replace(
+            CONFIG, baseline=baseline, optimizer="adamw", normalize_observations=baseline != "constant"
+        ),
         functools.partial(envs.make, *RECALL[:1]),
         "rnn",
     )
@@ -350,6 +352,24 @@ def test_going_on_from_a_checkpoint_changes_no_bit(tmp_path, baseline):
     assert ours.arrays.keys() == theirs.arrays.keys()
     assert _same(ours.arrays, theirs.arrays)
     assert ours.counters == theirs.counters
+
+
+def test_policy_and_baseline_know_what_they_have_seen():
+    agent = agents.RPG(
+        dataclasses.replace(CONFIG, baseline_clock=True, normalize_observations=True, optimizer="adamw"), SEVEN, "rnn"
+    )
+    learner, seen = rpg.Learner(agent, Schedule(10_000)), []
+    play, updates = learner._play, learner.updates()
+    learner._play = lambda params: seen.append(play(params)) or seen[-1]
+    for _ in range(3):
+        next(updates)
+    rows = np.concatenate([batch.observations[batch.valid != 0.0] for batch, _ in seen])
+    arrays = learner.checkpoint().arrays
+    for name, expected in (("mean", rows.mean(axis=0)), ("deviation", rows.std(axis=0))):
+        np.testing.assert_allclose(arrays[f"policy/backbone/observation_{name}"], expected, atol=1e-5)
+        clocked = arrays[f"baseline/network/backbone/observation_{name}"]
+        np.testing.assert_allclose(clocked[:2], expected, atol=1e-5)
+    assert clocked[2] == pytest.approx(np.std(np.arange(7) / 7), abs=1e-5)
 
 
 def test_a_run_resumes_to_more_steps(tmp_path):
@@ -396,4 +416,4 @@ def test_an_unknown_memory_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["adam", "SGD", "AdaFactor", "lion", "nadam", "rmsprop"])
 def test_optimizers_are_those_of_keras(name):
-    assert type(rpg.make_optimizer(name)).__name__.lower() == name.lower()
+    assert type(rlab.ops.optimizers.keras_optimizer(name)).__name__.lower() == name.lower()

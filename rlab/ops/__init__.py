@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-_MODULES = ("adam", "bptt", "distributions", "losses", "optimizers", "returns")
+_MODULES = ("adam", "bptt", "distributions", "losses", "moments", "optimizers", "returns")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,11 +1,19 @@
-"""Optimizers on flat NumPy vectors that several threads share, updated in place.
+"""Optimizers: one on flat NumPy vectors that several threads share, updated in place, and those of Keras by name.
 
-They are NumPy and not TensorFlow because the update must happen *in* the shared memory: NumPy's in-place operations
+The first is NumPy and not TensorFlow because the update must happen *in* the shared memory: NumPy's in-place operations
 release the interpreter lock and write where the other threads read.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from rlab.errors import BadInputError, nearest
+
+if TYPE_CHECKING:
+    import keras
+
+_WRAPPERS = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")  # of other optimizers
 # Elements to a slice: four float32 slices of this size stay in a core's second-level cache between passes.
 _SLICE = 32_768
 
@@ -30,3 +38,18 @@ def rmsprop_update(
         square *= decay
         square += (1.0 - decay) * np.square(delta)
         parameters[part] -= learning_rate * delta / np.sqrt(square + epsilon)
+
+
+def keras_optimizer(name: str) -> "keras.Optimizer":
+    """The optimizer of Keras that has this name, in any case; raises BadInputError where none has."""
+    import keras
+
+    kinds = {
+        found: kind
+        for found, kind in vars(keras.optimizers).items()
+        if isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer) and found not in _WRAPPERS
+    }
+    by_lower = {found.lower(): kind for found, kind in kinds.items()}
+    if name.lower() not in by_lower:
+        raise BadInputError(f"--optimizer cannot be {name!r}{nearest(name, kinds)}")
+    return by_lower[name.lower()]()

@@ -1,6 +1,6 @@
 """Returns and advantages of a trajectory: backward recursions over time.
 
-All arguments are float tensors [T, B], time-major:
+Arguments are float arrays [T, B], time-major; where nothing else is said they are tensors:
 
 - `rewards` r_t;
 - `discounts` γ, and 0 where the episode terminated at step t (never at a mere truncation);
@@ -8,6 +8,7 @@ All arguments are float tensors [T, B], time-major:
 - `next_values` V(x_{t+1}), where x_{t+1} is the observation before any reset.
 """
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -20,6 +21,16 @@ def n_step_returns(
     the bootstrapped return of Mnih et al. 2016, algorithm S3: R ← r_i + γR from the last state backwards.
     """
     return _discounted_sums(rewards + discounts * _at_ends(boundaries) * next_values, discounts, boundaries)
+
+
+def discounted_returns(rewards: np.ndarray, discount: float) -> np.ndarray:
+    """R_t = r_t + γ R_{t+1} of whole episodes, float32 [T, B] of NumPy; rewards in padding must be 0."""
+    returns = np.zeros_like(rewards)
+    following = np.zeros_like(rewards[0])
+    for t in reversed(range(len(rewards))):
+        following = rewards[t] + np.float32(discount) * following
+        returns[t] = following
+    return returns
 
 
 def generalized_advantage(

@@ -5,6 +5,7 @@ from typing import Any
 
 _HOMES = {
     "BACKBONES": "names",
+    "ObservationStatistics": "statistics",
     "Policy": "policy",
     "Share": "acting",
     "PolicyOutput": "policy",

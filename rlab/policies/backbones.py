@@ -28,7 +28,9 @@ class Backbone(keras.layers.Layer):
     """A feed-forward torso, layer upon layer, with a memory over it or without.
 
     With `extra` > 0 it is also given so many numbers a step that are no observation, such as the previous action: they
-    join a vector before the torso, and what the torso makes of an image after it.
+    join a vector before the torso, and what the torso makes of an image after it. With `normalize` a vector is shifted
+    and scaled by `observation_mean` and `observation_deviation` and clipped to ±10 of them; these are parameters like
+    all others but that no gradient reaches them. Vectors are multiplied by `scale` at last.
     """
 
     def __init__(
@@ -37,15 +39,25 @@ class Backbone(keras.layers.Layer):
         torso: Sequence[keras.layers.Layer],
         memory: Memory | None = None,
         extra: int = 0,
+        normalize: bool = False,
+        scale: float = 1.0,
     ) -> None:
         super().__init__(name="backbone")
-        self.observation_space, self.extra = observation_space, extra
+        vector = isinstance(observation_space, gym.spaces.Box) and not is_image(observation_space)
+        if not vector and (normalize or scale != 1.0):
+            raise BadInputError(
+                f"only vectors can be normalized or scaled, and not observations of {observation_space}"
+            )
+        self.observation_space, self.extra, self.normalize, self.scale = observation_space, extra, normalize, scale
         self.torso = list(torso)
         self.memory = memory
         self.units = memory.units if memory else torso[-1].units + (extra if is_image(observation_space) else 0)
 
     def build(self, *_: object) -> None:
         shape: tuple[int, ...] = (1, *_preprocessed_shape(self.observation_space))
+        if self.normalize:
+            self.mean = self.add_weight(shape=shape[1:], initializer="zeros", name=MEAN)
+            self.deviation = self.add_weight(shape=shape[1:], initializer="ones", name=DEVIATION)
         before, after = (0, self.extra) if is_image(self.observation_space) else (self.extra, 0)
         shape = (*shape[:-1], shape[-1] + before)
         for layer in self.torso:
@@ -65,6 +77,11 @@ class Backbone(keras.layers.Layer):
         features = tf.reshape(observations, (time * batch, *observations.shape[2:]))
         features = _preprocess(features, self.observation_space)
         image = is_image(self.observation_space)
+        if self.normalize:
+            mean, deviation = (tf.stop_gradient(tf.convert_to_tensor(part)) for part in (self.mean, self.deviation))
+            features = tf.clip_by_value((features - mean) / deviation, -_BOUND, _BOUND)
+        if self.scale != 1.0:
+            features *= self.scale
         if extra is not None and not image:
             features = tf.concat([features, tf.reshape(extra, (time * batch, self.extra))], -1)
         for layer in self.torso:
@@ -78,11 +95,18 @@ class Backbone(keras.layers.Layer):
 
 
 def build_backbone(
-    name: str, observation_space: gym.Space, seeds: Iterator[int], extra: int = 0, horizon: int = 0
+    name: str,
+    observation_space: gym.Space,
+    seeds: Iterator[int],
+    extra: int = 0,
+    horizon: int = 0,
+    normalize: bool = False,
+    scale: float = 1.0,
 ) -> Backbone:
     """The named backbone for these observations; raises BadInputError when the name or the space does not fit.
 
-    `extra` is how many numbers a step it is given besides, `horizon` that of its LSTM, if it has one.
+    `extra` is how many numbers a step it is given besides, `horizon` that of its LSTM, if it has one; `normalize` is
+    whether it normalizes its observations, `scale` a factor on them.
     """
     if name not in BACKBONES:
         raise BadInputError(f"unknown backbone {name!r}{nearest(name, BACKBONES)}")
@@ -93,14 +117,14 @@ def build_backbone(
         units = 256 if image else 64
         torso = [_TORSOS["cnn" if image else "mlp"](seeds)]
         if name in _MEMORIES:
-            return Backbone(observation_space, torso, _MEMORIES[name](units, seeds, horizon), extra)
+            return Backbone(observation_space, torso, _MEMORIES[name](units, seeds, horizon), extra, normalize, scale)
         deep = DeepMLP(name, units, _DEPTH, "relu", seeds)
-        return Backbone(observation_space, [*torso, deep] if image else [deep], None, extra)
+        return Backbone(observation_space, [*torso, deep] if image else [deep], None, extra, normalize, scale)
     if (name != "mlp") is not image:
         wants = "images (uint8, three-dimensional)" if name != "mlp" else "vectors"
         fitting = [other for other in BACKBONES if other not in _TORSOS or (other != "mlp") is image]
         raise BadInputError(f"backbone {name!r} takes {wants}, not {observation_space}; {', '.join(fitting)} would fit")
-    return Backbone(observation_space, [_TORSOS[name](seeds)], None, extra)
+    return Backbone(observation_space, [_TORSOS[name](seeds)], None, extra, normalize, scale)
 
 
 def default_backbone(observation_space: gym.Space) -> str:
@@ -113,6 +137,8 @@ def is_image(space: gym.Space) -> bool:
     return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
 
 
+MEAN, DEVIATION = "observation_mean", "observation_deviation"  # the parameters of a normalizing backbone
+_BOUND = 10.0  # of normalized observations
 _DEPTH = 8  # layers of `highway` and `residual`
 _WINDOW = 8  # observations that `seq2seq` reads
 

@@ -10,6 +10,7 @@ from rlab.ops import adam, bptt
 from rlab.parallel.comm import Communicator
 from rlab.policies.baselines import ReturnMoments
 from rlab.policies.policy import Policy
+from rlab.policies.statistics import ObservationStatistics
 from rlab.types import EpisodeBatch
 
 _BOUND = 1.0  # on the gradient's Euclidean norm
@@ -47,7 +48,7 @@ class RecurrentBaseline:
         self._truncation = truncation // chunk
         self._params = tf.constant(network.initial_parameters(seed))
         self._adam = adam.initial_state(network.size)
-        self._moments = ReturnMoments()
+        self._moments, self._statistics = ReturnMoments(), ObservationStatistics(network)
         self._states: list[Any] = []
         self._gradient = bptt.compile_gradient(self._loss, 1)
 
@@ -75,16 +76,19 @@ class RecurrentBaseline:
         chunks = self._chunks(batch, batch.valid / np.float32(total), targets)
         gradient, _ = self._gradient(self._params, self._states, chunks, self._truncation)
         gradient = tf.clip_by_norm(tf.constant(comm.sum(gradient.numpy())), _BOUND)
-        self._params, self._adam = self._step(self._params, self._adam, gradient, tf.constant(self._rate))
+        params, self._adam = self._step(self._params, self._adam, gradient, tf.constant(self._rate))
+        known = self._statistics.add(params.numpy(), self._with_clock(batch.observations), batch.valid, comm)
+        self._params = tf.constant(known)
 
     def arrays(self) -> dict[str, np.ndarray]:
         found = {f"network/{name}": array for name, array in self._network.named(self._params.numpy()).items()}
         found |= {f"adam/{name}": part.numpy() for name, part in self._adam._asdict().items()}
-        return found | self._moments.arrays()
+        return found | self._statistics.arrays() | self._moments.arrays()
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        parts = {name.removeprefix("network/"): array for name, array in arrays.items() if name.startswith("network/")}
+        parts = {name: arrays[f"network/{name}"] for name in self._network.layout.names}
         self._params = tf.constant(self._network.flatten(parts))
+        self._statistics.restore(arrays)
         self._adam = adam.AdamState(*(tf.constant(arrays[f"adam/{name}"]) for name in adam.AdamState._fields))
         self._moments.restore(arrays)
 
@@ -94,12 +98,14 @@ class RecurrentBaseline:
         return loss, loss[None], state
 
     def _chunks(self, batch: EpisodeBatch, weights: np.ndarray, targets: np.ndarray) -> list[_Chunk]:
-        observations = batch.observations
-        if self._clock:
-            time = np.arange(len(observations), dtype=np.float32)[:, None, None] / self._clock
-            observations = np.concatenate([observations, np.broadcast_to(time, (*observations.shape[:2], 1))], -1)
-        whole = _Chunk(observations, batch.resets, batch.actions, weights, targets)
+        whole = _Chunk(self._with_clock(batch.observations), batch.resets, batch.actions, weights, targets)
         return bptt.split(whole, self._chunk)
+
+    def _with_clock(self, observations: np.ndarray) -> np.ndarray:
+        if not self._clock:
+            return observations
+        time = np.arange(len(observations), dtype=np.float32)[:, None, None] / self._clock
+        return np.concatenate([observations, np.broadcast_to(time, (*observations.shape[:2], 1))], -1)
 
 
 def with_clock(space: gym.spaces.Box) -> gym.spaces.Box:

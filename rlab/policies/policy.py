@@ -12,7 +12,8 @@ from rlab.errors import BadInputError
 from rlab.models.initializers import orthogonal, seed_stream
 from rlab.models.parameters import ParameterLayout
 from rlab.ops.distributions import Categorical, DiagonalGaussian, Distribution
-from rlab.policies.backbones import build_backbone, default_backbone
+from rlab.policies.actions import shape_of
+from rlab.policies.backbones import DEVIATION, MEAN, build_backbone, default_backbone
 from rlab.types import State
 
 
@@ -42,10 +43,12 @@ class ActorCritic(keras.Model):
         extra: int = 0,
         horizon: int = 0,
         initial_std: float = 1.0,
+        normalize: bool = False,
+        scale: float = 1.0,
     ) -> None:
         super().__init__(name="actor_critic")
         seeds = seed_stream(seed)
-        self.backbone = build_backbone(backbone, observation_space, seeds, extra, horizon)
+        self.backbone = build_backbone(backbone, observation_space, seeds, extra, horizon, normalize, scale)
         # A nearly uniform first policy explores; the value head starts at the scale of its features.
         outputs = _head_size(action_space)
         self.policy_head = keras.layers.Dense(outputs, kernel_initializer=orthogonal(0.01, seeds), name="policy")
@@ -80,6 +83,9 @@ class Policy:
         observe_actions: give the backbone the episode's previous action beside each observation.
         horizon: steps over which new LSTMs remember (`rlab.models.LSTM`).
         initial_std: standard deviation of new policies' real-valued actions, in the actions' units.
+        normalize_observations: shift and scale vectors by the parameters that `with_statistics` sets; new ones do
+            neither.
+        observation_scale: a factor on vectors, normalized or not.
     """
 
     def __init__(
@@ -90,11 +96,14 @@ class Policy:
         observe_actions: bool = False,
         horizon: int = 0,
         initial_std: float = 1.0,
+        normalize_observations: bool = False,
+        observation_scale: float = 1.0,
     ) -> None:
         self.observation_space = observation_space
         self.action_space = action_space
         self.backbone = backbone or default_backbone(observation_space)
         self.observe_actions, self.horizon, self.initial_std = observe_actions, horizon, initial_std
+        self.normalize_observations, self.observation_scale = normalize_observations, observation_scale
         self._outputs = _head_size(action_space)
         try:
             self._model = self._build(0)
@@ -104,16 +113,25 @@ class Policy:
             raise BadInputError(f"backbone {self.backbone!r} does not fit {observation_space}: {error}") from error
         self.layout = ParameterLayout(self._model)
         self.size = self.layout.size
+        self.normalized = math.prod(shape_of(observation_space)) if normalize_observations else 0  # numbers
         self.flatten, self.named, self.unflatten = self.layout.flatten, self.layout.named, self.layout.unflatten
 
     def _build(self, seed: int) -> ActorCritic:
         extra = self._outputs if self.observe_actions else 0
         spaces = self.observation_space, self.action_space
-        return ActorCritic(*spaces, self.backbone, seed, extra, self.horizon, self.initial_std)
+        seen = self.normalize_observations, self.observation_scale
+        return ActorCritic(*spaces, self.backbone, seed, extra, self.horizon, self.initial_std, *seen)
 
     def initial_parameters(self, seed: int) -> np.ndarray:
         """Fresh parameters, float32 [D]; the same seed gives the same bits."""
         return ParameterLayout(self._build(seed)).initial()
+
+    def with_statistics(self, params: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        """The parameters [D] of a normalizing policy that knows its observations' mean and deviation, each [O]."""
+        named = self.named(params)
+        # What has not varied says nothing yet: it is shifted and not scaled.
+        found = {MEAN: mean, DEVIATION: np.where(deviation > 1e-6, deviation, 1.0)}
+        return self.flatten(named | {f"backbone/{name}": part.astype(np.float32) for name, part in found.items()})
 
     def initial_state(self, batch_size: int) -> State:
         """Empty memory for a batch; () for a feed-forward policy that is not told its actions."""

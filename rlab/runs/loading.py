@@ -22,6 +22,8 @@ def save_architecture(run: Path, policy: Policy) -> None:
     architecture = {
         "backbone": policy.backbone,
         "observe_actions": policy.observe_actions,
+        "normalize_observations": policy.normalize_observations,
+        "observation_scale": policy.observation_scale,
         "observation_space": space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
     }
@@ -37,8 +39,9 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     try:
         architecture = json.loads((run / "policy" / _ARCHITECTURE).read_text())
         observations, actions = (space_from_json(architecture[f"{kind}_space"]) for kind in ("observation", "action"))
-        told = architecture.get("observe_actions", False)
-        policy = Policy(observations, actions, architecture["backbone"], told)
+        optional = ("observe_actions", "normalize_observations", "observation_scale")
+        options = {name: architecture[name] for name in optional if name in architecture}
+        policy = Policy(observations, actions, architecture["backbone"], **options)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInputError(f"{run} holds no policy: {error.filename} is missing") from error
     except BadInputError:

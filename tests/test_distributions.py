@@ -1,21 +1,28 @@
 """Statistics are tested statistically: a sample mean must lie within 4 standard errors at a fixed seed."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlab.ops.distributions import Categorical, DiagonalGaussian
+from rlab.ops.distributions import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
 
 N = 40_000
+FAMILIES = [Categorical, MultiCategorical, Bernoulli, DiagonalGaussian]
 
 
 def _pair(family, seed=0):
     generator = np.random.default_rng(seed)
     first, second = generator.normal(size=(2, 3)).astype(np.float32)
-    if family is Categorical:
-        return Categorical(tf.constant(first)), Categorical(tf.constant(second))
+    if family in (Categorical, Bernoulli):
+        return family(tf.constant(first)), family(tf.constant(second))
+    if family is MultiCategorical:
+        return tuple(
+            family((Categorical(tf.constant(part)), Categorical(tf.constant(part[:2])))) for part in (first, second)
+        )
     scales = generator.normal(size=(2, 3)).astype(np.float32) * 0.3
     return DiagonalGaussian(*map(tf.constant, (first, scales[0]))), DiagonalGaussian(
         *map(tf.constant, (second, scales[1]))
@@ -23,7 +30,7 @@ def _pair(family, seed=0):
 
 
 def _samples(distribution):
-    many = type(distribution)(*[tf.broadcast_to(part, (N, 3)) for part in distribution])
+    many = tf.nest.map_structure(lambda part: tf.broadcast_to(part, (N, *part.shape)), distribution)
     return many.sample(tf.constant([3, 5]))
 
 
@@ -32,27 +39,47 @@ def _within(samples, expected):
     assert abs(samples.mean() - float(expected)) < 4.0 * samples.std() / np.sqrt(len(samples)) + 1e-6
 
 
-@pytest.mark.parametrize("family", [Categorical, DiagonalGaussian])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_entropy_is_the_mean_of_minus_log_prob(family):
     p, _ = _pair(family)
     _within(-p.log_prob(_samples(p)), p.entropy())
 
 
-@pytest.mark.parametrize("family", [Categorical, DiagonalGaussian])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_kl_is_the_mean_log_ratio(family):
     p, q = _pair(family)
     actions = _samples(p)
     _within(p.log_prob(actions) - q.log_prob(actions), p.kl(q))
 
 
-@pytest.mark.parametrize("family", [Categorical, DiagonalGaussian])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_score_has_mean_zero(family):
     p, _ = _pair(family)
     actions = _samples(p)
-    parameter = tf.Variable(p[0])
     with tf.GradientTape() as tape:
-        mean = tf.reduce_mean(family(parameter, *p[1:]).log_prob(actions))
-    assert np.abs(tape.gradient(mean, parameter)).max() < 4.0 * 2.0 / np.sqrt(N)
+        tape.watch(p)
+        mean = tf.reduce_mean(p.log_prob(actions))
+    for score in tf.nest.flatten(tape.gradient(mean, p)):
+        assert np.abs(score).max() < 4.0 * 2.0 / np.sqrt(N)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_fisher_information_is_the_second_derivative_of_the_divergence(family):
+    p, change = _pair(family)
+    parts = tf.nest.flatten(p)
+    with tf.GradientTape() as outer:
+        outer.watch(parts)
+        with tf.GradientTape() as inner:
+            inner.watch(parts)
+            divergence = tf.reduce_sum(_stopped(p).kl(tf.nest.pack_sequence_as(p, parts)))
+        slopes = inner.gradient(divergence, parts)
+        along = tf.add_n([tf.reduce_sum(a * b) for a, b in zip(slopes, tf.nest.flatten(change), strict=True)])
+    for ours, theirs in zip(tf.nest.flatten(p.fisher_product(change)), outer.gradient(along, parts), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def _stopped(p):
+    return tf.nest.map_structure(tf.stop_gradient, p)
 
 
 def test_categorical_frequencies_are_the_softmax():
@@ -63,20 +90,29 @@ def test_categorical_frequencies_are_the_softmax():
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 2**31), st.sampled_from([Categorical, DiagonalGaussian]))
+@given(st.integers(0, 2**31), st.sampled_from(FAMILIES))
 def test_kl_is_positive_and_zero_to_itself(seed, family):
     p, q = _pair(family, seed)
     assert float(p.kl(q)) >= -1e-6
     assert abs(float(p.kl(p))) < 1e-6
 
 
-@pytest.mark.parametrize("family", [Categorical, DiagonalGaussian])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_seed_gives_the_same_sample(family):
     p, _ = _pair(family)
     np.testing.assert_array_equal(p.sample(tf.constant([1, 2])), p.sample(tf.constant([1, 2])))
 
 
-def test_the_mode_is_the_likeliest_action():
-    p, _ = _pair(Categorical)
-    likelihoods = [float(p.log_prob(tf.constant(action))) for action in range(3)]
-    assert int(p.mode()) == int(np.argmax(likelihoods))
+@pytest.mark.parametrize(
+    ("family", "actions"),
+    [
+        (Categorical, range(3)),
+        (MultiCategorical, list(itertools.product(range(3), range(2)))),
+        (Bernoulli, list(itertools.product(range(2), repeat=3))),
+    ],
+)
+def test_probabilities_sum_to_one_and_the_mode_is_the_likeliest_action(family, actions):
+    p, _ = _pair(family)
+    likelihoods = [float(p.log_prob(tf.constant(action))) for action in actions]
+    assert np.exp(likelihoods).sum() == pytest.approx(1.0, abs=1e-5)
+    assert p.mode().numpy().tolist() == np.array(actions[int(np.argmax(likelihoods))]).tolist()

@@ -12,6 +12,7 @@ VECTOR = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
 SMALL_IMAGE = gym.spaces.Box(0, 255, (4, 42, 42), np.uint8)
 DISCRETE, CONTINUOUS = gym.spaces.Discrete(3), gym.spaces.Box(-2.0, 2.0, (2,), np.float32)
+CHOICES, BITS = gym.spaces.MultiDiscrete([3, 2]), gym.spaces.MultiBinary(4)
 
 FITTING = [
     ("mlp", VECTOR),
@@ -111,7 +112,7 @@ def test_weights_of_another_policy_are_refused():
         (VECTOR, DISCRETE, "cnn", "mlp, highway, .* would fit"),
         (IMAGE, DISCRETE, "mlp", "cnn, nature"),
         (VECTOR, DISCRETE, "lstmm", "did you mean 'lstm'"),
-        (VECTOR, gym.spaces.MultiBinary(3), "mlp", "no policy head"),
+        (VECTOR, gym.spaces.MultiBinary((2, 3)), "mlp", "no policy head"),
         (gym.spaces.Dict(a=VECTOR), DISCRETE, "mlp", "no backbone"),
         (gym.spaces.Box(0, 255, (4, 10, 10), np.uint8), DISCRETE, "cnn", "too small"),
     ],
@@ -136,6 +137,22 @@ def test_resets_reach_the_memory():
 def test_actions_stay_within_the_bounds():
     np.testing.assert_array_equal(to_environment(np.array([[3.0, -5.0]]), CONTINUOUS), [[2.0, -2.0]])
     np.testing.assert_array_equal(to_environment(np.array([0, 2]), gym.spaces.Discrete(3, start=-1)), [-1, 1])
+
+    choices = gym.spaces.MultiDiscrete([3, 2], start=[1, -1])
+    np.testing.assert_array_equal(to_environment(np.array([[0, 0], [2, 1]]), choices), [[1, -1], [3, 0]])
+
+
+@pytest.mark.parametrize(("space", "features"), [(CHOICES, 5), (BITS, 4)])
+def test_several_choices_at_once_are_acted_and_told(space, features):
+    policy = Policy(VECTOR, space, "lstm", observe_actions=True)
+    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    actions, state = trained.act(np.zeros((50, 3)), trained.initial_state(50))
+    assert all(action in space for action in actions.astype(space.dtype))
+    assert state.previous.shape == (50, features)
+    output, _ = policy.apply(
+        tf.constant(trained.parameters), np.zeros((1, 50, 3), np.float32), policy.initial_state(50), tf.zeros((1, 50))
+    )
+    assert output.distribution.log_prob(actions[None]).shape == (1, 50)
 
 
 def test_a_trained_policy_acts_on_batches_and_single_observations():

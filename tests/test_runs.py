@@ -158,6 +158,8 @@ def test_a_damaged_config_is_named(tmp_path, change):
     "space",
     [
         gym.spaces.Discrete(5, start=2),
+        gym.spaces.MultiDiscrete([3, 2], start=[0, 1]),
+        gym.spaces.MultiBinary(4),
         gym.spaces.Box(0, 255, (4, 84, 84), np.uint8),
         gym.spaces.Box(np.array([-1.0, -np.inf], np.float32), np.array([2.0, np.inf], np.float32)),
     ],

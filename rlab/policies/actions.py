@@ -24,6 +24,8 @@ def to_environment(actions: np.ndarray, space: gym.Space) -> np.ndarray:
     """A batch of the policy's actions as the environment takes them: shifted to `start`, or clipped to the bounds."""
     if isinstance(space, gym.spaces.Discrete):
         return actions + int(space.start)
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return actions + space.start
     if isinstance(space, gym.spaces.Box):
         return np.clip(actions, space.low, space.high)
     return actions

@@ -11,7 +11,7 @@ import tensorflow as tf
 from rlab.errors import BadInputError
 from rlab.models.initializers import orthogonal, seed_stream
 from rlab.models.parameters import ParameterLayout
-from rlab.ops.distributions import Categorical, DiagonalGaussian, Distribution
+from rlab.ops.distributions import Bernoulli, Categorical, DiagonalGaussian, Distribution, MultiCategorical
 from rlab.policies.actions import shape_of
 from rlab.policies.backbones import DEVIATION, MEAN, build_backbone, default_backbone
 from rlab.types import State
@@ -173,11 +173,19 @@ class Policy:
 
     def _as_features(self, actions: tf.Tensor) -> tf.Tensor:
         """Actions as numbers, float32 [..., A]."""
-        discrete = isinstance(self.action_space, gym.spaces.Discrete)
-        return tf.one_hot(actions, self._outputs) if discrete else tf.cast(actions, tf.float32)
+        if isinstance(self.action_space, gym.spaces.Discrete):
+            return tf.one_hot(actions, self._outputs)
+        if isinstance(self.action_space, gym.spaces.MultiDiscrete):
+            choices = zip(tf.unstack(actions, axis=-1), self.action_space.nvec.tolist(), strict=True)
+            return tf.concat([tf.one_hot(chosen, count) for chosen, count in choices], -1)
+        return tf.cast(actions, tf.float32)
 
     def _distribution(self, outputs: tf.Tensor | tuple[tf.Tensor, tf.Tensor]) -> Distribution:
-        return DiagonalGaussian(*outputs) if isinstance(outputs, tuple) else Categorical(outputs)
+        if isinstance(outputs, tuple):
+            return DiagonalGaussian(*outputs)
+        if isinstance(self.action_space, gym.spaces.MultiDiscrete):
+            return MultiCategorical(tuple(map(Categorical, tf.split(outputs, self.action_space.nvec.tolist(), -1))))
+        return Bernoulli(outputs) if isinstance(self.action_space, gym.spaces.MultiBinary) else Categorical(outputs)
 
 
 def build(observation_space: gym.Space, action_space: gym.Space, backbone: str | None = None, **options: Any) -> Policy:
@@ -189,6 +197,11 @@ def _head_size(action_space: gym.Space) -> int:
     """The number of outputs that the action distribution needs."""
     if isinstance(action_space, gym.spaces.Discrete):
         return int(action_space.n)
-    if isinstance(action_space, gym.spaces.Box) and len(action_space.shape) == 1:
-        return int(action_space.shape[0])
-    raise BadInputError(f"no policy head gives actions of {action_space}; Discrete and flat Box spaces would fit")
+    flat = action_space.shape is not None and len(action_space.shape) == 1
+    if flat and isinstance(action_space, gym.spaces.MultiDiscrete):
+        return int(action_space.nvec.sum())
+    if flat and isinstance(action_space, gym.spaces.Box | gym.spaces.MultiBinary):
+        return int(shape_of(action_space)[0])
+    raise BadInputError(
+        f"no policy head gives actions of {action_space}; Discrete and flat MultiDiscrete, MultiBinary, Box would fit"
+    )

@@ -58,19 +58,29 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
 
 
 def space_to_json(space: gym.Space) -> dict[str, Any]:
-    """A Box or Discrete space as JSON data; bounds that are one number everywhere are written as that number."""
+    """A space that policies act on as JSON data; bounds that are one number everywhere are written as that number."""
     if isinstance(space, gym.spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+    if isinstance(space, gym.spaces.MultiBinary):
+        return {"type": "MultiBinary", "n": space.n}
     if isinstance(space, gym.spaces.Box):
         low, high = (_shortened(bound) for bound in (space.low, space.high))
         return {"type": "Box", "low": low, "high": high, "shape": list(space.shape), "dtype": str(space.dtype)}
-    raise BadInputError(f"a policy over {space} cannot be saved; Box and Discrete spaces can")
+    raise BadInputError(
+        f"a policy over {space} cannot be saved; those over Box, Discrete, MultiDiscrete and MultiBinary spaces can"
+    )
 
 
 def space_from_json(data: dict[str, Any]) -> gym.Space:
     """The inverse of `space_to_json`."""
     if data["type"] == "Discrete":
         return gym.spaces.Discrete(data["n"], start=data["start"])
+    if data["type"] == "MultiDiscrete":
+        return gym.spaces.MultiDiscrete(data["nvec"], start=data["start"])
+    if data["type"] == "MultiBinary":
+        return gym.spaces.MultiBinary(data["n"])
     dtype = np.dtype(data["dtype"])
     low, high = (np.broadcast_to(np.array(data[key], dtype), data["shape"]) for key in ("low", "high"))
     return gym.spaces.Box(low, high, dtype=dtype.type)

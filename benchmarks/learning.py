@@ -30,6 +30,7 @@ class Experiment(NamedTuple):
     evaluate: str
     curve: str
     target: float  # a line in the picture
+    further: tuple[str, ...] = ()  # evaluations of the same run, by their flags
 
 
 def _atari(game: str, target: float) -> Experiment:
@@ -46,14 +47,10 @@ def _memory(flags: str, score: str, target: float, episodes: int) -> Experiment:
 
 
 def _poles(env: str) -> Experiment:
-    """Trained on episodes of 1,000 steps, played for ten times as long."""
-    return Experiment(
-        f"rpg --env {env}",
-        "mean_return",
-        "--episodes 20 --seed 1000 --env-option max-episode-steps=10000",
-        "score",
-        1000.0,
-    )
+    """Trained on episodes of 1,000 steps; also played for ten times as long, with and without the policy's noise."""
+    command, played = f"rpg --env {env}", "--episodes 20 --seed 1000"
+    longer = f"{played} --env-option max-episode-steps=10000"
+    return Experiment(command, "mean_return", played, "score", 1000.0, (longer, f"{longer} --deterministic"))
 
 
 def _task(command: str, score: str, target: float) -> Experiment:
@@ -97,13 +94,16 @@ def train_and_evaluate(name: str, seed: int, runs: Path, more: list[str]) -> dic
         start = time.perf_counter()
         subprocess.run(train, check=True, cwd=ROOT)
         clock.write_text(str(time.perf_counter() - start))
-    evaluation = subprocess.run(
-        [*launch, "evaluate", str(run), *experiment.evaluate.split(), "--json"],
-        check=True,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    evaluations = [
+        subprocess.run(
+            [*launch, "evaluate", str(run), *flags.split(), "--json"],
+            check=True,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+        for flags in (experiment.evaluate, *experiment.further)
+    ]
     lines = (run / "metrics.csv").read_text().splitlines()
     columns = lines[0].split(",")
     rows = [dict(zip(columns, line.split(","), strict=True)) for line in lines[1:]]
@@ -117,7 +117,8 @@ def train_and_evaluate(name: str, seed: int, runs: Path, more: list[str]) -> dic
         "wall_clock_seconds": round(float(clock.read_text()), 1),
         "steps": int(rows[-1]["steps"]),
         **({"episodes": int(rows[-1]["episodes"])} if "episodes" in rows[-1] else {}),
-        "evaluation": json.loads(evaluation.stdout),
+        "evaluation": json.loads(evaluations[0]),
+        "further": dict(zip(experiment.further, map(json.loads, evaluations[1:]), strict=True)),
         "curve": {key: [float(row[key]) for row in kept] for key in ("steps", "seconds", experiment.curve)},
         "config": config,
     }
@@ -179,6 +180,8 @@ def main() -> None:
         (arguments.out / f"learning-{name}.json").write_text(json.dumps(summary) + "\n")
         plot(name, results, arguments.out / f"learning-{name}.png")
         for result in results:
+            for flags, found in result["further"].items():
+                print(name, result["seed"], flags, found, flush=True)
             print(name, result["seed"], result["wall_clock_seconds"], result["steps"], result["evaluation"], flush=True)
 
 

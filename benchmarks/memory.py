@@ -3,7 +3,7 @@
     pip install -e '.[bench]'
     python benchmarks/memory.py speed
     python benchmarks/memory.py rival --seeds 0 1 2 3 4
-    python benchmarks/memory.py matrix --seeds 0 1 2
+    python benchmarks/memory.py matrix --seeds 0 1 2 [--tasks TMaze ...]
 
 Each part writes `benchmarks/results/memory-<part>.json`. Nothing else may run meanwhile.
 """
@@ -136,9 +136,14 @@ def _theirs(seed: int) -> dict:
 
 
 def matrix(arguments: argparse.Namespace) -> dict:
-    """Success or score, seconds and parameters of every memory on every task; the feed-forward row has none."""
-    table: dict[str, dict[str, list[dict]]] = {}
-    for task, flags in TASKS.items():
+    """Success or score, seconds and parameters of every memory on every task; the feed-forward row has none.
+
+    Tasks that are not run anew keep their rows.
+    """
+    kept = arguments.out / "memory-matrix.json"
+    table: dict[str, dict[str, list[dict]]] = json.loads(kept.read_text()) if kept.exists() else {}
+    for task in arguments.tasks:
+        flags, table[task] = TASKS[task], {}
         for backbone in BACKBONES:
             runs = []
             for seed in arguments.seeds:
@@ -146,7 +151,7 @@ def matrix(arguments: argparse.Namespace) -> dict:
                     more = ["--env", task, *flags, "--backbone", backbone, "--seed", str(seed)]
                     runs.append(_launched(Path(directory) / "run", more, 200) | {"seed": seed})
                 print(task, backbone, runs[-1], flush=True)
-            table.setdefault(task, {})[backbone] = runs
+            table[task][backbone] = runs
     return table
 
 
@@ -177,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="of the matrix")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     result = PARTS[arguments.part](arguments)

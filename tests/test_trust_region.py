@@ -103,14 +103,14 @@ def test_products_are_finite_differences_of_the_divergence(backbone, actions):
     distribution, params = _network(backbone, actions, IMAGE if "cnn" in backbone or backbone == "nature" else VECTOR)
     old = distribution(params)
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=False)
     def slope(at):
         with tf.GradientTape() as tape:
             tape.watch(at)
             divergence = tf.reduce_mean(old.kl(distribution(at)))
         return tape.gradient(divergence, at)
 
-    product = tf.function(lambda v: trust_region.fisher_vector_product(distribution, params, v), jit_compile=True)
+    product = tf.function(lambda v: trust_region.fisher_vector_product(distribution, params, v), jit_compile=False)
     for seed in range(2):
         vector = tf.random.stateless_normal(params.shape, (0, seed))
         step = 5e-3 / tf.norm(vector)

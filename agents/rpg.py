@@ -253,7 +253,8 @@ class Learner:
         norm = self._apply(gradient)
         self.baseline.fit(batch, returns, comm)
         if config.normalize_observations:
-            self._set(self._statistics.add(self._params.numpy(), batch.observations, batch.valid, comm))
+            self._statistics.add(batch.observations[batch.valid != 0.0], comm)
+            self._set(self._statistics.tell(self.policy, self._params))
         self.steps, self.batches = self.steps + int(steps), self.batches + 1
         episodes = [episode for part in comm.gather(episodes) for episode in part]
         self._schedule.add(episodes, self.steps)

@@ -1,6 +1,7 @@
 """Environments as NumPy functions of rows: written once, run as one `gymnasium.Env` or as many copies at once."""
 
 import inspect
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -115,6 +116,22 @@ class RowVectorEnv(VectorEnv):
             self._steps[ended] = 0
             observations = self.rows.observe(self._states)
         return observations, rewards, terminated, truncated, info
+
+    def save(self) -> dict[str, np.ndarray]:
+        """All that the next steps depend on."""
+        # The numbers of a generator's state are too large for any dtype.
+        drawn = json.dumps([generator.bit_generator.state for generator in self._generators])
+        return {
+            "states": self._states.copy(),
+            "steps": self._steps.copy(),
+            "generators": np.frombuffer(drawn.encode(), np.uint8),
+        }
+
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from what `save` gave, after a reset."""
+        self._states, self._steps = arrays["states"].copy(), arrays["steps"].copy()
+        for generator, state in zip(self._generators, json.loads(arrays["generators"].tobytes()), strict=True):
+            generator.bit_generator.state = state
 
 
 def register(name: str, rows: Callable[..., Rows], max_episode_steps: int | None = None) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from envs import saving
 from rlab.errors import BadInputError
 
 
@@ -37,6 +38,14 @@ class SameStep(VectorWrapper):
             info["final_obs"] = dense
         return observations, rewards, terminations, truncations, info
 
+    def save_state(self) -> dict[str, np.ndarray] | None:
+        """All that the next steps depend on, where the environment's state can be saved; else None."""
+        return saving.save(self)
+
+    def load_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on, in place of a reset, from what `save_state` of an environment of the same make gave."""
+        saving.load(self, arrays)
+
 
 class ObserveReward(VectorWrapper):
     """Observations float32 [B, F + 1] whose last number is the reward of the step before, 0 where an episode begins.
@@ -48,6 +57,7 @@ class ObserveReward(VectorWrapper):
     def __init__(self, env: SameStep) -> None:
         super().__init__(env)
         self.episode_limit = env.episode_limit
+        self.save_state, self.load_state = env.save_state, env.load_state
         space = env.single_observation_space
         if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
             raise BadInputError(f"observe_reward takes environments whose observations are vectors, and not {space}")

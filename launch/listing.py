@@ -9,7 +9,7 @@ def front_page() -> str:
     """What `python -m launch` alone shows."""
     return """rlab: reinforcement learning that you can read.
 
-agents      a3c  rpg
+agents      a3c  rpg  trpo
 tasks       linear-regression  mnist  nback  copy  repeat-copy  addition  reverse
 commands    resume RUN   evaluate RUN   record RUN --out video.mp4   list
 

@@ -39,6 +39,30 @@ class Collector:
         self._observations, _ = env.reset()
         self._resets = np.ones(env.num_envs, np.float32)
 
+    def save(self) -> dict[str, np.ndarray] | None:
+        """All that the next rollouts depend on but the parameters; None where the environment cannot be saved."""
+        import tensorflow as tf
+
+        inside = getattr(self._env, "save_state", lambda: None)()
+        if inside is None:
+            return None
+        memory = {f"memory/{i:03}": np.asarray(part) for i, part in enumerate(tf.nest.flatten(self._state))}
+        seen = {"observations": self._observations, "resets": self._resets, "acts": np.array(self._acts)}
+        return memory | seen | {f"environment/{name}": array for name, array in inside.items()}
+
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from what `save` gave."""
+        import tensorflow as tf
+
+        inside = {
+            name.removeprefix("environment/"): part for name, part in arrays.items() if name.startswith("environment/")
+        }
+        self._env.load_state(inside)  # type: ignore[attr-defined]
+        memory = [tf.constant(arrays[name]) for name in sorted(arrays) if name.startswith("memory/")]
+        self._state = tf.nest.pack_sequence_as(self._state, memory)
+        self._observations, self._resets = arrays["observations"], arrays["resets"]
+        self._acts = int(arrays["acts"])
+
     def collect(self, params: Any) -> tuple[Trajectory, list[Episode]]:
         """T steps under the parameters [D], and the episodes that ended in them."""
         T, B = self._length, self._env.num_envs

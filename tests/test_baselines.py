@@ -12,7 +12,7 @@ def test_returns_that_are_linear_in_the_features_are_fitted_exactly():
     generator = np.random.default_rng(0)
     observations, times = generator.normal(size=(30, 4, 3)), generator.integers(0, 200, (30, 4))
     weights = generator.normal(size=10)
-    returns = linear_features(observations, times) @ weights
+    returns = linear_features(observations, times).numpy() @ weights
     baseline = LinearBaseline()
     np.testing.assert_array_equal(baseline.predict_at(observations, times), np.zeros((30, 4)))
     baseline.fit_to(observations, times, returns)

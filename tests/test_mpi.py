@@ -69,6 +69,32 @@ def test_two_ranks_learn_what_one_does(tmp_path):
     assert counts[0] == counts[1]
 
 
+TRUST = ("trpo", "--env", "CartPole-v1", "--batch-size", "256", "--parallel-envs", "4", "--critic-minibatch", "64")
+
+
+@pytest.mark.parametrize("flags", [("--normalize-observations",), ("--backbone", "rnn"), ("--critic", "linear")])
+def test_a_trust_region_does_not_depend_on_how_its_batch_is_split(tmp_path, flags):
+    for ranks in (1, 2):
+        run = ("--steps", "1024", "--run", tmp_path / str(ranks))
+        status, _, errors = _done(_ranks(ranks, *TRUST, *flags, *run))
+        assert status == 0, errors
+    one, two = _weights(tmp_path / "1"), _weights(tmp_path / "2")
+    for name, array in one.items():
+        np.testing.assert_allclose(two[name], array, atol=2e-3, err_msg=name)
+
+
+def test_ranks_that_differ_are_found_out():
+    code = (
+        "import numpy as np; from rlab.parallel import comm; c = comm.world()\n"
+        "comm.require_equal(c, np.ones(3), 'numbers')\n"
+        "try:\n    comm.require_equal(c, np.ones(3) * c.rank, 'the parameters')\n"
+        "except Exception as error:\n    print(type(error).__name__, error)"
+    )
+    status, output, errors = _done(_ranks(2, code=code))
+    assert status == 0, errors
+    assert output.splitlines() == ["TrainingError the parameters differ between the ranks"] * 2
+
+
 def test_batches_must_divide_among_the_ranks(tmp_path):
     status, _, errors = _done(_ranks(2, *TASK, "--episodes-per-batch", "5", "--run", tmp_path / "run"))
     assert status == 2

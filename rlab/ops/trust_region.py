@@ -128,7 +128,7 @@ class Step(NamedTuple):
     improvement: tf.Tensor  # of the surrogate
     kl: tf.Tensor  # mean KL(old ‖ new), nats
     predicted_improvement: tf.Tensor  # gᵀ times the accepted step
-    predicted_kl: tf.Tensor  # ½ of the quadratic form at the accepted step
+    predicted_kl: tf.Tensor  # ½ of the quadratic form of F, without damping, at the accepted step
     curvature: tf.Tensor  # sᵀHs of the direction s, damping included
     cg_residual: tf.Tensor  # ‖g − H s‖₂ over ‖g‖₂
     gradient_norm: tf.Tensor  # ‖g‖₂
@@ -137,29 +137,30 @@ class Step(NamedTuple):
 def natural_step(
     evaluate: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
     gradient: tf.Tensor,
-    matvec: MatVec,
+    direction: tf.Tensor,
+    product: tf.Tensor,
     params: tf.Tensor,
     max_kl: float,
-    cg_iterations: int = 10,
+    damping: float = 0.0,
     backtrack: float = 0.8,
     attempts: int = 10,
 ) -> Step:
     """One update of TRPO (appendix C): s ≈ H⁻¹ g, β = √(2δ / sᵀHs), then backtracking from θ + β s.
 
-    `gradient` is g [D] of the surrogate at `params` θ, `matvec` multiplies by H, the damped Fisher information, and
-    `max_kl` is δ; `evaluate` as in `line_search`. A curvature that is not positive, anything that is not finite, and
-    a search that finds nothing, keep θ, bit for bit.
+    `gradient` is g [D] of the surrogate at `params` θ, `direction` s and `product` H s, with H the damped Fisher
+    information and `damping` what it has on its diagonal; `max_kl` is δ; `evaluate` as in `line_search`. A curvature
+    that is not positive, anything that is not finite, and a search that finds nothing, keep θ, bit for bit.
     """
-    direction, _ = conjugate_gradient(matvec, gradient, cg_iterations)
-    product = matvec(direction)
     curvature = tf.tensordot(direction, product, 1)
     curved = (curvature > 0.0) & tf.math.is_finite(curvature)
-    full = tf.where(curved, tf.sqrt(2.0 * max_kl / tf.where(curved, curvature, 1.0)), 0.0) * direction
+    size = tf.where(curved, tf.sqrt(2.0 * max_kl / tf.where(curved, curvature, 1.0)), 0.0)
+    full = size * direction
+    undamped = curvature - damping * tf.tensordot(direction, direction, 1)
     found = line_search(evaluate, params, full, max_kl, backtrack, attempts)
     return Step(
         *found,
         predicted_improvement=tf.where(curved, found.fraction * tf.tensordot(gradient, full, 1), 0.0),
-        predicted_kl=tf.square(found.fraction) * max_kl,
+        predicted_kl=tf.where(curved, 0.5 * tf.square(found.fraction * size) * undamped, 0.0),
         curvature=curvature,
         cg_residual=tf.norm(gradient - product) / tf.maximum(tf.norm(gradient), 1e-30),
         gradient_norm=tf.norm(gradient),

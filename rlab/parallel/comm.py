@@ -4,13 +4,14 @@ All results are the same bits on every rank: what is summed is gathered first an
 """
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, TrainingError
 
 # Set by the launchers of Open MPI, and of MPICH and its kin.
 _RANK, _SIZE = ("OMPI_COMM_WORLD_RANK", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
@@ -92,6 +93,13 @@ def on_first(comm: Communicator, work: Callable[[], Any]) -> Any:
     if error is not None:
         raise error
     return result
+
+
+def require_equal(comm: Communicator, array: np.ndarray, what: str) -> None:
+    """Raise TrainingError on every rank when the ranks do not hold the same bits."""
+    digests = comm.gather(hashlib.sha256(np.ascontiguousarray(array).data).hexdigest())
+    if len(set(digests)) > 1:
+        raise TrainingError(f"{what} differ between the ranks")
 
 
 def _read(names: tuple[str, ...], otherwise: int) -> int:

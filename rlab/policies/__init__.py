@@ -4,7 +4,16 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "ActorCriticPair": "pair",
     "BACKBONES": "names",
+    "Batch": "trust",
+    "TrustRegion": "trust",
+    "as_rows": "trust",
+    "compile_trust_step": "trust",
+    "LinearCritic": "pair",
+    "LinearFitter": "fitting",
+    "NetworkFitter": "fitting",
+    "Parts": "pair",
     "ObservationStatistics": "statistics",
     "Policy": "policy",
     "Share": "acting",

@@ -4,9 +4,10 @@ A baseline is fitted after it was used, so that what it says of a batch does not
 policy's gradient stays unbiased (Williams 1992; Wierstra et al. 2009, section 3.2).
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import tensorflow as tf
 
 from rlab.models.linear import posterior_of_moments
 from rlab.parallel.comm import Communicator, Serial
@@ -107,7 +108,7 @@ class LinearBaseline:
         self, observations: np.ndarray, times: np.ndarray, returns: np.ndarray, comm: Communicator | None = None
     ) -> None:
         """Fit to observations [..., O], steps within the episode [...] and returns [...], by ridge regression."""
-        features = linear_features(observations, times).astype(np.float64)
+        features = linear_features(observations, times).numpy().astype(np.float64)
         features = features.reshape(-1, features.shape[-1])
         total = (comm or Serial()).sum
         gram, moment = total(features.T @ features), total(features.T @ np.ravel(returns))
@@ -117,7 +118,7 @@ class LinearBaseline:
         """Values float32 [...] of observations [..., O] at steps [...] of their episodes."""
         if self.weights is None:
             return np.zeros(np.shape(times), np.float32)
-        return linear_features(observations, times) @ self.weights
+        return linear_features(observations, times).numpy() @ self.weights
 
     def predict(self, batch: EpisodeBatch) -> np.ndarray:
         return self.predict_at(_flat(batch), _times(batch))
@@ -133,11 +134,11 @@ class LinearBaseline:
         self.weights = arrays.get("weights")
 
 
-def linear_features(observations: np.ndarray, times: np.ndarray) -> np.ndarray:
+def linear_features(observations: Any, times: Any) -> tf.Tensor:
     """φ(x_t, t), float32 [..., 2·O + 4]."""
-    x = np.clip(np.asarray(observations, np.float32), -10.0, 10.0)
-    tau = np.asarray(times, np.float32)[..., None] / 100.0
-    return np.concatenate([x, x**2, tau, tau**2, tau**3, np.ones_like(tau)], -1)
+    x = tf.clip_by_value(tf.cast(observations, tf.float32), -10.0, 10.0)
+    tau = tf.cast(times, tf.float32)[..., None] / 100.0
+    return tf.concat([x, x**2, tau, tau**2, tau**3, tf.ones_like(tau)], -1)
 
 
 def steps_within_episodes(resets: np.ndarray, first: np.ndarray | None = None) -> np.ndarray:

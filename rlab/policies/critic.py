@@ -77,8 +77,8 @@ class RecurrentBaseline:
         gradient, _ = self._gradient(self._params, self._states, chunks, self._truncation)
         gradient = tf.clip_by_norm(tf.constant(comm.sum(gradient.numpy())), _BOUND)
         params, self._adam = self._step(self._params, self._adam, gradient, tf.constant(self._rate))
-        known = self._statistics.add(params.numpy(), self._with_clock(batch.observations), batch.valid, comm)
-        self._params = tf.constant(known)
+        self._statistics.add(self._with_clock(batch.observations)[batch.valid != 0.0], comm)
+        self._params = tf.convert_to_tensor(self._statistics.tell(self._network, params))
 
     def arrays(self) -> dict[str, np.ndarray]:
         found = {f"network/{name}": array for name, array in self._network.named(self._params.numpy()).items()}

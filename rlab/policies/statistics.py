@@ -1,6 +1,7 @@
 """What a normalizing policy has seen of its observations, shared by all ranks."""
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -10,31 +11,33 @@ from rlab.policies.policy import Policy
 
 
 class ObservationStatistics:
-    """Mean and deviation of all observations so far, the same on all ranks, as parameters of `policy`.
+    """Mean and deviation of all observations so far, the same on all ranks, for normalizing policies.
 
-    The moments are kept in double precision apart from the parameters, and merged without loss. A policy that does not
-    normalize is left as it is.
+    The moments are kept in double precision apart from any parameters, and merged without loss. For a `policy` that
+    does not normalize nothing is counted and nothing told.
     """
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._seen = moments.empty(policy.normalized)
+        self._features = policy.normalized
+        self._seen = moments.empty(self._features)
 
-    def add(self, params: np.ndarray, observations: np.ndarray, valid: np.ndarray, comm: Communicator) -> np.ndarray:
-        """Count observations [T, B, ...] where `valid` [T, B] is not 0; the parameters [D] that know of them."""
-        if not self._policy.normalized:
+    def add(self, observations: np.ndarray, comm: Communicator) -> None:
+        """Count observations [N, ...], and those of the other ranks."""
+        if self._features:
+            rows = observations.reshape(-1, self._features)
+            self._seen = functools.reduce(moments.merge, comm.gather(moments.of_rows(rows)), self._seen)
+
+    def tell(self, policy: Policy, params: Any) -> Any:
+        """The parameters [D] of a policy of these observations, which now knows of them."""
+        if not self._features:
             return params
-        rows = observations[valid != 0.0].reshape(-1, self._policy.normalized)
-        self._seen = functools.reduce(moments.merge, comm.gather(moments.of_rows(rows)), self._seen)
-        return self._policy.with_statistics(params, self._seen.mean, self._seen.deviation)
+        return policy.with_statistics(np.asarray(params), self._seen.mean, self._seen.deviation)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What a checkpoint keeps, beside other arrays."""
-        if not self._policy.normalized:
-            return {}
-        return {f"statistics/{name}": part for name, part in self._seen._asdict().items()}
+        return {f"statistics/{name}": part for name, part in self._seen._asdict().items()} if self._features else {}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `arrays` gave."""
-        if self._policy.normalized:
+        if self._features:
             self._seen = moments.Moments(*(arrays[f"statistics/{name}"] for name in moments.Moments._fields))

@@ -13,6 +13,7 @@ _HOMES = {
     "Update": "loop",
     "TrainingResult": "loop",
     "run_loop": "loop",
+    "say": "progress",
     "load_policy": "loading",
     "save_architecture": "loading",
 }

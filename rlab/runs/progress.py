@@ -10,6 +10,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 _PLAIN_SECONDS = 10.0
 
 
+def say(text: str) -> None:
+    """A line for the person who started the run."""
+    print(text, file=sys.stderr, flush=True)
+
+
 class ProgressDisplay:
     """Shows steps, speed, time left and a few metrics of a training run. `total` and `done` are in units of `unit`."""
 

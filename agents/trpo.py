@@ -1,0 +1,302 @@
+"""TRPO: trust region policy optimization.
+
+Schulman, Levine, Moritz, Jordan, Abbeel: "Trust region policy optimization", ICML 2015; advantages as in Schulman et
+al. 2016 ("High-dimensional continuous control using generalized advantage estimation", GAE). For each batch of steps:
+
+    L(θ) = E[ π(a|x; θ) / π(a|x; θ_old) A ],   D(θ) = E[ KL(π(·|x; θ_old) ‖ π(·|x; θ)) ]
+    s ≈ (F + damping)⁻¹ ∇L                     conjugate gradient, F the Fisher information: the Hessian of D at θ_old
+    θ ← θ_old + αᵏ √(2δ / sᵀ(F + damping)s) s   the smallest k with L above L(θ_old) and D ≤ δ; without one θ stays
+
+A critic of its own, apart from the policy, is fitted to the returns after each step. The steps of a batch are played by
+environments side by side; under `mpirun` each rank has its share of them, and gradients, Fisher products, divergences
+and moments are means over all ranks. Observations and returns may be standardized by what was seen of them.
+
+Departures: the critic learns by Adam on minibatches, not by a trust region; advantages are standardized in each batch.
+The mathematics is in `rlab/ops/trust_region.py`, and `rlab/policies/trust.py` brings policies to it; what each setting
+did is in docs/algorithms/trpo.md.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+# These packages load TensorFlow only when it is used, so that `--help` answers at once.
+from rlab import ops, policies, rollout, runs
+from rlab.errors import BadInputError, TrainingError
+from rlab.parallel import comm as ranks
+from rlab.schedules import Schedule
+from rlab.seeding import derive
+from rlab.settings import check, field, from_settings
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of TRPO; each is a command-line flag. `defaults/trpo.toml` tunes them by environment."""
+
+    batch_size: int = field(2048, "agent steps to an update, over all ranks", low=2)
+    parallel_envs: int = field(16, "environments that play them side by side, over all ranks", low=1)
+    max_kl: float = field(0.01, "δ, bound on the mean KL divergence of an update, nats", low=0.0, above=True)
+    damping: float = field(0.1, "added to the diagonal of the Fisher information", low=0.0, above=True)
+    cg_iterations: int = field(10, "iterations of conjugate gradient", low=1)
+    fisher_subsampling: int = field(1, "use every n-th of the states for Fisher products", low=1)
+    backtrack: float = field(0.8, "α, factor between the line search's steps", low=0.0, high=0.99, above=True)
+    line_search_steps: int = field(10, "steps of the line search at most", low=1)
+    discount: float = field(0.99, "γ, per step", low=0.0, high=1.0)
+    gae_lambda: float = field(0.95, "λ of the generalized advantage estimate", low=0.0, high=1.0)
+    critic: str = field("network", "what expects the returns", choices=("network", "linear"))
+    learning_rate: float = field(1e-3, "step size of the critic's Adam", low=0.0, above=True)
+    critic_epochs: int = field(10, "passes of the critic over a batch", low=1)
+    critic_minibatch: int = field(128, "steps to one step of the critic; one with memory takes whole batches", low=1)
+    normalize_observations: bool = field(False, "shift and scale observed vectors by what was seen of them so far")
+    observation_scale: float = field(1.0, "factor on observed vectors, normalized or not", low=0.0, above=True)
+    normalize_returns: bool = field(True, "let the critic learn standardized returns")
+    observe_actions: bool = field(False, "let policy and critic see the previous action")
+    initial_std: float = field(1.0, "standard deviation of the first real-valued actions", low=0.0, above=True)
+    memory_horizon: int = field(0, "steps over which a new LSTM remembers; 0 for forget gates at a bias of 1", low=0)
+
+
+_Config = Config  # inside the class the name means its attribute
+
+
+class TRPO:
+    """Learns from batches of steps, each update within a trust region.
+
+    Args:
+        config: the settings.
+        env: a factory of vector environments, called as `env(num_envs=B, seed=...)`, such as
+            `functools.partial(envs.make, "CartPole-v1")`.
+        policy: a backbone's name (`rlab.policies.BACKBONES`); None for the feed-forward one that fits the observations.
+        seed: of parameters, actions and environments. The same seed gives the same bits; resumed runs too, where the
+            environment's state can be saved (the project's own environments, without ranks).
+
+    Raises BadInputError for settings out of range and for spaces that no policy fits.
+    """
+
+    Config = Config
+
+    def __init__(
+        self,
+        config: _Config | None = None,
+        env: "Callable[..., gym.vector.VectorEnv] | None" = None,
+        policy: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if env is None:
+            raise BadInputError(
+                'TRPO needs an environment factory, such as functools.partial(envs.make, "CartPole-v1")'
+            )
+        self.config = config or Config()
+        check(self.config)
+        self.env, self.seed = env, seed
+        self.comm = ranks.world()
+        _check_sizes(self.config, self.comm.size)
+        probe = env(num_envs=1, seed=0)
+        build = functools.partial(
+            policies.build,
+            probe.single_observation_space,
+            probe.single_action_space,
+            policy,
+            observe_actions=self.config.observe_actions,
+            normalize_observations=self.config.normalize_observations,
+            observation_scale=self.config.observation_scale,
+            horizon=self.config.memory_horizon,
+            initial_std=self.config.initial_std,
+        )
+        self.policy = build()
+        linear = self.config.critic == "linear"
+        self.critic = policies.LinearCritic(probe.single_observation_space) if linear else build()
+        probe.close()
+
+    def make_fitter(self) -> Any:
+        """What keeps the critic's parameters, fresh."""
+        config = self.config
+        if config.critic == "linear":
+            return policies.LinearFitter(self.critic, self.comm)
+        return policies.NetworkFitter(
+            self.critic,
+            self.comm,
+            self.seed,
+            config.learning_rate,
+            config.critic_epochs,
+            config.critic_minibatch,
+            config.normalize_returns,
+        )
+
+    def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
+        """Train for `steps` agent steps, summed over the ranks, in a new run directory.
+
+        With `target_score` training ends early, as `rlab.schedules` says.
+        """
+        return self._train(runs.begin("trpo", self, run, steps, target_score, self.comm))
+
+    @classmethod
+    def resume(
+        cls, run: str | Path, env: "Callable[..., gym.vector.VectorEnv]", steps: int | None = None
+    ) -> "runs.TrainingResult":
+        """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
+
+        With `steps` the run's target score, if it has one, no longer ends it.
+        """
+        beginning = runs.reopen("trpo", run, steps, ranks.world())
+        settings = beginning.run.config
+        agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
+        return agent._train(beginning)
+
+    def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
+        run, steps, target_score, checkpoint = beginning
+        learner = Learner(self, Schedule(steps, target_score), checkpoint)
+        if checkpoint and not learner.exact and self.comm.rank == 0:
+            runs.say("the environment's state was not saved: new episodes begin")
+        if self.comm.rank == 0:
+            runs.save_architecture(run.path, self.policy)
+        return runs.run_loop(
+            run,
+            learner.updates(),
+            learner.checkpoint,
+            steps,
+            learner.steps,
+            graph=functools.partial(policies.trace_graph, self.policy),
+            shown=("score", "success", "kl", "entropy"),
+            comm=self.comm,
+        )
+
+
+class Learner:
+    """One training run of TRPO: parameters, critic and environments, and the updates that change them."""
+
+    def __init__(self, agent: TRPO, schedule: Schedule, checkpoint: "runs.Checkpoint | None" = None) -> None:
+        import tensorflow as tf
+
+        self.config, self.policy, self.comm, self.seed = agent.config, agent.policy, agent.comm, agent.seed
+        config, self._schedule = self.config, schedule
+        self.rows = config.parallel_envs // self.comm.size
+        self.time = config.batch_size // config.parallel_envs
+        self._first = self.rows * self.comm.rank
+        self._pair = policies.ActorCriticPair(agent.policy, agent.critic)
+        self.critic = agent.make_fitter()
+        self._statistics = policies.ObservationStatistics(agent.policy)
+        self.params = tf.constant(self.policy.initial_parameters(derive(self.seed, "parameters")))
+        self.steps = self.batches = 0
+        saved = self._restore(checkpoint) if checkpoint else {}
+        self.exact = bool(saved) and self.comm.size == 1
+        # A run that begins new episodes must not replay the same ones: the seed depends on where it begins them.
+        self._begun = checkpoint.counters["begun"] if checkpoint and self.exact else self.steps
+        share = policies.Share(self._first, config.parallel_envs) if self.comm.size > 1 else None
+        stream = (self.seed, "episodes", self._begun)
+        self._env = agent.env(num_envs=self.rows, seed=derive(*stream, "environments") + self._first)
+        self._collector = rollout.Collector(
+            self._env,
+            policies.compile_acting(self._pair, share=share),
+            self._pair.initial_state(self.rows),
+            self.time,
+            config.discount,
+            derive(*stream, "actions"),
+        )
+        if self.exact:
+            self._collector.load(saved)
+        self._step = policies.compile_trust_step(
+            self.policy,
+            self.comm,
+            policies.TrustRegion(**{name: getattr(config, name) for name in policies.TrustRegion._fields}),
+        )
+        self._advantages = tf.function(ops.returns.generalized_advantage, jit_compile=True)
+
+    def updates(self) -> "Generator[runs.Update | None, None, None]":
+        """Play, step within the trust region, fit the critic; until the schedule is done."""
+        try:
+            while not self._schedule.done(self.steps):
+                yield self._update()
+        finally:
+            self._env.close()
+
+    def play(self) -> "tuple[policies.Batch, np.ndarray, Any, list[Any]]":
+        """A batch, its returns [T, B], its trajectory, and the episodes that ended in it."""
+        parts = policies.Parts(self.params, self.critic.params, self.critic.scale)
+        try:
+            trajectory, episodes = self._collector.collect(self._pair.join(parts))
+        except TrainingError:
+            raise
+        except Exception as error:  # whatever the environment raises
+            raise TrainingError(f"batch {self.batches}, step {self.steps}: {type(error).__name__}: {error}") from error
+        values, following = trajectory.values, trajectory.next_values
+        rewards = trajectory.rewards, trajectory.discounts, trajectory.boundaries
+        advantages = self._advantages(*rewards, values, following, self.config.gae_lambda).numpy()
+        returns = advantages + values
+        mean, deviation = _moments(advantages, self.comm)
+        standard = ((advantages - mean) / (deviation + 1e-8)).astype(np.float32)
+        actor_state = trajectory.state[0]
+        batch = policies.Batch(trajectory.observations, trajectory.resets, trajectory.actions, standard, actor_state)
+        return policies.as_rows(batch), returns, trajectory, episodes
+
+    def _update(self) -> "runs.Update":
+        comm = self.comm
+        batch, returns, trajectory, episodes = self.play()
+        step, entropy = self._step(self.params, batch)
+        self.params = step.params
+        loss, unexplained = self.critic.fit(trajectory, returns)
+        metrics = {name: float(part) for name, part in step._asdict().items() if name != "params"}
+        metrics |= {"entropy": float(entropy), "value_loss": loss, "explained_variance": 1.0 - unexplained}
+        if not np.isfinite([loss, metrics["entropy"]]).all():
+            raise TrainingError(
+                f"batch {self.batches}, step {self.steps}: observations, rewards or the critic's loss are not finite "
+                "(NaN or infinity)"
+            )
+        self._statistics.add(trajectory.observations, comm)
+        self.params = self._statistics.tell(self.policy, self.params)
+        self.critic.tell(self._statistics)
+        self.steps, self.batches = self.steps + self.config.batch_size, self.batches + 1
+        episodes = [episode for part in comm.gather(episodes) for episode in part]
+        self._schedule.add(episodes, self.steps)
+        ranks.require_equal(comm, np.asarray(self.params), "the policy's parameters")
+        return runs.Update(self.steps, metrics, episodes, self._schedule.end)
+
+    def checkpoint(self) -> "runs.Checkpoint":
+        """All that a later process needs to go on."""
+        arrays = {f"policy/{name}": part for name, part in self.policy.named(np.asarray(self.params)).items()}
+        arrays |= {f"observations/{name}": part for name, part in self._statistics.arrays().items()}
+        arrays |= {f"critic/{name}": part for name, part in self.critic.arrays().items()}
+        played = self._collector.save() if self.comm.size == 1 else None
+        arrays |= {f"collector/{name}": part for name, part in (played or {}).items()}
+        counters = {"batches": self.batches, "begun": self._begun, "schedule": self._schedule.state()}
+        return runs.Checkpoint(self.steps, arrays, counters)
+
+    def _restore(self, checkpoint: "runs.Checkpoint") -> dict[str, np.ndarray]:
+        """Go on from a checkpoint; what it holds of the environments."""
+        import tensorflow as tf
+
+        self.params = tf.constant(self.policy.flatten(runs.subset(checkpoint.arrays, "policy")))
+        self._statistics.restore(runs.subset(checkpoint.arrays, "observations"))
+        self.critic.restore(runs.subset(checkpoint.arrays, "critic"))
+        self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
+        self._schedule.restore(checkpoint.counters["schedule"])
+        return runs.subset(checkpoint.arrays, "collector")
+
+
+def _moments(values: np.ndarray, comm: ranks.Communicator) -> tuple[float, float]:
+    """Mean and deviation over all ranks."""
+    parts = comm.gather(ops.moments.of_rows(values.reshape(-1, 1)))
+    whole = functools.reduce(ops.moments.merge, parts)
+    return float(whole.mean[0]), float(whole.deviation[0])
+
+
+def _check_sizes(config: Config, size: int) -> None:
+    """Raise BadInputError where a batch does not divide as it must."""
+    if config.parallel_envs % size:
+        raise BadInputError(f"--parallel-envs must be a multiple of the {size} ranks, not {config.parallel_envs}")
+    if config.batch_size % config.parallel_envs:
+        raise BadInputError(
+            f"--batch-size must be a multiple of the {config.parallel_envs} environments, not {config.batch_size}"
+        )
+    each, over = divmod(config.critic_minibatch, config.parallel_envs)
+    if over or not each or config.batch_size % config.critic_minibatch:
+        raise BadInputError(
+            f"--critic-minibatch must be a multiple of the {config.parallel_envs} environments that divides the batch "
+            f"of {config.batch_size} steps, not {config.critic_minibatch}"
+        )

@@ -1,0 +1,128 @@
+"""The trust-region step of a policy on a batch of steps, alone or of all ranks together."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from rlab.ops import trust_region
+from rlab.parallel.comm import Communicator
+from rlab.policies.policy import Policy
+
+
+class TrustRegion(NamedTuple):
+    """How far a step may go, and how it is found; the settings of `agents.TRPO` by their names."""
+
+    max_kl: float
+    damping: float
+    cg_iterations: int
+    fisher_subsampling: int
+    backtrack: float
+    line_search_steps: int
+
+
+class Batch(NamedTuple):
+    """The steps of one rank: T' × R, time-major; without memory all steps are one row of time, [1, T·B]."""
+
+    observations: Any  # [T', R, ...]
+    resets: Any  # [T', R]
+    actions: Any  # [T', R, ...]
+    advantages: Any  # [T', R], standardized
+    state: Any  # the actor's memory before the first of them
+
+
+def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) -> Callable[..., Any]:
+    """(parameters [D], Batch) to the step within the trust region and the entropy before it.
+
+    Alone, and without memory, all of it is one call of XLA. A memory's Fisher products are plain TensorFlow: of a loop
+    that is differentiated twice XLA takes the data for constants, and compiles anew for each batch. Of ranks each
+    compiles its parts, and what is a mean over states is one over those of all ranks.
+    """
+    alone, memory = comm.size == 1, bool(tf.nest.flatten(policy.initial_state(1)))
+    compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+    compiled_products = functools.partial(tf.function, jit_compile=not memory, autograph=False)
+    distribution = functools.partial(distribution_of, policy)
+
+    def gradient(params: tf.Tensor, batch: Batch) -> tuple:
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            now = distribution(params, batch)
+            surrogate = importance_weighted(now.log_prob(batch.actions), batch.advantages)
+        return tape.gradient(surrogate, params), tf.reduce_mean(now.entropy()), now
+
+    def fisher(params: tf.Tensor, batch: Batch, vector: tf.Tensor) -> tf.Tensor:
+        return trust_region.fisher_vector_product(lambda at: distribution(at, batch), params, vector)
+
+    def product(params: tf.Tensor, batch: Batch, vector: tf.Tensor) -> tf.Tensor:
+        return mean(fisher(params, batch, vector)) + region.damping * vector
+
+    def solve(params: tf.Tensor, batch: Batch, slope: tf.Tensor) -> tf.Tensor:
+        matvec = functools.partial(product, params, batch)
+        return trust_region.conjugate_gradient(matvec, slope, region.cg_iterations).x
+
+    def evaluate(params: tf.Tensor, batch: Batch, old: Any) -> tf.Tensor:
+        new = distribution(params, batch)
+        ratio = tf.exp(new.log_prob(batch.actions) - old.log_prob(batch.actions))
+        return tf.stack([tf.reduce_mean(ratio * batch.advantages), tf.reduce_mean(old.kl(new))])
+
+    def mean(value: tf.Tensor) -> tf.Tensor:
+        return value if alone else tf.constant(comm.sum(value.numpy()) / np.float32(comm.size))
+
+    def step(params: tf.Tensor, batch: Batch) -> tuple:
+        slope, entropy, old = gradient(params, batch)
+        slope, fewer = mean(slope), every(batch, region.fisher_subsampling)
+        direction = solve(params, fewer, slope)
+        found = trust_region.natural_step(
+            lambda at: tuple(tf.unstack(mean(evaluate(at, batch, old)))),
+            slope,
+            direction,
+            product(params, fewer, direction),
+            params,
+            region.max_kl,
+            region.damping,
+            region.backtrack,
+            region.line_search_steps,
+        )
+        return found, mean(entropy)
+
+    if alone and not memory:
+        return compiled(step)
+    gradient, evaluate = compiled(gradient), compiled(evaluate)
+    if alone:
+        solve, product = compiled_products(solve), compiled_products(product)
+    else:
+        fisher = compiled_products(fisher)
+    return step
+
+
+def importance_weighted(log_prob: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
+    """L at the parameters that played, whose gradient is that of E[π/π_old A]."""
+    return tf.reduce_mean(tf.exp(log_prob - tf.stop_gradient(log_prob)) * advantages)
+
+
+def distribution_of(policy: Policy, params: tf.Tensor, batch: Batch) -> Any:
+    """π at every step of a batch."""
+    actions = batch.actions if policy.observe_actions else None
+    return policy.apply(params, batch.observations, batch.state, batch.resets, actions)[0].distribution
+
+
+def as_rows(batch: Batch) -> Batch:
+    """A batch [T, B] whose policy has no memory as one of [1, T·B]: no loop over time is needed."""
+    if tf.nest.flatten(batch.state):
+        return batch
+    return batch._replace(**{name: part.reshape(1, -1, *part.shape[2:]) for name, part in _steps(batch).items()})
+
+
+def every(batch: Batch, number: int) -> Batch:
+    """Every n-th column of a batch; with memory, every n-th environment's."""
+    if number == 1:
+        return batch
+    state = tf.nest.map_structure(lambda part: part[::number], batch.state)
+    return batch._replace(state=state, **{name: part[:, ::number] for name, part in _steps(batch).items()})
+
+
+def _steps(batch: Batch) -> dict[str, Any]:
+    """The arrays [T', R, ...]."""
+    return {name: part for name, part in batch._asdict().items() if name != "state"}

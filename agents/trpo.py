@@ -201,11 +201,8 @@ class Learner:
         )
         if self.exact:
             self._collector.load(saved)
-        self._step = policies.compile_trust_step(
-            self.policy,
-            self.comm,
-            policies.TrustRegion(**{name: getattr(config, name) for name in policies.TrustRegion._fields}),
-        )
+        self.region = policies.TrustRegion(**{name: getattr(config, name) for name in policies.TrustRegion._fields})
+        self._step = policies.compile_trust_step(self.policy, self.comm, self.region)
         self._advantages = tf.function(ops.returns.generalized_advantage, jit_compile=True)
 
     def updates(self) -> "Generator[runs.Update | None, None, None]":

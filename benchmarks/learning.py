@@ -37,8 +37,8 @@ def _atari(game: str, target: float) -> Experiment:
     return Experiment(f"a3c --env {game}", "mean_return", "--episodes 20 --seed 1000", "score", target)
 
 
-def _control(env: str, target: float) -> Experiment:
-    return Experiment(f"a3c --env {env}", "mean_return", "--episodes 100 --seed 1000", "score", target)
+def _control(env: str, target: float, agent: str = "a3c") -> Experiment:
+    return Experiment(f"{agent} --env {env}", "mean_return", "--episodes 100 --seed 1000", "score", target)
 
 
 def _memory(flags: str, score: str, target: float, episodes: int) -> Experiment:
@@ -60,6 +60,10 @@ def _task(command: str, score: str, target: float) -> Experiment:
 EXPERIMENTS = {
     "pong": _atari("Pong", 18.0),
     "cartpole-v1": _control("CartPole-v1", 475.0),
+    "trpo-cartpole-v1": _control("CartPole-v1", 475.0, "trpo"),
+    "trpo-acrobot": _control("Acrobot-v1", -85.0, "trpo"),
+    "trpo-pendulum": _control("Pendulum-v1", -200.0, "trpo"),
+    "trpo-cartpole-novel": _control("CartPoleNoVel-v1 --backbone lstm", 475.0, "trpo"),
     "tmaze-10": _memory("TMaze --corridor 10", "success_rate", 0.99, 1000),
     "tmaze-70": _memory("TMaze --corridor 70", "success_rate", 0.99, 1000),
     "tmaze-100": _memory("TMaze --corridor 100", "success_rate", 0.99, 1000),

@@ -7,6 +7,7 @@ import sys
 import click
 
 from agents import AGENTS
+from launch.doctor import doctor
 from launch.evaluate import evaluate, record
 from launch.listing import front_page, list_names
 from launch.tasks import task_command
@@ -15,7 +16,7 @@ from rlab.errors import BadInputError, TrainingError, nearest
 from rlab.parallel.comm import launched_rank, launched_ranks
 from rlab.tasks import TASKS
 
-_COMMANDS = {"resume": resume, "evaluate": evaluate, "record": record, "list": list_names}
+_COMMANDS = {"resume": resume, "evaluate": evaluate, "record": record, "doctor": doctor, "list": list_names}
 
 
 class _Launch(click.Group):

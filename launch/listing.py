@@ -11,7 +11,7 @@ def front_page() -> str:
 
 agents      a3c  rpg  trpo
 tasks       linear-regression  mnist  nback  copy  repeat-copy  addition  reverse
-commands    resume RUN   evaluate RUN   record RUN --out video.mp4   list
+commands    resume RUN   evaluate RUN   record RUN --out video.mp4   doctor trpo RUN   list
 
 Three to try:
   python -m launch a3c --env CartPole-v1      learns to balance in under a minute

@@ -1,0 +1,113 @@
+"""TRPO beside sb3-contrib's: one update, and whole training, on CartPole-v1 with sb3-contrib's default settings.
+
+    pip install -e '.[bench]'
+    python benchmarks/trpo.py
+
+Batches of 2,048 steps of 8 environments, MLP of 64 × 64, 15 iterations of conjugate gradient, damping 0.1, 10 passes of
+the critic in minibatches of 128. The libraries take turns, each in a process of its own. An update is `TRPO.train()`
+there; here it is all that is not playing, the advantages too, which sb3-contrib computes while it plays. Writes
+`benchmarks/results/trpo.json`. Nothing else may run meanwhile.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ENV, COPIES, BATCH = "CartPole-v1", 8, 2048
+WARM, COUNTED = 10, 40  # updates
+
+
+def ours(backbone: str | None = None, env: str = ENV) -> dict:
+    from launch.quiet import start_tensorflow
+
+    start_tensorflow()
+    import agents
+    import envs
+    from agents import trpo
+    from rlab.schedules import Schedule
+
+    config = trpo.Config(batch_size=BATCH, parallel_envs=COPIES, cg_iterations=15)
+    learner = trpo.Learner(agents.TRPO(config, functools.partial(envs.make, env), backbone), Schedule(10**9))
+    collect, playing = learner._collector.collect, 0.0
+
+    def timed(params):
+        nonlocal playing
+        start = time.perf_counter()
+        result = collect(params)
+        playing += time.perf_counter() - start
+        return result
+
+    learner._collector.collect = timed
+    updates = learner.updates()
+    for _ in range(WARM):
+        next(updates)
+    start, playing = time.perf_counter(), 0.0
+    for _ in range(COUNTED):
+        next(updates)
+    total = time.perf_counter() - start
+    return {"update_ms": 1e3 * (total - playing) / COUNTED, "steps_per_second": BATCH * COUNTED / total}
+
+
+def theirs() -> dict:
+    from sb3_contrib import TRPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    class Timed(TRPO):
+        seconds, updates, begun = 0.0, 0, 0.0
+
+        def train(self) -> None:
+            start = time.perf_counter()
+            super().train()
+            self.seconds += time.perf_counter() - start
+            self.updates += 1
+            if self.updates == WARM:
+                self.seconds, self.begun = 0.0, time.perf_counter()
+
+    model = Timed("MlpPolicy", make_vec_env(ENV, n_envs=COPIES, seed=0), n_steps=BATCH // COPIES, device="cpu", seed=0)
+    model.learn(BATCH * (WARM + COUNTED))
+    total = time.perf_counter() - model.begun
+    return {"update_ms": 1e3 * model.seconds / COUNTED, "steps_per_second": BATCH * COUNTED / total}
+
+
+SIDES = {"rlab": ours, "sb3_contrib": theirs, "rlab_lstm": functools.partial(ours, "lstm", "CartPoleNoVel-v1")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES, help="measure one library in this process and print it")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    arguments = parser.parse_args()
+    if arguments.side:
+        print(json.dumps(SIDES[arguments.side]()))
+        return
+    found: dict[str, list[dict]] = {side: [] for side in SIDES}
+    for _ in range(arguments.rounds):
+        for side, rounds in found.items():
+            command = [sys.executable, __file__, "--side", side]
+            output = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+            rounds.append(json.loads(output.splitlines()[-1]))
+            print(side, rounds[-1], flush=True)
+    medians = {
+        side: {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+        for side, rounds in found.items()
+    }
+    ours_, theirs_ = medians["rlab"], medians["sb3_contrib"]
+    ratios = {
+        "update": theirs_["update_ms"] / ours_["update_ms"],
+        "training": ours_["steps_per_second"] / theirs_["steps_per_second"],
+        "lstm_update": medians["rlab_lstm"]["update_ms"] / ours_["update_ms"],
+    }
+    result = {"medians": medians, "ratios": ratios, "rounds": found}
+    (arguments.out / "trpo.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(ratios, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""`python -m launch doctor`: whether the mathematics of a run holds on its own data."""
+
+import json
+from pathlib import Path
+
+import click
+
+import agents
+from launch.quiet import start_tensorflow
+from launch.train import env_factory
+from rlab.errors import BadInputError
+from rlab.runs.directory import Run
+from rlab.schedules import Schedule
+from rlab.settings import from_settings
+
+_EXAMINED = ("trpo",)
+
+
+@click.command()
+@click.argument("agent", type=click.Choice(_EXAMINED))
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object on standard output")
+def doctor(agent: str, run: Path, as_json: bool) -> int:
+    """Check a run's Fisher products, gradient and step on a batch of its newest policy; exit status 1 if one fails."""
+    opened = Run.open(run)
+    settings = opened.config
+    if settings.get("agent") != agent:
+        raise BadInputError(f"{run} is a run of {settings.get('agent') or settings['task']}, not of {agent}")
+    checkpoint = opened.latest_checkpoint()
+    if checkpoint is None:
+        raise BadInputError(f"{run} has no checkpoint yet; `python -m launch resume {run}` goes on with it")
+    factory = env_factory(settings, run)
+    start_tensorflow()
+    from agents import trpo
+    from rlab.policies.checking import check_trust_region
+
+    config = from_settings(trpo.Config, settings["config"])
+    learner = trpo.Learner(
+        agents.TRPO(config, factory, settings["backbone"], settings["seed"]),
+        Schedule(settings["steps"]),
+        checkpoint,
+    )
+    batch, *_ = learner.play()
+    checks = check_trust_region(learner.policy, learner.params, batch, learner.region)
+    passed = all(check.passed for check in checks)
+    if as_json:
+        click.echo(json.dumps({"passed": passed, "checks": [check._asdict() for check in checks]}))
+    else:
+        for check in checks:
+            click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.found}")
+    return 0 if passed else 1

@@ -4,7 +4,8 @@
     python benchmarks/trpo.py
 
 Batches of 2,048 steps of 8 environments, MLP of 64 × 64, 15 iterations of conjugate gradient, damping 0.1, 10 passes of
-the critic in minibatches of 128. The libraries take turns, each in a process of its own. An update is `TRPO.train()`
+the critic in minibatches of 128; `rlab_tuned` plays the same batch with 32 environments, which is what
+`python -m launch trpo --env CartPole-v1` does, and `rlab_lstm` with 64 and a memory. The libraries take turns, each in a process of its own. An update is `TRPO.train()`
 there; here it is all that is not playing, the advantages too, which sb3-contrib computes while it plays. Writes
 `benchmarks/results/trpo.json`. Nothing else may run meanwhile.
 """
@@ -23,7 +24,7 @@ ENV, COPIES, BATCH = "CartPole-v1", 8, 2048
 WARM, COUNTED = 10, 40  # updates
 
 
-def ours(backbone: str | None = None, env: str = ENV) -> dict:
+def ours(backbone: str | None = None, env: str = ENV, copies: int = COPIES) -> dict:
     from launch.quiet import start_tensorflow
 
     start_tensorflow()
@@ -32,7 +33,7 @@ def ours(backbone: str | None = None, env: str = ENV) -> dict:
     from agents import trpo
     from rlab.schedules import Schedule
 
-    config = trpo.Config(batch_size=BATCH, parallel_envs=COPIES, cg_iterations=15)
+    config = trpo.Config(batch_size=BATCH, parallel_envs=copies, cg_iterations=15)
     learner = trpo.Learner(agents.TRPO(config, functools.partial(envs.make, env), backbone), Schedule(10**9))
     collect, playing = learner._collector.collect, 0.0
 
@@ -75,7 +76,12 @@ def theirs() -> dict:
     return {"update_ms": 1e3 * model.seconds / COUNTED, "steps_per_second": BATCH * COUNTED / total}
 
 
-SIDES = {"rlab": ours, "sb3_contrib": theirs, "rlab_lstm": functools.partial(ours, "lstm", "CartPoleNoVel-v1")}
+SIDES = {
+    "rlab": ours,
+    "sb3_contrib": theirs,
+    "rlab_tuned": functools.partial(ours, copies=32),
+    "rlab_lstm": functools.partial(ours, "lstm", "CartPoleNoVel-v1", 64),
+}
 
 
 def main() -> None:
@@ -102,6 +108,7 @@ def main() -> None:
     ratios = {
         "update": theirs_["update_ms"] / ours_["update_ms"],
         "training": ours_["steps_per_second"] / theirs_["steps_per_second"],
+        "training_tuned": medians["rlab_tuned"]["steps_per_second"] / theirs_["steps_per_second"],
         "lstm_update": medians["rlab_lstm"]["update_ms"] / ours_["update_ms"],
     }
     result = {"medians": medians, "ratios": ratios, "rounds": found}

@@ -149,14 +149,14 @@ def test_minibatches_cover_every_step_once_however_the_environments_are_split(sp
     found = []
     for rank in range(split):
         fitter = NetworkFitter(policy, Rank(rank), 0, 1e-3, 2, 16, True)
-        (index, _) = fitter._minibatches(12, rows)
+        index = fitter._minibatches(12, rows)[:6]  # of the first of two epochs
         found.append([{(i // rows, i % rows + rank * rows) for i in batch} for batch in index])
     together = [set().union(*parts) for parts in zip(*found, strict=True)]
     assert len(together) == 6
     assert all(len(batch) == 16 for batch in together)
     assert len(set().union(*together)) == 96
     whole = NetworkFitter(policy, Serial(), 0, 1e-3, 2, 16, True)
-    assert together == [{(i // 8, i % 8) for i in batch} for batch in next(iter(whole._minibatches(12, 8)))]
+    assert together == [{(i // 8, i % 8) for i in batch} for batch in whole._minibatches(12, 8)[:6]]
 
 
 class Switches(toys.Matching):

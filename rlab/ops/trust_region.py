@@ -50,17 +50,15 @@ def conjugate_gradient(matvec: MatVec, b: tf.Tensor, iterations: int = 10, toler
     return Solution(x, tf.sqrt(rr))
 
 
-def fisher_vector_product(
-    distribution: Callable[[tf.Tensor], Distribution], params: tf.Tensor, vector: tf.Tensor, damping: float = 0.0
-) -> tf.Tensor:
-    """(F + damping · I) v, float [D], F the mean Fisher information of all that `distribution(params)` holds.
+def fisher_matvec(distribution: Callable[[tf.Tensor], Distribution], params: tf.Tensor) -> MatVec:
+    """v ↦ F v, float [D], F the mean Fisher information of all that `distribution(params)` holds.
 
     F = E[Jᵀ M J], with J the Jacobian of the distribution's own parameters and M their Fisher information, which is
     known in closed form (Gauss-Newton; TRPO, appendix C.1). At these parameters it is the Hessian of the mean KL. J v
     is the derivative of Jᵀu with respect to u (two backward passes in place of a forward one), which works through any
-    memory's loop and costs less than differentiating the KL twice.
+    memory's loop and costs less than differentiating the KL twice. What does not depend on v is computed once.
     """
-    with tf.GradientTape() as outer:
+    with tf.GradientTape(persistent=True) as outer:
         with tf.GradientTape(persistent=True) as inner:
             inner.watch(params)
             given = distribution(params)
@@ -68,11 +66,22 @@ def fisher_vector_product(
         probes = [tf.zeros_like(part) for part in parts]
         outer.watch(probes)
         pulled = inner.gradient(parts, params, output_gradients=probes)
-        along = tf.tensordot(pulled, tf.stop_gradient(vector), 1)
-    tangent = tf.nest.pack_sequence_as(given, outer.gradient(along, probes))
     count = tf.cast(tf.size(given.entropy()), params.dtype)
-    weighted = [part / count for part in tf.nest.flatten(given.fisher_product(tangent))]
-    return inner.gradient(parts, params, output_gradients=weighted) + damping * vector
+
+    def matvec(vector: tf.Tensor) -> tf.Tensor:
+        tangent = outer.gradient(pulled, probes, output_gradients=tf.stop_gradient(vector))
+        product = given.fisher_product(tf.nest.pack_sequence_as(given, tangent))
+        weighted = [part / count for part in tf.nest.flatten(product)]
+        return inner.gradient(parts, params, output_gradients=weighted)
+
+    return matvec
+
+
+def fisher_vector_product(
+    distribution: Callable[[tf.Tensor], Distribution], params: tf.Tensor, vector: tf.Tensor, damping: float = 0.0
+) -> tf.Tensor:
+    """(F + damping · I) v, float [D], with F as in `fisher_matvec`."""
+    return fisher_matvec(distribution, params)(vector) + damping * vector
 
 
 class Search(NamedTuple):

@@ -100,7 +100,7 @@ class NetworkFitter:
         if self._remembers:
             index, data = np.zeros((self._epochs, 0), np.int32), (*flat, trajectory.state[1])
         else:
-            index = np.concatenate(list(self._minibatches(*returns.shape)))
+            index = self._minibatches(*returns.shape)
             data = (*(part.reshape(-1, *part.shape[2:]) for part in flat), ())
         data = tf.nest.map_structure(tf.convert_to_tensor, data)
         if self._comm.size == 1:
@@ -118,16 +118,16 @@ class NetworkFitter:
         self.params, self._adam = self._change(self.params, self._adam, tf.constant(gradient), self._rate)
         return float(loss)
 
-    def _minibatches(self, time: int, rows: int) -> Any:
-        """Indices [T·B/m, m] of flattened steps for each epoch, so that every step comes once in it."""
-        each = self._minibatch // (rows * self._comm.size)
-        for epoch in range(self._epochs):
-            orders = [
-                np.random.default_rng([self._seed, self._fits, epoch, self._comm.rank * rows + row]).permutation(time)
-                for row in range(rows)
-            ]
-            flat = (np.stack(orders, axis=1) * rows + np.arange(rows)).astype(np.int32)
-            yield flat.reshape(time // each, each * rows)
+    def _minibatches(self, time: int, rows: int) -> np.ndarray:
+        """Indices [epochs · T·B/m, m] of flattened steps; every step comes once in an epoch.
+
+        All ranks draw the order of all their environments' steps, and take that of their own.
+        """
+        everywhere = rows * self._comm.size
+        each, own = self._minibatch // everywhere, slice(self._comm.rank * rows, (self._comm.rank + 1) * rows)
+        keys = np.random.default_rng([self._seed, self._fits]).random((self._epochs, everywhere, time), np.float32)
+        order = np.argsort(keys[:, own], axis=-1).transpose(0, 2, 1)  # [epochs, T, B]
+        return (order * rows + np.arange(rows)).astype(np.int32).reshape(-1, each * rows)
 
     def _differentiate(self, params: tf.Tensor, data: Any, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         observations, resets, actions, targets, state = data

@@ -59,7 +59,11 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
         return mean(fisher(params, batch, vector)) + region.damping * vector
 
     def solve(params: tf.Tensor, batch: Batch, slope: tf.Tensor) -> tf.Tensor:
-        matvec = functools.partial(product, params, batch)
+        if alone:
+            fisher_matvec = trust_region.fisher_matvec(functools.partial(distribution, batch=batch), params)
+            matvec = lambda vector: fisher_matvec(vector) + region.damping * vector  # noqa: E731
+        else:
+            matvec = functools.partial(product, params, batch)
         return trust_region.conjugate_gradient(matvec, slope, region.cg_iterations).x
 
     def evaluate(params: tf.Tensor, batch: Batch, old: Any) -> tf.Tensor:

@@ -5,7 +5,7 @@
 
 Batches of 2,048 steps of 8 environments, MLP of 64 × 64, 15 iterations of conjugate gradient, damping 0.1, 10 passes
 of the critic in minibatches of 128. `rlab_tuned` plays the same batch with 32 environments, which is what
-`python -m launch trpo --env CartPole-v1` does, and `rlab_lstm` with 64 and a memory. The libraries take turns, each in a
+`python -m launch trpo --env CartPole-v1` does, and `rlab_lstm` with 64 and a memory. The sides take turns, each in a
 process of its own. An update is `TRPO.train()` there; here it is all that is not playing, the advantages too, which
 sb3-contrib computes while it plays. Writes `benchmarks/results/trpo.json`. Nothing else may run meanwhile.
 """

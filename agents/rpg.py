@@ -322,7 +322,7 @@ class Learner:
 
         return tf.concat([tf.reshape(variable.value, (-1,)) for variable in self._variables], 0)
 
-    def _set(self, params: np.ndarray) -> None:
+    def _set(self, params: "np.ndarray | tf.Tensor") -> None:
         """Make these the policy's parameters, float32 [D]."""
         for variable, part in zip(self._variables, self.policy.unflatten(params), strict=True):
             variable.assign(part)

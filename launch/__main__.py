@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 import click
 
@@ -16,6 +17,7 @@ from rlab.errors import BadInputError, TrainingError, nearest
 from rlab.parallel.comm import launched_rank, launched_ranks
 from rlab.tasks import TASKS
 
+_FAREWELL_SECONDS = 5.0
 _COMMANDS = {"resume": resume, "evaluate": evaluate, "record": record, "doctor": doctor, "list": list_names}
 
 
@@ -70,6 +72,8 @@ def main() -> int:
 def _fail(message: str, status: int) -> int:
     """One line on standard error, whatever the message was; of bad input the first rank speaks for all."""
     rank = launched_rank()
+    if status == 2 and rank:
+        time.sleep(_FAREWELL_SECONDS)  # the launcher ends the first rank too, maybe before it has spoken
     if status != 2 or rank == 0:
         where = f"rank {rank}: " if launched_ranks() > 1 and status != 2 else ""
         print(f"error: {where}{' '.join(message.split())}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def record(
         raise BadInputError(f"--out must end in .mp4 or .gif, not {out.name!r}")
     if not out.absolute().parent.is_dir():
         raise BadInputError(f"--out lies in {out.parent}, which is not a directory")
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory, and need not look for a screen
     import envs
 
     opened = Run.open(run)

@@ -15,7 +15,8 @@ from rlab.schedules import Schedule
 
 
 def _checks(backbone="mlp", env="CartPole-v1"):
-    config = trpo.Config(batch_size=256, parallel_envs=8, critic_minibatch=64)
+    vectors = env == "Pendulum-v1"
+    config = trpo.Config(batch_size=256, parallel_envs=8, critic_minibatch=64, normalize_observations=vectors)
     learner = trpo.Learner(agents.TRPO(config, functools.partial(envs.make, env), backbone), Schedule(10**9))
     next(learner.updates())
     return check_trust_region(learner.policy, learner.params, learner.play()[0], learner.region)

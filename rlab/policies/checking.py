@@ -29,7 +29,7 @@ def check_trust_region(policy: Policy, params: tf.Tensor, batch: Batch, region: 
     old = distribution(params)
     product = tf.function(functools.partial(trust_region.fisher_vector_product, distribution, params), autograph=False)
     slope = tf.function(functools.partial(_slope, distribution, old), autograph=False)
-    directions = [_unit(tf.random.stateless_normal(params.shape, (0, seed))) for seed in range(3)]
+    directions = [_unit(policy.learned * tf.random.stateless_normal(params.shape, (0, seed))) for seed in range(3)]
     products = [product(direction) for direction in directions]
     errors = [
         min(_error((slope(params + h * v) - slope(params - h * v)) / (2.0 * h), fv) for h in _DIFFERENCES)

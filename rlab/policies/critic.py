@@ -78,7 +78,7 @@ class RecurrentBaseline:
         gradient = tf.clip_by_norm(tf.constant(comm.sum(gradient.numpy())), _BOUND)
         params, self._adam = self._step(self._params, self._adam, gradient, tf.constant(self._rate))
         self._statistics.add(self._with_clock(batch.observations)[batch.valid != 0.0], comm)
-        self._params = tf.convert_to_tensor(self._statistics.tell(self._network, params))
+        self._params = self._statistics.tell(self._network, params)
 
     def arrays(self) -> dict[str, np.ndarray]:
         found = {f"network/{name}": array for name, array in self._network.named(self._params.numpy()).items()}

@@ -157,7 +157,7 @@ class NetworkFitter:
 
     def tell(self, statistics: ObservationStatistics) -> None:
         """Let a normalizing critic know what was observed."""
-        self.params = tf.convert_to_tensor(statistics.tell(self._critic, self.params))
+        self.params = statistics.tell(self._critic, self.params)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What a checkpoint keeps."""

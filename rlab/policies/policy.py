@@ -133,6 +133,14 @@ class Policy:
         found = {MEAN: mean, DEVIATION: np.where(deviation > 1e-6, deviation, 1.0)}
         return self.flatten(named | {f"backbone/{name}": part.astype(np.float32) for name, part in found.items()})
 
+    @property
+    def learned(self) -> np.ndarray:
+        """Which of the parameters are learned and not counted, float32 [D]: 0 where the statistics lie."""
+        named = self.named(np.ones(self.size, np.float32))
+        return self.flatten(
+            {name: part * (name.split("/")[-1] not in (MEAN, DEVIATION)) for name, part in named.items()}
+        )
+
     def initial_state(self, batch_size: int) -> State:
         """Empty memory for a batch; () for a feed-forward policy that is not told its actions."""
         memory = self._model.backbone.initial_state(batch_size)

@@ -1,9 +1,9 @@
 """What a normalizing policy has seen of its observations, shared by all ranks."""
 
 import functools
-from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from rlab.ops import moments
 from rlab.parallel.comm import Communicator
@@ -27,11 +27,11 @@ class ObservationStatistics:
             rows = observations.reshape(-1, self._features)
             self._seen = functools.reduce(moments.merge, comm.gather(moments.of_rows(rows)), self._seen)
 
-    def tell(self, policy: Policy, params: Any) -> Any:
+    def tell(self, policy: Policy, params: tf.Tensor) -> tf.Tensor:
         """The parameters [D] of a policy of these observations, which now knows of them."""
         if not self._features:
             return params
-        return policy.with_statistics(np.asarray(params), self._seen.mean, self._seen.deviation)
+        return tf.constant(policy.with_statistics(np.asarray(params), self._seen.mean, self._seen.deviation))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What a checkpoint keeps, beside other arrays."""

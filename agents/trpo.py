@@ -111,6 +111,8 @@ class TRPO:
         )
         self.policy = build()
         linear = self.config.critic == "linear"
+        if not (linear or self.policy.remembers):
+            _check_minibatch(self.config)
         self.critic = policies.LinearCritic(probe.single_observation_space) if linear else build()
         probe.close()
 
@@ -291,6 +293,10 @@ def _check_sizes(config: Config, size: int) -> None:
         raise BadInputError(
             f"--batch-size must be a multiple of the {config.parallel_envs} environments, not {config.batch_size}"
         )
+
+
+def _check_minibatch(config: Config) -> None:
+    """Raise BadInputError where a batch does not divide into minibatches."""
     each, over = divmod(config.critic_minibatch, config.parallel_envs)
     if over or not each or config.batch_size % config.critic_minibatch:
         raise BadInputError(

@@ -4,7 +4,6 @@ import functools
 import json
 
 import pytest
-import tensorflow as tf
 
 import agents
 import envs
@@ -37,12 +36,9 @@ def test_a_wrong_fisher_information_is_found(monkeypatch):
 
 def test_a_wrong_divergence_is_found(monkeypatch):
     right = Categorical.kl
-    monkeypatch.setattr(Categorical, "kl", lambda self, other: tf.stop_gradient(0.5) * right(self, other))
+    monkeypatch.setattr(Categorical, "kl", lambda self, other: 0.5 * right(self, other))
     failed = {check.name for check in _checks() if not check.passed}
-    assert {
-        "Fisher products are finite differences of the divergence's gradient",
-        "the divergence is the mean log ratio of the actions played",
-    } & failed
+    assert "Fisher products are finite differences of the divergence's gradient" in failed
 
 
 def test_from_the_command_line(launch, tmp_path):

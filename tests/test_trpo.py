@@ -288,3 +288,8 @@ def test_a_fault_names_the_place_and_the_run_stays_whole(tmp_path, env, message)
 def test_bad_settings_are_named(changes, message):
     with pytest.raises(BadInputError, match=message):
         _learner(**changes)
+
+
+@pytest.mark.parametrize(("backbone", "critic"), [("lstm", "network"), ("mlp", "linear")])
+def test_who_makes_no_minibatches_is_not_bound_by_them(backbone, critic):
+    agents.TRPO(dataclasses.replace(CONFIG, critic_minibatch=60, critic=critic), CARTPOLE, backbone)

@@ -76,7 +76,7 @@ class NetworkFitter:
         self._critic, self._comm, self._seed = critic, comm, derive(seed, "critic")
         self._rate, self._epochs, self._minibatch = tf.constant(learning_rate, tf.float32), epochs, minibatch
         self._returns = ReturnMoments() if standardize else None
-        self._remembers = bool(tf.nest.flatten(critic.initial_state(1)))
+        self._remembers = critic.remembers
         self.params = tf.constant(critic.initial_parameters(self._seed))
         self._adam = adam.initial_state(critic.size)
         self._fits = 0

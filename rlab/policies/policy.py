@@ -134,6 +134,11 @@ class Policy:
         return self.flatten(named | {f"backbone/{name}": part.astype(np.float32) for name, part in found.items()})
 
     @property
+    def remembers(self) -> bool:
+        """Whether what it does depends on more than the present observation."""
+        return bool(tf.nest.flatten(self.initial_state(1)))
+
+    @property
     def learned(self) -> np.ndarray:
         """Which of the parameters are learned and not counted, float32 [D]: 0 where the statistics lie."""
         named = self.named(np.ones(self.size, np.float32))

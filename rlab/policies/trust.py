@@ -40,7 +40,7 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
     that is differentiated twice XLA takes the data for constants, and compiles anew for each batch. Of ranks each
     compiles its parts, and what is a mean over states is one over those of all ranks.
     """
-    alone, memory = comm.size == 1, bool(tf.nest.flatten(policy.initial_state(1)))
+    alone, memory = comm.size == 1, policy.remembers
     compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
     compiled_products = functools.partial(tf.function, jit_compile=not memory, autograph=False)
     distribution = functools.partial(distribution_of, policy)

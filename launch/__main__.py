@@ -88,4 +88,9 @@ if __name__ == "__main__":
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+    if status > 128:
+        # Stopped by a signal, with everything saved. Launchers send theirs twice, and of the second Python on its way
+        # out would die with another status.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     sys.exit(status)

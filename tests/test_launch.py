@@ -177,11 +177,11 @@ def _steps(checkpoint):
     return int(checkpoint.stem.removeprefix("step-"))
 
 
-def _start(path, *command):
-    """A training process that writes checkpoints often, caught in the middle."""
+def _start(path, *command, first=""):
+    """A training process that writes checkpoints often, caught in the middle; it begins with the code `first`."""
     arguments = ["launch", *(command or ("a3c", *QUICK, "--steps", "10000000")), "--run", str(path)]
     code = (
-        "import runpy, sys, rlab.runs.loop\nrlab.runs.loop._CHECKPOINT_SECONDS = 0.2\n"
+        f"import runpy, sys, rlab.runs.loop\nrlab.runs.loop._CHECKPOINT_SECONDS = 0.2\n{first}\n"
         f"sys.argv = {arguments!r}\nrunpy.run_module('launch', run_name='__main__')"
     )
     process = subprocess.Popen(
@@ -196,12 +196,15 @@ def _start(path, *command):
 
 
 @pytest.mark.parametrize(
-    ("number", "times", "status"), [(signal.SIGINT, 1, 130), (signal.SIGINT, 2, 130), (signal.SIGTERM, 1, 143)]
+    ("number", "times", "status"),
+    [(signal.SIGINT, 1, 130), (signal.SIGINT, 2, 130), (signal.SIGTERM, 1, 143), (signal.SIGTERM, 2, 143)],
 )
 def test_a_signal_ends_with_a_checkpoint(launch, tmp_path, number, times, status):
     path = tmp_path / "run"
-    process = _start(path)
-    for _ in range(times):  # launchers send one to the process and one to its group
+    # Launchers send one to the process and one to its group; the last of two comes when Python is on its way out.
+    last_one = f"import atexit, os\natexit.register(os.kill, os.getpid(), {int(number)})"
+    process = _start(path, first=last_one if times > 1 else "")
+    for _ in range(times):
         process.send_signal(number)
         time.sleep(0.1)
     _, stderr = process.communicate(timeout=60)

@@ -81,7 +81,7 @@ def run_loop(
                 if update:
                     recorder.add(update)
                 if number := _agreed(comm, stop.signal):
-                    stop.signal = number
+                    stop.heed(number)
                     break
                 if time.perf_counter() - saved_at >= _CHECKPOINT_SECONDS:
                     run.save_checkpoint(checkpoint())
@@ -108,7 +108,7 @@ def _follow(
     with StopRequest() as stop, contextlib.closing(updates):
         for _ in updates:
             if number := _agreed(comm, stop.signal):
-                stop.signal = number
+                stop.heed(number)
                 break
         else:
             stop.signal = None

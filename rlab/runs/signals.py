@@ -12,6 +12,8 @@ _TOGETHER = 3.0  # seconds in which signals are one request: launchers send thei
 class StopRequest:
     """While entered, the first SIGINT or SIGTERM is only noted, in `signal`, and said; a later one acts as usual.
 
+    After a signal the handlers stay, for the twin that launchers send and for a later one that acts as usual.
+
     In a thread other than the main one signals are left alone: Python delivers them to the main thread only.
     """
 
@@ -28,14 +30,20 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        if self.signal is None:  # else its twin may still be on the way, and must not end what comes after
+            self._restore()
+
+    def heed(self, number: int) -> None:
+        """Take the signal of another rank for one's own, which may come later, or never."""
+        if self.signal is None:
+            self._first = time.monotonic()
+        self.signal = number
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
         if self.signal is None:
-            self.signal, self._first = number, now
+            self.heed(number)
             os.write(2, b"\nstopping, and saving a checkpoint; once more to stop without\n")
-        elif now - self._first > _TOGETHER:
+        elif time.monotonic() - self._first > _TOGETHER:
             self._restore()
             os.kill(os.getpid(), number)
 

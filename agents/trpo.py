@@ -18,6 +18,7 @@ did is in docs/algorithms/trpo.md.
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
-from rlab import ops, policies, rollout, runs
+from rlab import ops, policies, rollout, runs, vine
 from rlab.errors import BadInputError, TrainingError
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
@@ -35,6 +36,8 @@ from rlab.settings import check, field, from_settings
 if TYPE_CHECKING:
     import gymnasium as gym
 
+    from rlab.types import Branches, Trajectory
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -42,6 +45,10 @@ class Config:
 
     batch_size: int = field(2048, "agent steps to an update, over all ranks", low=2)
     parallel_envs: int = field(16, "environments that play them side by side, over all ranks", low=1)
+    sampling: str = field("single-path", "how the gradient is sampled", choices=("single-path", "vine"))
+    vine_spacing: int = field(16, "steps of the vine between the states from which its branches go", low=1)
+    vine_length: int = field(32, "steps of a branch, after which the critic judges", low=1)
+    vine_actions: int = field(0, "branches of a state; 0 for each action there is, or 4 of uncountable ones", low=0)
     max_kl: float = field(0.01, "δ, bound on the mean KL divergence of an update, nats", low=0.0, above=True)
     damping: float = field(0.1, "added to the diagonal of the Fisher information", low=0.0, above=True)
     cg_iterations: int = field(10, "iterations of conjugate gradient", low=1)
@@ -94,7 +101,7 @@ class TRPO:
             )
         self.config = config or Config()
         check(self.config)
-        self.env, self.seed = env, seed
+        self.env, self.seed = (_restorable(env) if self.config.sampling == "vine" else env), seed
         self.comm = ranks.world()
         _check_sizes(self.config, self.comm.size)
         probe = env(num_envs=1, seed=0)
@@ -181,6 +188,7 @@ class Learner:
         self.rows = config.parallel_envs // self.comm.size
         self.time = config.batch_size // config.parallel_envs
         self._first = self.rows * self.comm.rank
+        self._batch_steps = config.batch_size + _branch_steps(config, agent.policy.action_space)
         self._pair = policies.ActorCriticPair(agent.policy, agent.critic)
         self.critic = agent.make_fitter()
         self._statistics = policies.ObservationStatistics(agent.policy)
@@ -200,6 +208,7 @@ class Learner:
             self.time,
             config.discount,
             derive(*stream, "actions"),
+            policies.compile_acting(self._pair, told=True),
         )
         if self.exact:
             self._collector.load(saved)
@@ -219,7 +228,7 @@ class Learner:
         """A batch, its returns [T, B], its trajectory, and the episodes that ended in it."""
         parts = policies.Parts(self.params, self.critic.params, self.critic.scale)
         try:
-            trajectory, episodes = self._collector.collect(self._pair.join(parts))
+            trajectory, episodes, branches = self._collect(self._pair.join(parts))
         except TrainingError:
             raise
         except Exception as error:  # whatever the environment raises
@@ -230,9 +239,28 @@ class Learner:
         returns = advantages + values
         mean, deviation = _moments(advantages, self.comm)
         standard = ((advantages - mean) / (deviation + 1e-8)).astype(np.float32)
-        actor_state = trajectory.state[0]
-        batch = policies.Batch(trajectory.observations, trajectory.resets, trajectory.actions, standard, actor_state)
+        seen = trajectory.observations, trajectory.resets, trajectory.actions
+        batch = policies.Batch(*seen, standard, trajectory.state[0], branches)
         return policies.as_rows(batch), returns, trajectory, episodes
+
+    def _collect(self, params: Any) -> "tuple[Trajectory, list[Any], Branches | None]":
+        """A trajectory, the episodes that ended in it, and, of a vine, its branches, with standardized values."""
+        config = self.config
+        if config.sampling != "vine":
+            return *self._collector.collect(params), None
+        segments = self.time // config.vine_spacing
+        trajectory, episodes, branches = vine.collect(
+            self._collector,
+            params,
+            segments,
+            config.vine_spacing,
+            config.vine_length,
+            config.vine_actions,
+            self._advantages,
+        )
+        better = branches.values - branches.values.mean(axis=0)  # than the others of the same state
+        _, deviation = _moments(better, self.comm)
+        return trajectory, episodes, branches._replace(values=(better / (deviation + 1e-8)).astype(np.float32))
 
     def _update(self) -> "runs.Update":
         comm = self.comm
@@ -250,7 +278,7 @@ class Learner:
         self._statistics.add(trajectory.observations, comm)
         self.params = self._statistics.tell(self.policy, self.params)
         self.critic.tell(self._statistics)
-        self.steps, self.batches = self.steps + self.config.batch_size, self.batches + 1
+        self.steps, self.batches = self.steps + self._batch_steps, self.batches + 1
         episodes = [episode for part in comm.gather(episodes) for episode in part]
         self._schedule.add(episodes, self.steps)
         ranks.require_equal(comm, np.asarray(self.params), "the policy's parameters")
@@ -285,6 +313,26 @@ def _moments(values: np.ndarray, comm: ranks.Communicator) -> tuple[float, float
     return float(whole.mean[0]), float(whole.deviation[0])
 
 
+def _branch_steps(config: Config, space: "gym.Space") -> int:
+    """Steps of all branches of a batch, over all ranks."""
+    if config.sampling != "vine":
+        return 0
+    number, _ = vine.actions_to_try(space, config.vine_actions)
+    return config.batch_size // config.vine_spacing * number * config.vine_length
+
+
+def _restorable(env: "Callable[..., gym.vector.VectorEnv]") -> "Callable[..., gym.vector.VectorEnv]":
+    """A factory of the same environments, such that their state can be saved; raises BadInputError where it cannot."""
+    if "restorable" in inspect.signature(env).parameters:
+        env = functools.partial(env, restorable=True)
+    probe = env(num_envs=1, seed=0)
+    can = getattr(probe, "can_save", False)
+    probe.close()
+    if not can:
+        raise BadInputError("--sampling vine needs an environment whose state can be saved and restored")
+    return env
+
+
 def _check_sizes(config: Config, size: int) -> None:
     """Raise BadInputError where a batch does not divide as it must."""
     if config.parallel_envs % size:
@@ -293,6 +341,13 @@ def _check_sizes(config: Config, size: int) -> None:
         raise BadInputError(
             f"--batch-size must be a multiple of the {config.parallel_envs} environments, not {config.batch_size}"
         )
+    time = config.batch_size // config.parallel_envs
+    if config.sampling == "vine" and time % config.vine_spacing:
+        raise BadInputError(
+            f"--vine-spacing must divide the {time} steps of each environment, not {config.vine_spacing}"
+        )
+    if config.sampling == "vine" and config.vine_actions == 1:
+        raise BadInputError("--vine-actions must be at least 2, to be compared, or 0, not 1")
 
 
 def _check_minibatch(config: Config) -> None:

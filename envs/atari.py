@@ -6,9 +6,10 @@ from typing import Any
 import ale_py.roms
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorRewardWrapper
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorRewardWrapper
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
+from envs.emulated import EmulatedGame
 from rlab.errors import BadInputError
 
 # Each step of the preprocessing with its default, its meaning and its source. Mnih 2015 is "Human-level control through
@@ -45,9 +46,10 @@ def atari_games() -> dict[str, str]:
     return {rom.replace("_", ""): "".join(part.capitalize() for part in rom.split("_")) for rom in ids}
 
 
-def make_atari(game: str, num_envs: int, **options: Any) -> VectorEnv:
+def make_atari(game: str, num_envs: int, restorable: bool = False, **options: Any) -> VectorEnv:
     """The named game (`MsPacman`); observations uint8 [B, frame_stack, frame_size, frame_size], actions Discrete."""
-    vector_env = RecordEpisodeStatistics(_emulator(game, num_envs, options))
+    made = _restorable(game, num_envs, options) if restorable else _emulator(game, num_envs, options)
+    vector_env = RecordEpisodeStatistics(made)
     return ClipRewards(vector_env) if (ATARI_OPTIONS | options)["clip_rewards"] else vector_env
 
 
@@ -56,12 +58,23 @@ def make_colour_twin(game: str, **options: Any) -> VectorEnv:
     return _emulator(game, 1, options, grayscale=False, stack_num=1, img_height=210, img_width=160)
 
 
-def _emulator(game: str, num_envs: int, options: dict[str, Any], **overrides: Any) -> AtariVectorEnv:
+def _restorable(game: str, num_envs: int, options: dict[str, Any]) -> SyncVectorEnv:
+    one = functools.partial(EmulatedGame, _rom(game), _chosen(options))
+    return SyncVectorEnv([one] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    """All options, checked."""
     unknown = options.keys() - ATARI_OPTIONS.keys()
     if unknown:
         raise BadInputError(f"Atari games have no option {sorted(unknown)[0]!r}")
     chosen = ATARI_OPTIONS | options
     _check(chosen)
+    return chosen
+
+
+def _emulator(game: str, num_envs: int, options: dict[str, Any], **overrides: Any) -> AtariVectorEnv:
+    chosen = _chosen(options)
     settings = {
         "img_height": chosen["frame_size"],
         "img_width": chosen["frame_size"],

@@ -10,6 +10,7 @@ import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
+from envs import saving
 from envs.atari import ATARI_HELP, ATARI_OPTIONS, atari_games, make_atari
 from envs.registration import ROWS
 from envs.rows import RowVectorEnv
@@ -28,6 +29,7 @@ def make(
     *,
     asynchronous: bool = False,
     observe_reward: bool = False,
+    restorable: bool = False,
     **kwargs: Any,
 ) -> VectorEnv:
     """A vector environment of `num_envs` copies, each seeded from `seed`, in SAME_STEP autoreset.
@@ -39,20 +41,26 @@ def make(
         seed: seeds the first `reset()` that is called without a seed.
         asynchronous: run each copy in a process of its own; for slow environments that have no vector implementation.
         observe_reward: put the last reward at the end of each observation, which must be a vector; 0 at a start.
+        restorable: make it such that `save_state` and `load_state` work; Atari games then play one after another.
         kwargs: given to the environment; for Atari games those of `envs.ATARI_OPTIONS`.
 
     Raises:
-        BadInputError: an unknown name (the nearest are named), a count that is not positive, an unknown keyword, or a
-            reward beside observations that are no vectors.
+        BadInputError: an unknown name (the nearest are named), a count that is not positive, an unknown keyword, a
+            reward beside observations that are no vectors, or a state that cannot be saved and restored but should.
     """
     if num_envs < 1:
         raise BadInputError(f"the number of environments must be at least 1, not {num_envs}")
     if isinstance(name_or_factory, str):
         name = resolve(name_or_factory)
         _check_keywords(name, kwargs)
-        env = SameStep(_make_named(name, num_envs, asynchronous, kwargs), seed, _limit(name, kwargs))
+        env = SameStep(_make_named(name, num_envs, asynchronous, restorable, kwargs), seed, _limit(name, kwargs))
     else:
         env = SameStep(_vectorise(functools.partial(name_or_factory, **kwargs), num_envs, asynchronous), seed)
+    if restorable and not env.can_save:
+        env.close()
+        raise BadInputError(
+            f"the state of environment {name_or_factory!r} cannot be saved and restored; that of {saving.SAVABLE} can"
+        )
     return ObserveReward(env) if observe_reward else env
 
 
@@ -113,9 +121,9 @@ def option_help(name: str) -> dict[str, str]:
     return found
 
 
-def _make_named(name: str, num_envs: int, asynchronous: bool, kwargs: dict[str, Any]) -> VectorEnv:
+def _make_named(name: str, num_envs: int, asynchronous: bool, restorable: bool, kwargs: dict[str, Any]) -> VectorEnv:
     if is_atari(name):
-        return make_atari(name, num_envs, **kwargs)
+        return make_atari(name, num_envs, restorable, **kwargs)
     spec = gym.spec(name)
     rows = ROWS.get(name)
     given = {key: value for key, value in kwargs.items() if key != "max_episode_steps"}

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -119,19 +119,27 @@ class RowVectorEnv(VectorEnv):
 
     def save(self) -> dict[str, np.ndarray]:
         """All that the next steps depend on."""
-        # The numbers of a generator's state are too large for any dtype.
-        drawn = json.dumps([generator.bit_generator.state for generator in self._generators])
         return {
             "states": self._states.copy(),
             "steps": self._steps.copy(),
-            "generators": np.frombuffer(drawn.encode(), np.uint8),
+            "generators": generator_state(self._generators),
         }
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `save` gave, after a reset."""
         self._states, self._steps = arrays["states"].copy(), arrays["steps"].copy()
-        for generator, state in zip(self._generators, json.loads(arrays["generators"].tobytes()), strict=True):
-            generator.bit_generator.state = state
+        set_generator_state(self._generators, arrays["generators"])
+
+
+def generator_state(generators: Sequence[np.random.Generator]) -> np.ndarray:
+    """The state of generators as bytes, uint8 [L]: its numbers are too large for any other dtype."""
+    return np.frombuffer(json.dumps([generator.bit_generator.state for generator in generators]).encode(), np.uint8)
+
+
+def set_generator_state(generators: Sequence[np.random.Generator], state: np.ndarray) -> None:
+    """Let generators go on from what `generator_state` gave."""
+    for generator, own in zip(generators, json.loads(state.tobytes()), strict=True):
+        generator.bit_generator.state = own
 
 
 def register(name: str, rows: Callable[..., Rows], max_episode_steps: int | None = None) -> None:

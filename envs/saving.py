@@ -1,37 +1,107 @@
-"""The whole state of a vector environment as arrays, where that can be had: a later process goes on to the bit."""
+"""The whole state of a vector environment as arrays, where that can be had: whoever loads it goes on to the bit.
 
+It can be had of the project's own environments, of gymnasium's classic control, of Atari games made with `restorable`,
+and of any single environment that brings two methods of its own: `save_state()`, which gives a dictionary of arrays,
+and `load_state(arrays)`.
+"""
+
+from typing import Any
+
+import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.envs.classic_control import (
+    AcrobotEnv,
+    CartPoleEnv,
+    Continuous_MountainCarEnv,
+    MountainCarEnv,
+    PendulumEnv,
+)
+from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from envs.rows import RowVectorEnv
+from envs.rows import RowVectorEnv, generator_state, set_generator_state
 
+SAVABLE = "Atari games, gymnasium's classic control and the project's own environments"
+_CLASSIC = (AcrobotEnv, CartPoleEnv, Continuous_MountainCarEnv, MountainCarEnv, PendulumEnv)
 _COUNTED = ("episode_returns", "episode_lengths", "prev_dones")
 
 
+def can_save(env: VectorEnv) -> bool:
+    """Whether `save` gives anything."""
+    inside, _ = _inside(env)
+    return isinstance(inside, RowVectorEnv) or (
+        isinstance(inside, SyncVectorEnv) and all(_single(copy) is not None for copy in inside.envs)
+    )
+
+
 def save(env: VectorEnv) -> dict[str, np.ndarray] | None:
-    """States, generators and episode statistics of the project's own environments; None of any other."""
-    rows, statistics = _inside(env)
-    if rows is None:
+    """States, generators and episode statistics, after a reset; None where they cannot be had."""
+    if not can_save(env):
         return None
+    inside, statistics = _inside(env)
     arrays = {f"statistics/{name}": np.copy(getattr(statistics, name)) for name in _COUNTED} if statistics else {}
-    return arrays | rows.save()
+    if isinstance(inside, RowVectorEnv):
+        return arrays | inside.save()
+    for i, copy in enumerate(inside.envs):  # type: ignore[attr-defined]
+        arrays |= {f"{i:05}/{name}": part for name, part in _save_one(copy).items()}
+    return arrays
 
 
 def load(env: VectorEnv, arrays: dict[str, np.ndarray]) -> None:
-    """Go on from what `save` gave of an environment of the same make, in place of a reset."""
-    env.reset()  # what it draws is forgotten
-    rows, statistics = _inside(env)
-    assert rows is not None
-    rows.load(arrays)
+    """Go on, after a reset, from what `save` gave of an environment of the same make."""
+    inside, statistics = _inside(env)
     for name in _COUNTED if statistics else ():
         setattr(statistics, name, arrays[f"statistics/{name}"].copy())
+    if isinstance(inside, RowVectorEnv):
+        inside.load(arrays)
+        return
+    rows: list[dict[str, np.ndarray]] = [{} for _ in inside.envs]  # type: ignore[attr-defined]
+    for key, part in arrays.items():
+        row, _, name = key.partition("/")
+        if row.isdecimal():
+            rows[int(row)][name] = part
+    for copy, own in zip(inside.envs, rows, strict=True):  # type: ignore[attr-defined]
+        _load_one(copy, own)
 
 
-def _inside(env: VectorEnv) -> tuple[RowVectorEnv | None, RecordEpisodeStatistics | None]:
-    """The environment under all wrappers, if it is of the project's own, and the one that counts episodes."""
+def _inside(env: VectorEnv) -> tuple[VectorEnv, RecordEpisodeStatistics | None]:
+    """The environment under all wrappers, and the one that counts episodes."""
     statistics = None
     while isinstance(env, VectorWrapper):
         statistics = env if isinstance(env, RecordEpisodeStatistics) else statistics
         env = env.env
-    return (env if isinstance(env, RowVectorEnv) else None), statistics
+    return env, statistics
+
+
+def _single(env: gym.Env) -> tuple[Any, TimeLimit | None] | None:
+    """What has the state of a single environment, and what counts its steps; None where something else has some."""
+    limit = None
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, TimeLimit) and limit is None:
+            limit = env
+        elif not isinstance(env, OrderEnforcing | PassiveEnvChecker):
+            return None
+        env = env.env
+    known = type(env) in _CLASSIC or all(callable(getattr(env, name, None)) for name in ("save_state", "load_state"))
+    return (env, limit) if known else None
+
+
+def _save_one(env: gym.Env) -> dict[str, np.ndarray]:
+    bare, limit = _single(env)  # type: ignore[misc]
+    if type(bare) in _CLASSIC:
+        found = {"state": np.array(bare.state), "generator": generator_state([bare.np_random])}
+    else:
+        found = bare.save_state()
+    return found | ({"elapsed": np.array(limit._elapsed_steps)} if limit else {})
+
+
+def _load_one(env: gym.Env, arrays: dict[str, np.ndarray]) -> None:
+    bare, limit = _single(env)  # type: ignore[misc]
+    if limit:
+        limit._elapsed_steps = int(arrays["elapsed"])
+    if type(bare) in _CLASSIC:
+        bare.state = arrays["state"].copy()
+        set_generator_state([bare.np_random], arrays["generator"])
+    else:
+        bare.load_state(arrays)

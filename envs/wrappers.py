@@ -38,12 +38,17 @@ class SameStep(VectorWrapper):
             info["final_obs"] = dense
         return observations, rewards, terminations, truncations, info
 
+    @property
+    def can_save(self) -> bool:
+        """Whether the environment's state can be saved and loaded."""
+        return saving.can_save(self)
+
     def save_state(self) -> dict[str, np.ndarray] | None:
         """All that the next steps depend on, where the environment's state can be saved; else None."""
         return saving.save(self)
 
     def load_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on, in place of a reset, from what `save_state` of an environment of the same make gave."""
+        """Go on, after a reset, from what `save_state` of an environment of the same make gave."""
         saving.load(self, arrays)
 
 
@@ -57,7 +62,7 @@ class ObserveReward(VectorWrapper):
     def __init__(self, env: SameStep) -> None:
         super().__init__(env)
         self.episode_limit = env.episode_limit
-        self.save_state, self.load_state = env.save_state, env.load_state
+        self.can_save, self.save_state, self.load_state = env.can_save, env.save_state, env.load_state
         space = env.single_observation_space
         if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
             raise BadInputError(f"observe_reward takes environments whose observations are vectors, and not {space}")

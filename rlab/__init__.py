@@ -23,6 +23,7 @@ _SUBMODULES = {
     "runs",
     "seeding",
     "types",
+    "vine",
 }
 
 

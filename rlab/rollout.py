@@ -1,4 +1,7 @@
-"""Environment and policy to trajectories: the only code that steps an environment for training."""
+"""Environment and policy to trajectories: the only code that steps an environment for training.
+
+`rlab/vine.py` goes back with it, and tries something else.
+"""
 
 from typing import Any
 
@@ -7,6 +10,7 @@ import numpy as np
 
 from rlab.errors import TrainingError
 from rlab.policies.actions import ActingStep, to_environment
+from rlab.seeding import derive
 from rlab.types import Episode, EpisodeBatch, State, Trajectory
 
 PATIENCE = 200_000  # agent steps without the end of an episode; the longest Atari game has 27,000
@@ -22,6 +26,7 @@ class Collector:
         rollout_length: T, steps to a rollout.
         discount: γ in [0, 1].
         seed: of the actions; the environment brings its own.
+        told: the compiled acting step that is given its actions, for who means to choose any.
     """
 
     def __init__(
@@ -32,8 +37,9 @@ class Collector:
         rollout_length: int,
         discount: float,
         seed: int,
+        told: ActingStep | None = None,
     ) -> None:
-        self._env, self._act, self._state = env, act, initial_state
+        self._env, self._act, self._told, self._state = env, act, told, initial_state
         self._length, self._discount, self._seed = rollout_length, discount, seed
         self._acts = 0
         self._observations, _ = env.reset()
@@ -63,9 +69,24 @@ class Collector:
         self._observations, self._resets = arrays["observations"], arrays["resets"]
         self._acts = int(arrays["acts"])
 
-    def collect(self, params: Any) -> tuple[Trajectory, list[Episode]]:
-        """T steps under the parameters [D], and the episodes that ended in them."""
-        T, B = self._length, self._env.num_envs
+    @property
+    def env(self) -> gym.vector.VectorEnv:
+        """What is stepped."""
+        return self._env
+
+    def draw(self, params: Any, stream: int) -> np.ndarray:
+        """Actions [B, ...] of the policy for where the environments stand, of a random stream by number."""
+        seed = np.array([derive(self._seed, "draw", stream), self._acts], np.int32)
+        return self._act(params, self._observations, self._state, self._resets, seed)[0].numpy()
+
+    def collect(
+        self, params: Any, length: int | None = None, first: np.ndarray | None = None
+    ) -> tuple[Trajectory, list[Episode]]:
+        """T steps under the parameters [D], or `length` of them, and the episodes that ended in them.
+
+        The first actions may be given, [B, ...]; the others are drawn as if the policy had drawn those too.
+        """
+        T, B = length or self._length, self._env.num_envs
         observations = np.empty((T, *self._observations.shape), self._observations.dtype)
         resets, rewards, discounts, boundaries, values = np.empty((5, T, B), np.float32)
         next_values = np.zeros((T, B), np.float32)
@@ -74,7 +95,7 @@ class Collector:
         initial_state = self._state
         for t in range(T):
             observations[t], resets[t] = self._observations, self._resets
-            action, value, self._state = self._step(params, self._observations, self._resets)
+            action, value, self._state = self._step(params, self._observations, self._resets, first if t == 0 else None)
             actions.append(action.numpy())
             values[t] = value.numpy()
             self._observations, reward, terminated, truncated, info = self._env.step(
@@ -104,8 +125,13 @@ class Collector:
             episodes,
         )
 
-    def _step(self, params: Any, observations: np.ndarray, resets: np.ndarray) -> tuple[Any, Any, State]:
+    def _step(
+        self, params: Any, observations: np.ndarray, resets: np.ndarray, told: np.ndarray | None = None
+    ) -> tuple[Any, Any, State]:
         self._acts += 1
+        if told is not None:
+            assert self._told is not None
+            return self._told(params, observations, self._state, resets, told)
         return self._act(params, observations, self._state, resets, np.array([self._seed, self._acts], np.int32))
 
     def _bootstrap(self, params: Any, ended: np.ndarray, info: dict[str, Any]) -> np.ndarray:

@@ -24,6 +24,15 @@ class Trajectory(NamedTuple):
     state: State  # the policy's memory before x_0
 
 
+class Branches(NamedTuple):
+    """What several actions came to from each of N states of a trajectory, all else being equal (TRPO's vine)."""
+
+    steps: Any  # int32 [N], which of the T·B steps, time-major, the states are
+    actions: Any  # [K, N, ...]
+    values: Any  # float32 [K, N], of the action there, estimated
+    sampled: Any  # float32 scalar: 1 where the policy drew the actions, 0 where they are all that there are
+
+
 class EpisodeBatch(NamedTuple):
     """B whole episodes, each from a fresh reset at t = 0, time-major; what follows an episode's end is padding.
 

@@ -72,7 +72,15 @@ def test_two_ranks_learn_what_one_does(tmp_path):
 TRUST = ("trpo", "--env", "CartPole-v1", "--batch-size", "256", "--parallel-envs", "4", "--critic-minibatch", "64")
 
 
-@pytest.mark.parametrize("flags", [("--normalize-observations",), ("--backbone", "rnn"), ("--critic", "linear")])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--normalize-observations",),
+        ("--backbone", "rnn"),
+        ("--critic", "linear"),
+        ("--sampling", "vine", "--vine-actions", "3", "--vine-length", "8"),
+    ],
+)
 def test_a_trust_region_does_not_depend_on_how_its_batch_is_split(tmp_path, flags):
     for ranks in (1, 2):
         run = ("--steps", "1024", "--run", tmp_path / str(ranks))

@@ -93,7 +93,8 @@ def test_the_surrogates_gradient_is_that_of_finite_differences():
     with tf.GradientTape() as tape:
         tape.watch(learner.params)
         now = trust.distribution_of(learner.policy, learner.params, batch)
-        value = trust.importance_weighted(now.log_prob(batch.actions), batch.advantages)
+        log_prob = trust.log_probabilities(now, batch)
+        value = trust.surrogate(log_prob, tf.stop_gradient(log_prob), batch)
     gradient = tape.gradient(value, learner.params)
     direction = gradient / tf.norm(gradient)
     step = 1e-2

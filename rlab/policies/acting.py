@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from rlab.policies.actions import ActingStep, shape_of
+from rlab.policies.actions import ActingStep, action_dtype, shape_of
 from rlab.policies.policy import Policy
 from rlab.types import State
 
@@ -18,32 +18,37 @@ class Share(NamedTuple):
     total: int
 
 
-def compile_acting(policy: Policy, deterministic: bool = False, share: Share | None = None) -> ActingStep:
+def compile_acting(
+    policy: Policy, deterministic: bool = False, share: Share | None = None, told: bool = False
+) -> ActingStep:
     """One acting step of a batch, compiled by XLA at its first call for each batch size.
 
     Parameters are an argument, so one trace serves all threads and all parameter values. With `deterministic` the
     likeliest action is taken and the seed is not used. With a `share` the rows draw what they would draw in the whole
-    batch.
+    batch. One that is `told` is given actions [B, ...] in place of the seed, and takes these.
     """
 
     @tf.function(jit_compile=True)
     def act(
-        params: tf.Tensor, observations: tf.Tensor, state: State, resets: tf.Tensor, seed: tf.Tensor
+        params: tf.Tensor, observations: tf.Tensor, state: State, resets: tf.Tensor, last: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, State]:
         output, state = policy.apply(params, observations[None], state, resets[None])
-        actions = output.distribution.mode() if deterministic else _sample(output.distribution, seed, share)
+        if told:
+            actions = last[None]
+        else:
+            actions = output.distribution.mode() if deterministic else _sample(output.distribution, last, share)
         return actions[0], output.values[0], policy.remember(state, actions[0])
 
     # A concrete function skips the look-up of a trace, which costs as much as acting itself for a few environments.
-    concrete = functools.cache(lambda batch: act.get_concrete_function(*_signature(policy, batch)))
+    concrete = functools.cache(lambda batch: act.get_concrete_function(*_signature(policy, batch, told)))
     tracing = threading.Lock()
 
-    def step(params: Any, observations: Any, state: State, resets: Any, seed: Any) -> tuple[Any, Any, State]:
+    def step(params: Any, observations: Any, state: State, resets: Any, last: Any) -> tuple[Any, Any, State]:
         with tracing:
             compiled = concrete(len(observations))
-        inputs = map(tf.convert_to_tensor, (params, observations, resets, seed))
-        params, observations, resets, seed = inputs
-        return compiled(params, observations, state, resets, seed)
+        inputs = map(tf.convert_to_tensor, (params, observations, resets, last))
+        params, observations, resets, last = inputs
+        return compiled(params, observations, state, resets, last)
 
     return step
 
@@ -58,16 +63,16 @@ def _sample(distribution: Any, seed: tf.Tensor, share: Share | None) -> tf.Tenso
     return whole.sample(seed)[:, share.first : share.first + rows]
 
 
-def _signature(policy: Policy, batch: int) -> tuple:
+def _signature(policy: Policy, batch: int, told: bool) -> tuple:
     """The shapes of an acting step's arguments."""
-    space = policy.observation_space
+    space, actions = policy.observation_space, policy.action_space
     state = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), policy.initial_state(batch))
     return (
         tf.TensorSpec((policy.size,), tf.float32),
         tf.TensorSpec((batch, *shape_of(space)), tf.as_dtype(space.dtype)),
         state,
         tf.TensorSpec((batch,), tf.float32),
-        tf.TensorSpec((2,), tf.int32),
+        tf.TensorSpec((batch, *shape_of(actions)), action_dtype(actions)) if told else tf.TensorSpec((2,), tf.int32),
     )
 
 

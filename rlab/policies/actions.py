@@ -20,6 +20,11 @@ def shape_of(space: gym.Space) -> tuple[int, ...]:
     return space.shape
 
 
+def action_dtype(space: gym.Space) -> type[np.generic]:
+    """Of the policy's actions."""
+    return np.float32 if isinstance(space, gym.spaces.Box) else np.int32
+
+
 def to_environment(actions: np.ndarray, space: gym.Space) -> np.ndarray:
     """A batch of the policy's actions as the environment takes them: shifted to `start`, or clipped to the bounds."""
     if isinstance(space, gym.spaces.Discrete):

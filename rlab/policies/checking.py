@@ -9,7 +9,7 @@ import tensorflow as tf
 from rlab.ops import trust_region
 from rlab.parallel.comm import Serial
 from rlab.policies.policy import Policy
-from rlab.policies.trust import Batch, TrustRegion, compile_trust_step, distribution_of, importance_weighted
+from rlab.policies.trust import Batch, TrustRegion, compile_trust_step, distribution_of, log_probabilities, surrogate
 
 _DIFFERENCES = (3e-2, 1e-2, 3e-3)  # lengths of steps; float32 needs long ones, a kink of a ReLU short ones
 _CLOSE = 0.05  # relative error that passes
@@ -91,17 +91,28 @@ def _slope(distribution, old, params: tf.Tensor) -> tf.Tensor:  # type: ignore[n
 def _gradient(distribution, params: tf.Tensor, batch: Batch, old) -> tuple[tf.Tensor, float]:  # type: ignore[no-untyped-def]
     """The surrogate's gradient, and the relative error of its norm against finite differences along it."""
 
-    def surrogate(at: tf.Tensor) -> float:
-        ratio = tf.exp(distribution(at).log_prob(batch.actions) - old.log_prob(batch.actions))
-        return float(tf.reduce_mean(tf.cast(ratio, tf.float64) * batch.advantages.astype(np.float64)))
+    doubled = _in_double(batch)
+    before = tf.cast(log_probabilities(old, batch), tf.float64)
+
+    def value_at(at: tf.Tensor) -> float:
+        return float(surrogate(tf.cast(log_probabilities(distribution(at), batch), tf.float64), before, doubled))
 
     with tf.GradientTape() as tape:
         tape.watch(params)
-        value = importance_weighted(distribution(params).log_prob(batch.actions), batch.advantages)
+        log_prob = log_probabilities(distribution(params), batch)
+        value = surrogate(log_prob, tf.stop_gradient(log_prob), batch)
     gradient = tape.gradient(value, params)
     norm, v = float(tf.norm(gradient)), _unit(gradient)
-    slopes = [(surrogate(params + h * v) - surrogate(params - h * v)) / (2.0 * h) for h in _DIFFERENCES]
+    slopes = [(value_at(params + h * v) - value_at(params - h * v)) / (2.0 * h) for h in _DIFFERENCES]
     return gradient, min(abs(slope - norm) for slope in slopes) / max(norm, 1e-30)
+
+
+def _in_double(batch: Batch) -> Batch:
+    """With what the surrogate weighs in double precision: differences of it are small."""
+    branches = batch.branches
+    if branches is not None:
+        branches = branches._replace(values=branches.values.astype(np.float64), sampled=np.float64(branches.sampled))
+    return batch._replace(advantages=batch.advantages.astype(np.float64), branches=branches)
 
 
 def _unit(vector: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from rlab.ops import trust_region
 from rlab.parallel.comm import Communicator
 from rlab.policies.policy import Policy
+from rlab.types import Branches
 
 
 class TrustRegion(NamedTuple):
@@ -31,6 +32,7 @@ class Batch(NamedTuple):
     actions: Any  # [T', R, ...]
     advantages: Any  # [T', R], standardized
     state: Any  # the actor's memory before the first of them
+    branches: Branches | None = None  # of the vine: the surrogate is then of these
 
 
 def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) -> Callable[..., Any]:
@@ -49,8 +51,9 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
         with tf.GradientTape() as tape:
             tape.watch(params)
             now = distribution(params, batch)
-            surrogate = importance_weighted(now.log_prob(batch.actions), batch.advantages)
-        return tape.gradient(surrogate, params), tf.reduce_mean(now.entropy()), now
+            log_prob = log_probabilities(now, batch)
+            value = surrogate(log_prob, tf.stop_gradient(log_prob), batch)
+        return tape.gradient(value, params), tf.reduce_mean(now.entropy()), now
 
     def fisher(params: tf.Tensor, batch: Batch, vector: tf.Tensor) -> tf.Tensor:
         return trust_region.fisher_vector_product(lambda at: distribution(at, batch), params, vector)
@@ -68,8 +71,8 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
 
     def evaluate(params: tf.Tensor, batch: Batch, old: Any) -> tf.Tensor:
         new = distribution(params, batch)
-        ratio = tf.exp(new.log_prob(batch.actions) - old.log_prob(batch.actions))
-        return tf.stack([tf.reduce_mean(ratio * batch.advantages), tf.reduce_mean(old.kl(new))])
+        value = surrogate(log_probabilities(new, batch), log_probabilities(old, batch), batch)
+        return tf.stack([value, tf.reduce_mean(old.kl(new))])
 
     def mean(value: tf.Tensor) -> tf.Tensor:
         return value if alone else tf.constant(comm.sum(value.numpy()) / np.float32(comm.size))
@@ -101,9 +104,28 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
     return step
 
 
-def importance_weighted(log_prob: tf.Tensor, advantages: tf.Tensor) -> tf.Tensor:
-    """L at the parameters that played, whose gradient is that of E[π/π_old A]."""
-    return tf.reduce_mean(tf.exp(log_prob - tf.stop_gradient(log_prob)) * advantages)
+def surrogate(log_prob: tf.Tensor, old: tf.Tensor, batch: Batch) -> tf.Tensor:
+    """L of `log_probabilities` now, and as they were when the batch was played.
+
+    Of a single path E[π/π_old A]; of a vine the mean over its states of Σ_k w_k Q_k / Σ_k w_k, with w_k = π/π_old of
+    actions that were drawn, and w_k = π where each action was tried (TRPO, section 5.2, equations 15 and 16).
+    """
+    if batch.branches is None:
+        return tf.reduce_mean(tf.exp(log_prob - old) * batch.advantages)
+    weights = tf.exp(log_prob - batch.branches.sampled * old)
+    valued = tf.reduce_sum(weights * batch.branches.values, 0)
+    return tf.reduce_mean(valued / tf.reduce_sum(weights, 0))
+
+
+def log_probabilities(distribution: Any, batch: Batch) -> tf.Tensor:
+    """ln π of the actions that the surrogate is of: [T', R] of a path, [K, N] of a vine."""
+    if batch.branches is None:
+        return distribution.log_prob(batch.actions)
+    chosen = [
+        tf.gather(tf.reshape(part, (-1, *part.shape[2:])), batch.branches.steps)
+        for part in tf.nest.flatten(distribution)
+    ]
+    return tf.nest.pack_sequence_as(distribution, chosen).log_prob(batch.branches.actions)
 
 
 def distribution_of(policy: Policy, params: tf.Tensor, batch: Batch) -> Any:
@@ -129,4 +151,4 @@ def every(batch: Batch, number: int) -> Batch:
 
 def _steps(batch: Batch) -> dict[str, Any]:
     """The arrays [T', R, ...]."""
-    return {name: part for name, part in batch._asdict().items() if name != "state"}
+    return {name: part for name, part in batch._asdict().items() if name not in ("state", "branches")}

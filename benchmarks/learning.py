@@ -41,6 +41,12 @@ def _control(env: str, target: float, agent: str = "a3c") -> Experiment:
     return Experiment(f"{agent} --env {env}", "mean_return", "--episodes 100 --seed 1000", "score", target)
 
 
+def _mujoco(env: str, target: float) -> Experiment:
+    """Scored without the policy's noise, as the libraries score; the target is the best of theirs."""
+    played = "--episodes 100 --seed 1000"
+    return Experiment(f"trpo --env {env}", "mean_return", f"{played} --deterministic", "score", target, (played,))
+
+
 def _memory(flags: str, score: str, target: float, episodes: int) -> Experiment:
     curve = "success" if score == "success_rate" else "score"
     return Experiment(f"rpg --env {flags}", score, f"--episodes {episodes} --seed 1000", curve, target)
@@ -64,6 +70,10 @@ EXPERIMENTS = {
     "trpo-acrobot": _control("Acrobot-v1", -85.0, "trpo"),
     "trpo-pendulum": _control("Pendulum-v1", -200.0, "trpo"),
     "trpo-cartpole-novel": _control("CartPoleNoVel-v1 --backbone lstm", 475.0, "trpo"),
+    "trpo-halfcheetah": _mujoco("HalfCheetah-v5", 4471.0),
+    "trpo-hopper": _mujoco("Hopper-v5", 3372.0),
+    "trpo-walker2d": _mujoco("Walker2d-v5", 4502.0),
+    "trpo-swimmer": _mujoco("Swimmer-v5", 359.0),
     "tmaze-10": _memory("TMaze --corridor 10", "success_rate", 0.99, 1000),
     "tmaze-70": _memory("TMaze --corridor 70", "success_rate", 0.99, 1000),
     "tmaze-100": _memory("TMaze --corridor 100", "success_rate", 0.99, 1000),

@@ -1,5 +1,6 @@
 """Environments that can be filmed."""
 
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ def make_filmed(name: str, seed: int, **options: Any) -> Filmed:
     if is_atari(name):
         twins = _Twins(make(name, 1, seed, **options), make_colour_twin(name, **options), seed)
         return Filmed(twins, twins.frame, 60.0 / options.get("frame_skip", 4))
+    if not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo looks for a screen otherwise
     env = make(name, 1, seed, render_mode="rgb_array", **options)
     return Filmed(env, lambda: _picture(env, name), float(env.metadata.get("render_fps", 30)))
 
@@ -33,8 +36,11 @@ def make_filmed(name: str, seed: int, **options: Any) -> Filmed:
 def _picture(env: VectorEnv, name: str) -> np.ndarray:
     try:
         pictures = env.render()
-    except gym.error.Error as error:
-        raise BadInputError(f"environment {name!r} cannot be filmed: {error}") from error
+    except Exception as error:  # what a renderer raises without its libraries is its own affair
+        why = str(error)
+        if "mujoco" in str(gym.spec(name).entry_point):
+            why = "OpenGL is missing; without a screen MUJOCO_GL=egl needs libegl1, and MUJOCO_GL=osmesa libosmesa6"
+        raise BadInputError(f"environment {name!r} cannot be filmed: {why}") from error
     if not pictures:
         raise BadInputError(f"environment {name!r} cannot be filmed: it renders nothing")
     return np.asarray(pictures[0])

@@ -17,8 +17,9 @@ from envs.rows import RowVectorEnv
 from envs.wrappers import ObserveReward, SameStep
 from rlab.errors import BadInputError, nearest
 
-# Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old or large packages.
-_UNLISTED = ("ale_py", "mujoco", "shimmy")
+# Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old packages.
+_UNLISTED = ("ale_py", "shimmy")
+_EXTRAS = ("box2d", "mujoco")  # parts of entry points, and what the project calls the packages that these need
 Factory = Callable[..., gym.Env]
 
 
@@ -82,7 +83,7 @@ def is_atari(name: str) -> bool:
 
 
 def names() -> list[str]:
-    """The Atari games, then gymnasium's own environments in their newest versions (Box2D ones need its package)."""
+    """The Atari games, then gymnasium's own environments in their newest versions (those of Box2D and MuJoCo need its package)."""
     newest: dict[str, gym.envs.registration.EnvSpec] = {}
     for spec in gym.registry.values():
         known = newest.get(spec.name)
@@ -168,4 +169,6 @@ def _load(entry_point: str) -> Callable[..., Any]:
     try:
         return gym.envs.registration.load_env_creator(entry_point)
     except (ImportError, gym.error.Error) as error:
-        raise BadInputError(f"the environment {entry_point!r} cannot be loaded: {error}") from error
+        needed = [extra for extra in _EXTRAS if f".{extra}." in entry_point]
+        why = f"it needs `pip install -e '.[{needed[0]}]'`" if needed else str(error)
+        raise BadInputError(f"the environment {entry_point!r} cannot be loaded: {why}") from error

@@ -27,9 +27,11 @@ def make_filmed(name: str, seed: int, **options: Any) -> Filmed:
     if is_atari(name):
         twins = _Twins(make(name, 1, seed, **options), make_colour_twin(name, **options), seed)
         return Filmed(twins, twins.frame, 60.0 / options.get("frame_skip", 4))
-    if not os.environ.get("DISPLAY"):
-        os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo looks for a screen otherwise
-    env = make(name, 1, seed, render_mode="rgb_array", **options)
+    mujoco = "mujoco" in str(gym.spec(name).entry_point)
+    if mujoco and not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")  # it looks for a screen otherwise
+    # Mesa's drivers and TensorFlow bring an LLVM each, and crash in one process.
+    env = make(name, 1, seed, asynchronous="spawn" if mujoco else False, render_mode="rgb_array", **options)
     return Filmed(env, lambda: _picture(env, name), float(env.metadata.get("render_fps", 30)))
 
 

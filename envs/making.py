@@ -28,7 +28,7 @@ def make(
     num_envs: int = 1,
     seed: int = 0,
     *,
-    asynchronous: bool = False,
+    asynchronous: bool | str = False,
     observe_reward: bool = False,
     restorable: bool = False,
     **kwargs: Any,
@@ -40,7 +40,8 @@ def make(
             that returns a `gymnasium.Env`.
         num_envs: copies that step together, at least 1.
         seed: seeds the first `reset()` that is called without a seed.
-        asynchronous: run each copy in a process of its own; for slow environments that have no vector implementation.
+        asynchronous: run each copy in a process of its own, for slow environments that have no vector implementation;
+            `"spawn"` for processes that share no library with this one.
         observe_reward: put the last reward at the end of each observation, which must be a vector; 0 at a start.
         restorable: make it such that `save_state` and `load_state` work; Atari games then play one after another.
         kwargs: given to the environment; for Atari games those of `envs.ATARI_OPTIONS`.
@@ -83,7 +84,7 @@ def is_atari(name: str) -> bool:
 
 
 def names() -> list[str]:
-    """The Atari games, then gymnasium's own environments in their newest versions (those of Box2D and MuJoCo need its package)."""
+    """The Atari games, then gymnasium's own environments in their newest versions (some need their packages)."""
     newest: dict[str, gym.envs.registration.EnvSpec] = {}
     for spec in gym.registry.values():
         known = newest.get(spec.name)
@@ -122,7 +123,9 @@ def option_help(name: str) -> dict[str, str]:
     return found
 
 
-def _make_named(name: str, num_envs: int, asynchronous: bool, restorable: bool, kwargs: dict[str, Any]) -> VectorEnv:
+def _make_named(
+    name: str, num_envs: int, asynchronous: bool | str, restorable: bool, kwargs: dict[str, Any]
+) -> VectorEnv:
     if is_atari(name):
         return make_atari(name, num_envs, restorable, **kwargs)
     spec = gym.spec(name)
@@ -149,8 +152,10 @@ def _limit(name: str, kwargs: dict[str, Any]) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _vectorise(factory: Callable[[], gym.Env], num_envs: int, asynchronous: bool) -> VectorEnv:
-    vector = AsyncVectorEnv if asynchronous else SyncVectorEnv
+def _vectorise(factory: Callable[[], gym.Env], num_envs: int, asynchronous: bool | str) -> VectorEnv:
+    vector: Any = SyncVectorEnv
+    if asynchronous:
+        vector = functools.partial(AsyncVectorEnv, context=asynchronous if isinstance(asynchronous, str) else None)
     made = vector([factory] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
     return RecordEpisodeStatistics(made)
 

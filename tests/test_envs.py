@@ -1,8 +1,11 @@
 import functools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import toys
+from conftest import ROOT
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 import envs
@@ -38,8 +41,9 @@ def test_an_unknown_name_gets_the_nearest(name, near):
         functools.partial(envs.make, "CartPole-v1", asynchronous=True),
         functools.partial(envs.make, "Acrobot-v1", max_episode_steps=20),
         functools.partial(envs.make, toys.limited_constant),
+        functools.partial(envs.make, "Swimmer-v5", max_episode_steps=20),
     ],
-    ids=["atari", "own vector", "async", "sync", "factory"],
+    ids=["atari", "own vector", "async", "sync", "factory", "mujoco"],
 )
 def test_every_kind_keeps_the_promises(factory):
     env = factory(num_envs=3, seed=1)
@@ -180,6 +184,13 @@ def test_a_filmed_game_is_the_played_one():
     grey = [picture.mean(axis=2) for picture in pictures]
     assert (grey[0] != grey[-1]).any()
     filmed.env.close()
+
+
+def test_a_package_that_is_missing_is_named():
+    code = "import sys; sys.modules['mujoco'] = None; import envs; envs.make('HalfCheetah-v5')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stderr.splitlines()[-1].startswith("rlab.errors.BadInputError")
+    assert "it needs `pip install -e '.[mujoco]'`" in done.stderr
 
 
 def test_every_listed_name_can_be_looked_up():

@@ -294,3 +294,16 @@ def test_bad_settings_are_named(changes, message):
 @pytest.mark.parametrize(("backbone", "critic"), [("lstm", "network"), ("mlp", "linear")])
 def test_who_makes_no_minibatches_is_not_bound_by_them(backbone, critic):
     agents.TRPO(dataclasses.replace(CONFIG, critic_minibatch=60, critic=critic), CARTPOLE, backbone)
+
+
+def test_mujoco_has_tuned_settings_and_needs_no_screen(launch, tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    done = launch("trpo", "--env", "Hopper-v5", "--steps", "4096", "--run", "run")
+    assert done.returncode == 0, done.stderr
+    assert rlab.load_policy(tmp_path / "run").policy.normalized == 11
+    filmed = launch("record", "run", "--out", "hop.mp4", "--env-option", "max-episode-steps=5")
+    if filmed.returncode:  # no OpenGL here
+        assert filmed.returncode == 2, filmed.stderr
+        assert "MUJOCO_GL" in filmed.stderr.splitlines()[-1]
+    else:
+        assert (tmp_path / "hop.mp4").stat().st_size > 0

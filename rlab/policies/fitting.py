@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from rlab.ops import adam, moments
 from rlab.parallel.comm import Communicator
+from rlab.policies.backbones import is_image
 from rlab.policies.baselines import LinearBaseline, ReturnMoments, steps_within_episodes
 from rlab.policies.pair import LinearCritic
 from rlab.policies.policy import Policy
@@ -77,6 +78,8 @@ class NetworkFitter:
         self._rate, self._epochs, self._minibatch = tf.constant(learning_rate, tf.float32), epochs, minibatch
         self._returns = ReturnMoments() if standardize else None
         self._remembers = critic.remembers
+        # Inside a loop XLA's convolutions run ten times slower.
+        self._fused = comm.size == 1 and not is_image(critic.observation_space)
         self.params = tf.constant(critic.initial_parameters(self._seed))
         self._adam = adam.initial_state(critic.size)
         self._fits = 0
@@ -103,7 +106,7 @@ class NetworkFitter:
             index = self._minibatches(*returns.shape)
             data = (*(part.reshape(-1, *part.shape[2:]) for part in flat), ())
         data = tf.nest.map_structure(tf.convert_to_tensor, data)
-        if self._comm.size == 1:
+        if self._fused:
             self.params, self._adam, loss = self._walk(self.params, self._adam, data, tf.constant(index))
         else:
             losses = [self._descend_together(data, tf.constant(chosen)) for chosen in index]

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from rlab.ops import trust_region
 from rlab.parallel.comm import Communicator
+from rlab.policies.backbones import is_image
 from rlab.policies.policy import Policy
 from rlab.types import Branches
 
@@ -38,13 +39,14 @@ class Batch(NamedTuple):
 def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) -> Callable[..., Any]:
     """(parameters [D], Batch) to the step within the trust region and the entropy before it.
 
-    Alone, and without memory, all of it is one call of XLA. A memory's Fisher products are plain TensorFlow: of a loop
-    that is differentiated twice XLA takes the data for constants, and compiles anew for each batch. Of ranks each
-    compiles its parts, and what is a mean over states is one over those of all ranks.
+    Alone, and of vectors without memory, all of it is one call of XLA. A memory's Fisher products are plain TensorFlow:
+    of a loop that is differentiated twice XLA takes the data for constants, and compiles anew for each batch. So are
+    those of images: inside a loop XLA's convolutions run ten times slower. Of ranks each compiles its parts, and what
+    is a mean over states is one over those of all ranks.
     """
-    alone, memory = comm.size == 1, policy.remembers
+    alone, apart = comm.size == 1, policy.remembers or is_image(policy.observation_space)
     compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
-    compiled_products = functools.partial(tf.function, jit_compile=not memory, autograph=False)
+    compiled_products = functools.partial(tf.function, jit_compile=not apart, autograph=False)
     distribution = functools.partial(distribution_of, policy)
 
     def gradient(params: tf.Tensor, batch: Batch) -> tuple:
@@ -94,7 +96,7 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
         )
         return found, mean(entropy)
 
-    if alone and not memory:
+    if alone and not apart:
         return compiled(step)
     gradient, evaluate = compiled(gradient), compiled(evaluate)
     if alone:

@@ -16,12 +16,15 @@ from rlab.schedules import Schedule
 def _checks(backbone="mlp", env="CartPole-v1"):
     vectors = env == "Pendulum-v1"
     config = trpo.Config(batch_size=256, parallel_envs=8, critic_minibatch=64, normalize_observations=vectors)
-    learner = trpo.Learner(agents.TRPO(config, functools.partial(envs.make, env), backbone), Schedule(10**9))
+    factory = functools.partial(envs.make, env, **({"frame_size": 42} if env == "Pong" else {}))
+    learner = trpo.Learner(agents.TRPO(config, factory, backbone), Schedule(10**9))
     next(learner.updates())
     return check_trust_region(learner.policy, learner.params, learner.play()[0], learner.region)
 
 
-@pytest.mark.parametrize(("backbone", "env"), [("mlp", "CartPole-v1"), ("highway", "Pendulum-v1"), ("lstm", "TMaze")])
+@pytest.mark.parametrize(
+    ("backbone", "env"), [("mlp", "CartPole-v1"), ("highway", "Pendulum-v1"), ("lstm", "TMaze"), ("small-cnn", "Pong")]
+)
 def test_nothing_is_wrong_where_all_is_right(backbone, env):
     checks = _checks(backbone, env)
     assert len(checks) == 10

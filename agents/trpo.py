@@ -9,7 +9,8 @@ al. 2016 ("High-dimensional continuous control using generalized advantage estim
 
 A critic of its own, apart from the policy, is fitted to the returns after each step. The steps of a batch are played by
 environments side by side; under `mpirun` each rank has its share of them, and gradients, Fisher products, divergences
-and moments are means over all ranks. Observations and returns may be standardized by what was seen of them.
+and moments are means over all ranks. Observations and returns may be standardized by what was seen of them. With a
+vine (section 5.2) the gradient comes from several actions tried in the same states.
 
 Departures: the critic learns by Adam on minibatches, not by a trust region; advantages are standardized in each batch.
 The mathematics is in `rlab/ops/trust_region.py`, and `rlab/policies/trust.py` brings policies to it; what each setting
@@ -48,7 +49,9 @@ class Config:
     sampling: str = field("single-path", "how the gradient is sampled", choices=("single-path", "vine"))
     vine_spacing: int = field(16, "steps of the vine between the states from which its branches go", low=1)
     vine_length: int = field(32, "steps of a branch, after which the critic judges", low=1)
-    vine_actions: int = field(0, "branches of a state; 0 for each action there is, or 4 of uncountable ones", low=0)
+    vine_actions: int = field(
+        0, "branches of a state; 0 for each of discrete actions, or 4 drawn from the policy", low=0
+    )
     max_kl: float = field(0.01, "δ, bound on the mean KL divergence of an update, nats", low=0.0, above=True)
     damping: float = field(0.1, "added to the diagonal of the Fisher information", low=0.0, above=True)
     cg_iterations: int = field(10, "iterations of conjugate gradient", low=1)
@@ -78,7 +81,8 @@ class TRPO:
     Args:
         config: the settings.
         env: a factory of vector environments, called as `env(num_envs=B, seed=...)`, such as
-            `functools.partial(envs.make, "CartPole-v1")`.
+            `functools.partial(envs.make, "CartPole-v1")`; for a vine one that takes `restorable=True` too, or whose
+            environments have `can_save`, `save_state` and `load_state`, as those of `envs.make`.
         policy: a backbone's name (`rlab.policies.BACKBONES`); None for the feed-forward one that fits the observations.
         seed: of parameters, actions and environments. The same seed gives the same bits; resumed runs too, where the
             environment's state can be saved (the project's own environments, without ranks).
@@ -101,10 +105,14 @@ class TRPO:
             )
         self.config = config or Config()
         check(self.config)
-        self.env, self.seed = (_restorable(env) if self.config.sampling == "vine" else env), seed
+        if self.config.sampling == "vine" and "restorable" in inspect.signature(env).parameters:
+            env = functools.partial(env, restorable=True)
+        self.env, self.seed = env, seed
         self.comm = ranks.world()
         _check_sizes(self.config, self.comm.size)
         probe = env(num_envs=1, seed=0)
+        if self.config.sampling == "vine" and not getattr(probe, "can_save", False):
+            raise BadInputError("--sampling vine needs an environment whose state can be saved and restored")
         build = functools.partial(
             policies.build,
             probe.single_observation_space,
@@ -319,18 +327,6 @@ def _branch_steps(config: Config, space: "gym.Space") -> int:
         return 0
     number, _ = vine.actions_to_try(space, config.vine_actions)
     return config.batch_size // config.vine_spacing * number * config.vine_length
-
-
-def _restorable(env: "Callable[..., gym.vector.VectorEnv]") -> "Callable[..., gym.vector.VectorEnv]":
-    """A factory of the same environments, such that their state can be saved; raises BadInputError where it cannot."""
-    if "restorable" in inspect.signature(env).parameters:
-        env = functools.partial(env, restorable=True)
-    probe = env(num_envs=1, seed=0)
-    can = getattr(probe, "can_save", False)
-    probe.close()
-    if not can:
-        raise BadInputError("--sampling vine needs an environment whose state can be saved and restored")
-    return env
 
 
 def _check_sizes(config: Config, size: int) -> None:

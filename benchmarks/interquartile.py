@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import trim_mean
 
 RESULTS = Path(__file__).resolve().parent / "results"
-# The best of sb3-contrib, Tianshou, baselines and PFRL after 1M steps (PFRL 2M).
+# The best of sb3-contrib, Tianshou, baselines and PFRL after 1M steps (PFRL 2M), published for earlier task versions.
 BEST = {"halfcheetah": 4471.0, "hopper": 3372.0, "walker2d": 4502.0, "swimmer": 359.0}
 DRAWS = 10_000
 

@@ -39,10 +39,9 @@ def _picture(env: VectorEnv, name: str) -> np.ndarray:
     try:
         pictures = env.render()
     except Exception as error:  # what a renderer raises without its libraries is its own affair
-        why = str(error)
-        if "mujoco" in str(gym.spec(name).entry_point):
-            why = "OpenGL is missing; without a screen MUJOCO_GL=egl needs libegl1, and MUJOCO_GL=osmesa libosmesa6"
-        raise BadInputError(f"environment {name!r} cannot be filmed: {why}") from error
+        mujoco = "mujoco" in str(gym.spec(name).entry_point)
+        needs = "; without a screen MUJOCO_GL=egl needs libegl1, and MUJOCO_GL=osmesa libosmesa6" if mujoco else ""
+        raise BadInputError(f"environment {name!r} cannot be filmed: {error}{needs}") from error
     if not pictures:
         raise BadInputError(f"environment {name!r} cannot be filmed: it renders nothing")
     return np.asarray(pictures[0])

@@ -175,5 +175,5 @@ def _load(entry_point: str) -> Callable[..., Any]:
         return gym.envs.registration.load_env_creator(entry_point)
     except (ImportError, gym.error.Error) as error:
         needed = [extra for extra in _EXTRAS if f".{extra}." in entry_point]
-        why = f"it needs `pip install -e '.[{needed[0]}]'`" if needed else str(error)
-        raise BadInputError(f"the environment {entry_point!r} cannot be loaded: {why}") from error
+        here = f"; from here, `pip install -e '.[{needed[0]}]'`" if needed else ""
+        raise BadInputError(f"the environment {entry_point!r} cannot be loaded: {error}{here}") from error

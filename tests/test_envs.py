@@ -190,7 +190,7 @@ def test_a_package_that_is_missing_is_named():
     code = "import sys; sys.modules['mujoco'] = None; import envs; envs.make('HalfCheetah-v5')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.stderr.splitlines()[-1].startswith("rlab.errors.BadInputError")
-    assert "it needs `pip install -e '.[mujoco]'`" in done.stderr
+    assert "from here, `pip install -e '.[mujoco]'`" in done.stderr
 
 
 def test_every_listed_name_can_be_looked_up():

@@ -110,7 +110,7 @@ def surrogate(log_prob: tf.Tensor, old: tf.Tensor, batch: Batch) -> tf.Tensor:
     """L of `log_probabilities` now, and as they were when the batch was played.
 
     Of a single path E[π/π_old A]; of a vine the mean over its states of Σ_k w_k Q_k / Σ_k w_k, with w_k = π/π_old of
-    actions that were drawn, and w_k = π where each action was tried (TRPO, section 5.2, equations 15 and 16).
+    actions that were drawn, and w_k = π where each action was tried (TRPO, section 5.2).
     """
     if batch.branches is None:
         return tf.reduce_mean(tf.exp(log_prob - old) * batch.advantages)

@@ -21,6 +21,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Generator
+from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class Config:
         0, "branches of a state; 0 for each of discrete actions, or 4 drawn from the policy", low=0
     )
     max_kl: float = field(0.01, "δ, bound on the mean KL divergence of an update, nats", low=0.0, above=True)
+    decay_max_kl: bool = field(False, "let δ fall linearly to 0 at the last step")
     damping: float = field(0.1, "added to the diagonal of the Fisher information", low=0.0, above=True)
     cg_iterations: int = field(10, "iterations of conjugate gradient", low=1)
     fisher_subsampling: int = field(1, "use every n-th of the states for Fisher products", low=1)
@@ -222,6 +224,7 @@ class Learner:
             self._collector.load(saved)
         self.region = policies.TrustRegion(**{name: getattr(config, name) for name in policies.TrustRegion._fields})
         self._step = policies.compile_trust_step(self.policy, self.comm, self.region)
+        self._beside = futures.ThreadPoolExecutor(1)
         self._advantages = tf.function(ops.returns.generalized_advantage, jit_compile=True)
 
     def updates(self) -> "Generator[runs.Update | None, None, None]":
@@ -231,6 +234,7 @@ class Learner:
                 yield self._update()
         finally:
             self._env.close()
+            self._beside.shutdown()
 
     def play(self) -> "tuple[policies.Batch, np.ndarray, Any, list[Any]]":
         """A batch, its returns [T, B], its trajectory, and the episodes that ended in it."""
@@ -271,11 +275,16 @@ class Learner:
         return trajectory, episodes, branches._replace(values=(better / (deviation + 1e-8)).astype(np.float32))
 
     def _update(self) -> "runs.Update":
+        import tensorflow as tf
+
         comm = self.comm
         batch, returns, trajectory, episodes = self.play()
-        step, entropy = self._step(self.params, batch)
+        left = self._schedule.left(self.steps) if self.config.decay_max_kl else 1.0
+        # Neither needs the other, and each keeps one core busy. Ranks have the other cores, and take turns to talk.
+        fitting = self._beside.submit(self.critic.fit, trajectory, returns) if comm.size == 1 else None
+        step, entropy = self._step(self.params, batch, tf.constant(left * self.config.max_kl))
         self.params = step.params
-        loss, unexplained = self.critic.fit(trajectory, returns)
+        loss, unexplained = fitting.result() if fitting else self.critic.fit(trajectory, returns)
         metrics = {name: float(part) for name, part in step._asdict().items() if name != "params"}
         metrics |= {"entropy": float(entropy), "value_loss": loss, "explained_variance": 1.0 - unexplained}
         if not np.isfinite([loss, metrics["entropy"]]).all():

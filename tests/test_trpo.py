@@ -24,6 +24,7 @@ from rlab.runs.metrics import read_metrics
 from rlab.schedules import Schedule
 
 CONFIG = trpo.Config(batch_size=256, parallel_envs=8, critic_minibatch=64)
+MAX_KL = tf.constant(CONFIG.max_kl)
 CARTPOLE = functools.partial(envs.make, "CartPole-v1")
 LIMITED = functools.partial(envs.make, toys.limited_constant)
 
@@ -55,11 +56,18 @@ def test_every_accepted_step_stays_within_the_region(tmp_path, backbone):
         assert row["cg_residual"] < 1.0
 
 
+def test_a_decaying_region_shrinks_to_nothing_at_the_last_step(tmp_path):
+    _train(tmp_path / "run", CARTPOLE, 256 * 8, max_kl=0.02, decay_max_kl=True)
+    rows = read_metrics(tmp_path / "run")
+    assert all(row["kl"] <= 0.02 * (8 - batch) / 8 for batch, row in enumerate(rows))
+    assert 0.0 < rows[-1]["kl"]
+
+
 def test_the_divergence_is_that_of_the_policies_before_and_after():
     learner = _learner()
     before = learner.params
     batch, *_ = learner.play()
-    step, _ = learner._step(before, batch)
+    step, _ = learner._step(before, batch, MAX_KL)
     old, new = (trust.distribution_of(learner.policy, params, batch) for params in (before, step.params))
     assert float(step.kl) == pytest.approx(float(tf.reduce_mean(old.kl(new))), rel=1e-3)
     ratio = np.exp(new.log_prob(batch.actions) - old.log_prob(batch.actions))
@@ -70,12 +78,12 @@ def test_the_divergence_is_that_of_the_policies_before_and_after():
 def test_where_nothing_can_be_gained_no_bit_changes():
     learner = _learner()
     batch, *_ = learner.play()
-    step, _ = learner._step(learner.params, batch._replace(advantages=np.zeros_like(batch.advantages)))
+    step, _ = learner._step(learner.params, batch._replace(advantages=np.zeros_like(batch.advantages)), MAX_KL)
     np.testing.assert_array_equal(step.params, learner.params)
     assert float(step.fraction) == 0.0
     poisoned = batch.advantages.copy()
     poisoned[0, 0] = np.nan
-    step, _ = learner._step(learner.params, batch._replace(advantages=poisoned))
+    step, _ = learner._step(learner.params, batch._replace(advantages=poisoned), MAX_KL)
     np.testing.assert_array_equal(step.params, learner.params)
 
 
@@ -108,7 +116,7 @@ def test_subsampled_products_use_every_nth_state():
     np.testing.assert_array_equal(fewer.observations, batch.observations[:, [0, 5, 10]])
     np.testing.assert_array_equal(fewer.state[0], [0.0, 5.0, 10.0])
     learner = _learner(fisher_subsampling=4)
-    assert 0.0 < float(learner._step(learner.params, learner.play()[0])[0].kl) <= 0.01
+    assert 0.0 < float(learner._step(learner.params, learner.play()[0], MAX_KL)[0].kl) <= 0.01
 
 
 @pytest.mark.parametrize("changes", [{}, {"normalize_returns": False}])

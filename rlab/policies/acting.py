@@ -2,8 +2,10 @@
 
 import functools
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from rlab.policies.actions import ActingStep, action_dtype, shape_of
@@ -28,10 +30,7 @@ def compile_acting(
     batch. One that is `told` is given actions [B, ...] in place of the seed, and takes these.
     """
 
-    @tf.function(jit_compile=True)
-    def act(
-        params: tf.Tensor, observations: tf.Tensor, state: State, resets: tf.Tensor, last: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, State]:
+    def act(params: tf.Tensor, state: State, observations: tf.Tensor, resets: tf.Tensor, last: tf.Tensor) -> tuple:
         output, state = policy.apply(params, observations[None], state, resets[None])
         if told:
             actions = last[None]
@@ -39,16 +38,42 @@ def compile_acting(
             actions = output.distribution.mode() if deterministic else _sample(output.distribution, last, share)
         return actions[0], output.values[0], policy.remember(state, actions[0])
 
-    # A concrete function skips the look-up of a trace, which costs as much as acting itself for a few environments.
-    concrete = functools.cache(lambda batch: act.get_concrete_function(*_signature(policy, batch, told)))
+    # A call costs more for each of its arguments than acting does for a few environments, and the look-up of a trace
+    # as much again: so all numbers come as one argument, and the function is made concrete.
+    packed = policy.observation_space.dtype == np.float32
+
+    @functools.cache
+    def concrete(batch: int) -> Callable[..., Any]:
+        observations, resets, last = _signature(policy, batch, told)
+        numbers = [observations, resets, last] if packed else [resets, last]
+        sizes = [spec.shape.num_elements() for spec in numbers]
+        state = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), policy.initial_state(batch))
+
+        @tf.function(jit_compile=True)
+        def unpack_and_act(params: tf.Tensor, words: tf.Tensor, *others: tf.Tensor) -> tuple:
+            parts = [
+                tf.bitcast(tf.reshape(part, spec.shape), spec.dtype)
+                for part, spec in zip(tf.split(words, sizes), numbers, strict=True)
+            ]
+            seen = [] if packed else [others[0]]
+            memory = tf.nest.pack_sequence_as(state, others[len(seen) :])
+            return act(params, memory, *seen, *parts)
+
+        others = [*([] if packed else [observations]), *tf.nest.flatten(state)]
+        words = tf.TensorSpec((sum(sizes),), tf.int32)
+        return unpack_and_act.get_concrete_function(tf.TensorSpec((policy.size,), tf.float32), words, *others)
+
     tracing = threading.Lock()
 
     def step(params: Any, observations: Any, state: State, resets: Any, last: Any) -> tuple[Any, Any, State]:
         with tracing:
             compiled = concrete(len(observations))
-        inputs = map(tf.convert_to_tensor, (params, observations, resets, last))
-        params, observations, resets, last = inputs
-        return compiled(params, observations, state, resets, last)
+        numbers = [np.asarray(resets), np.asarray(last)]
+        if packed:
+            numbers.insert(0, np.asarray(observations))
+        words = np.concatenate([part.reshape(-1).view(np.int32) for part in numbers])
+        others = [*([] if packed else [tf.constant(observations)]), *tf.nest.flatten(state)]
+        return compiled(tf.convert_to_tensor(params), tf.constant(words), *others)
 
     return step
 
@@ -63,17 +88,14 @@ def _sample(distribution: Any, seed: tf.Tensor, share: Share | None) -> tf.Tenso
     return whole.sample(seed)[:, share.first : share.first + rows]
 
 
-def _signature(policy: Policy, batch: int, told: bool) -> tuple:
-    """The shapes of an acting step's arguments."""
+def _signature(policy: Policy, batch: int, told: bool) -> list[tf.TensorSpec]:
+    """Of the observations, the resets, and the seed or the actions that are told."""
     space, actions = policy.observation_space, policy.action_space
-    state = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), policy.initial_state(batch))
-    return (
-        tf.TensorSpec((policy.size,), tf.float32),
+    return [
         tf.TensorSpec((batch, *shape_of(space)), tf.as_dtype(space.dtype)),
-        state,
         tf.TensorSpec((batch,), tf.float32),
         tf.TensorSpec((batch, *shape_of(actions)), action_dtype(actions)) if told else tf.TensorSpec((2,), tf.int32),
-    )
+    ]
 
 
 def trace_graph(policy: Policy) -> tf.Graph:

@@ -39,7 +39,7 @@ def check_trust_region(policy: Policy, params: tf.Tensor, batch: Batch, region: 
     curvatures = [float(tf.tensordot(v, fv, 1)) for v, fv in zip(directions, products, strict=True)]
     scale = max(np.sqrt(abs(curvatures[0] * curvatures[1])), 1e-30)
     gradient, gradient_error = _gradient(distribution, params, batch, old)
-    step, _ = compile_trust_step(policy, Serial(), region)(params, batch)
+    step, _ = compile_trust_step(policy, Serial(), region)(params, batch, tf.constant(region.max_kl))
     kl, predicted, residual = float(step.kl), float(step.predicted_kl), float(step.cg_residual)
     new = distribution(step.params)
     ratios = (old.log_prob(batch.actions) - new.log_prob(batch.actions)).numpy().ravel()

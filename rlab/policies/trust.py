@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
 
 def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) -> Callable[..., Any]:
-    """(parameters [D], Batch) to the step within the trust region and the entropy before it.
+    """(parameters [D], Batch, δ) to the step within a trust region of δ nats and the entropy before it.
 
     Alone, and of vectors without memory, all of it is one call of XLA. A memory's Fisher products are plain TensorFlow:
     of a loop that is differentiated twice XLA takes the data for constants, and compiles anew for each batch. So are
@@ -79,7 +79,7 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
     def mean(value: tf.Tensor) -> tf.Tensor:
         return value if alone else tf.constant(comm.sum(value.numpy()) / np.float32(comm.size))
 
-    def step(params: tf.Tensor, batch: Batch) -> tuple:
+    def step(params: tf.Tensor, batch: Batch, max_kl: tf.Tensor) -> tuple:
         slope, entropy, old = gradient(params, batch)
         slope, fewer = mean(slope), every(batch, region.fisher_subsampling)
         direction = solve(params, fewer, slope)
@@ -89,7 +89,7 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
             direction,
             product(params, fewer, direction),
             params,
-            region.max_kl,
+            max_kl,
             region.damping,
             region.backtrack,
             region.line_search_steps,

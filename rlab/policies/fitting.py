@@ -78,8 +78,11 @@ class NetworkFitter:
         self._rate, self._epochs, self._minibatch = tf.constant(learning_rate, tf.float32), epochs, minibatch
         self._returns = ReturnMoments() if standardize else None
         self._remembers = critic.remembers
+        # A gradient of a minibatch of vectors takes less time than to send it: each rank fits to the steps of all.
+        heavy = critic.remembers or is_image(critic.observation_space)
+        self._sharing = comm.size > 1 and heavy
         # Inside a loop XLA's convolutions run ten times slower.
-        self._fused = comm.size == 1 and not is_image(critic.observation_space)
+        self._fused = not self._sharing and not is_image(critic.observation_space)
         self.params = tf.constant(critic.initial_parameters(self._seed))
         self._adam = adam.initial_state(critic.size)
         self._fits = 0
@@ -100,10 +103,12 @@ class NetworkFitter:
         mean, deviation = self.scale.numpy()
         targets = (returns - mean) / deviation
         flat = (trajectory.observations, trajectory.resets, trajectory.actions, targets)
+        if not self._sharing:
+            flat = tuple(np.concatenate(parts, axis=1) for parts in zip(*self._comm.gather(flat), strict=True))
         if self._remembers:
             index, data = np.zeros((self._epochs, 0), np.int32), (*flat, trajectory.state[1])
         else:
-            index = self._minibatches(*returns.shape)
+            index = self._minibatches(*flat[-1].shape)
             data = (*(part.reshape(-1, *part.shape[2:]) for part in flat), ())
         data = tf.nest.map_structure(tf.convert_to_tensor, data)
         if self._fused:
@@ -124,10 +129,11 @@ class NetworkFitter:
     def _minibatches(self, time: int, rows: int) -> np.ndarray:
         """Indices [epochs · T·B/m, m] of flattened steps; every step comes once in an epoch.
 
-        All ranks draw the order of all their environments' steps, and take that of their own.
+        All ranks draw the order of all their environments' steps; those that share the work take that of their own.
         """
-        everywhere = rows * self._comm.size
-        each, own = self._minibatch // everywhere, slice(self._comm.rank * rows, (self._comm.rank + 1) * rows)
+        size, rank = (self._comm.size, self._comm.rank) if self._sharing else (1, 0)
+        everywhere = rows * size
+        each, own = self._minibatch // everywhere, slice(rank * rows, (rank + 1) * rows)
         keys = np.random.default_rng([self._seed, self._fits]).random((self._epochs, everywhere, time), np.float32)
         order = np.argsort(keys[:, own], axis=-1).transpose(0, 2, 1)  # [epochs, T, B]
         return (order * rows + np.arange(rows)).astype(np.int32).reshape(-1, each * rows)

@@ -80,6 +80,8 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
         return value if alone else tf.constant(comm.sum(value.numpy()) / np.float32(comm.size))
 
     def step(params: tf.Tensor, batch: Batch, max_kl: tf.Tensor) -> tuple:
+        # Once, and not for every product; None where there are no branches.
+        batch = tf.nest.map_structure(lambda part: part if part is None else tf.convert_to_tensor(part), batch)
         slope, entropy, old = gradient(params, batch)
         slope, fewer = mean(slope), every(batch, region.fisher_subsampling)
         direction = solve(params, fewer, slope)

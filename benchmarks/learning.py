@@ -33,8 +33,8 @@ class Experiment(NamedTuple):
     further: tuple[str, ...] = ()  # evaluations of the same run, by their flags
 
 
-def _atari(game: str, target: float) -> Experiment:
-    return Experiment(f"a3c --env {game}", "mean_return", "--episodes 20 --seed 1000", "score", target)
+def _atari(game: str, target: float, agent: str = "a3c") -> Experiment:
+    return Experiment(f"{agent} --env {game}", "mean_return", "--episodes 20 --seed 1000", "score", target)
 
 
 def _control(env: str, target: float, agent: str = "a3c") -> Experiment:
@@ -69,7 +69,11 @@ EXPERIMENTS = {
     "trpo-cartpole-v1": _control("CartPole-v1", 475.0, "trpo"),
     "trpo-acrobot": _control("Acrobot-v1", -85.0, "trpo"),
     "trpo-pendulum": _control("Pendulum-v1", -200.0, "trpo"),
-    "trpo-cartpole-novel": _control("CartPoleNoVel-v1 --backbone lstm", 475.0, "trpo"),
+    "trpo-cartpole-novel": _control("CartPoleNoVel-v1", 475.0, "trpo"),
+    "trpo-vine": _control(
+        "CartPole-v1 --sampling vine --batch-size 512 --parallel-envs 16 --steps 300000", 475.0, "trpo"
+    ),
+    "trpo-pong": _atari("Pong", 18.0, "trpo"),
     "trpo-halfcheetah": _mujoco("HalfCheetah-v5", 4471.0),
     "trpo-hopper": _mujoco("Hopper-v5", 3372.0),
     "trpo-walker2d": _mujoco("Walker2d-v5", 4502.0),

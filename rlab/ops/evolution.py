@@ -1,9 +1,9 @@
 """Evolution: a search distribution over parameters, its noise without storage, and the natural gradient of its score.
 
-Wierstra, Schaul, Glasmachers, Sun, Peters, Schmidhuber: "Natural evolution strategies" (NES), JMLR 15, 2014, section 6.2
-of which has the separable form; Salimans, Ho, Chen, Sidor, Sutskever: "Evolution strategies as a scalable alternative to
-reinforcement learning" (ES), 2017. A member i of a population of P has the parameters μ + σ s_i, s_i ~ N(0, I). Its
-noise is a function of (seed, generation, i): whoever needs it makes it, in any order, and nobody keeps it.
+Wierstra, Schaul, Glasmachers, Sun, Peters, Schmidhuber: "Natural evolution strategies" (NES), JMLR 15, 2014, for the
+separable form; Salimans, Ho, Chen, Sidor, Sutskever: "Evolution strategies as a scalable alternative to reinforcement
+learning" (ES), 2017. A member i of a population of P has the parameters μ + σ s_i, s_i ~ N(0, I). Its noise is a
+function of (seed, generation, i): whoever needs it makes it, in any order, and nobody keeps it.
 """
 
 from typing import NamedTuple
@@ -27,13 +27,13 @@ class Gradient(NamedTuple):
 
 
 def centered_ranks(fitness: np.ndarray) -> np.ndarray:
-    """Fitness [P] to ranks in [−½, ½], float32 [P], sum 0; equals share their mean rank (ES, section 2.1)."""
+    """Fitness [P] to ranks in [−½, ½], float32 [P], sum 0; equals share their mean rank (ES)."""
     ranks = np.arange(len(fitness)) / max(len(fitness) - 1, 1) - 0.5
     return _by_rank(fitness, ranks)
 
 
 def nes_utilities(fitness: np.ndarray) -> np.ndarray:
-    """Fitness [P] to u = max(0, ln(P/2 + 1) − ln k)/Σ − 1/P for the k-th best, float32 [P] (NES, section 3.1).
+    """Fitness [P] to u = max(0, ln(P/2 + 1) − ln k)/Σ − 1/P for the k-th best, float32 [P] (NES).
 
     They sum to 0; equals share the mean of theirs.
     """
@@ -52,8 +52,8 @@ def _by_rank(fitness: np.ndarray, values: np.ndarray) -> np.ndarray:
 def noise(seed: tf.Tensor, generation: tf.Tensor, members: tf.Tensor, size: int) -> tf.Tensor:
     """s ~ N(0, I) of members [G] of a generation, float32 [G, `size`]; int32 `seed`, `generation` and members.
 
-    Threefry-2x32 (Salmon, Moraes, Dror, Shaw 2011) with the key (seed, generation) and the counter (member, i) gives two
-    words, for the parameters i and ⌈D/2⌉ + i of a member; the inverse of the normal distribution makes them normal,
+    Threefry-2x32 (Salmon, Moraes, Dror, Shaw 2011) with the key (seed, generation) and the counter (member, i) gives
+    two words, for the parameters i and ⌈D/2⌉ + i of a member; the inverse of the normal distribution makes them normal,
     which XLA computes five times faster than the sines of Box and Muller.
 
     It is compiled even where it is called eagerly, so that its bits do not depend on how many members are asked for.
@@ -95,7 +95,7 @@ def _bits(number: tf.Tensor) -> tf.Tensor:
 def ask(search: Search, seed: tf.Tensor, generation: tf.Tensor, members: tf.Tensor, mirrored: bool = True) -> tf.Tensor:
     """The parameters μ + σ s_i of members [G], float32 [G, D].
 
-    Of a mirrored population (Brockhoff et al. 2010; ES, section 2.1) 2j and 2j + 1 have the noise of j, one with each
+    Of a mirrored population (Brockhoff et al. 2010; ES) 2j and 2j + 1 have the noise of j, one with each
     sign.
     """
     if not mirrored:
@@ -133,7 +133,7 @@ def tell(
 
 
 def natural_step(search: Search, gradient: Gradient, mean_rate: float = 1.0, sigma_rate: float | None = None) -> Search:
-    """One step of the separable NES: μ ← μ + η_μ σ ∇_μ, σ ← σ exp(η_σ/2 ∇_σ) (NES, algorithm 6).
+    """One step of the separable NES: μ ← μ + η_μ σ ∇_μ, σ ← σ exp(η_σ/2 ∇_σ) (NES).
 
     With utilities that sum to 0 the rates are η_μ = 1 and, where `sigma_rate` is None, η_σ = (3 + ln D)/(5 √D).
     """
@@ -146,5 +146,5 @@ def natural_step(search: Search, gradient: Gradient, mean_rate: float = 1.0, sig
 
 
 def default_sigma_rate(size: int) -> float:
-    """η_σ = (3 + ln D)/(5 √D) (NES, table 1)."""
+    """η_σ = (3 + ln D)/(5 √D) (NES)."""
     return float((3.0 + np.log(size)) / (5.0 * np.sqrt(size)))

@@ -102,9 +102,9 @@ class NetworkFitter:
             self._returns.add(np.ones_like(returns), returns, self._comm)
         mean, deviation = self.scale.numpy()
         targets = (returns - mean) / deviation
-        flat = (trajectory.observations, trajectory.resets, trajectory.actions, targets)
+        flat = [trajectory.observations, trajectory.resets, trajectory.actions, targets]
         if not self._sharing:
-            flat = tuple(np.concatenate(parts, axis=1) for parts in zip(*self._comm.gather(flat), strict=True))
+            flat = [np.concatenate(parts, axis=1) for parts in zip(*self._comm.gather(flat), strict=True)]
         if self._remembers:
             index, data = np.zeros((self._epochs, 0), np.int32), (*flat, trajectory.state[1])
         else:

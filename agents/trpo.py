@@ -12,7 +12,8 @@ environments side by side; under `mpirun` each rank has its share of them, and g
 and moments are means over all ranks. Observations and returns may be standardized by what was seen of them. With a
 vine (section 5.2) the gradient comes from several actions tried in the same states.
 
-Departures: the critic learns by Adam on minibatches, not by a trust region; advantages are standardized in each batch.
+Departures: the critic learns by Adam on minibatches, not by a trust region; advantages are standardized in each batch;
+the policy's entropy may be given a weight in L.
 The mathematics is in `rlab/ops/trust_region.py`, and `rlab/policies/trust.py` brings policies to it; what each setting
 did is in docs/algorithms/trpo.md.
 """
@@ -55,6 +56,7 @@ class Config:
     )
     max_kl: float = field(0.01, "δ, bound on the mean KL divergence of an update, nats", low=0.0, above=True)
     decay_max_kl: bool = field(False, "let δ fall linearly to 0 at the last step")
+    entropy_weight: float = field(0.0, "weight in L of the policy's mean entropy, per nat", low=0.0)
     damping: float = field(0.1, "added to the diagonal of the Fisher information", low=0.0, above=True)
     cg_iterations: int = field(10, "iterations of conjugate gradient", low=1)
     fisher_subsampling: int = field(1, "use every n-th of the states for Fisher products", low=1)

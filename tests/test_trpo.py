@@ -75,6 +75,18 @@ def test_the_divergence_is_that_of_the_policies_before_and_after():
     assert float(step.improvement) == pytest.approx(gain, rel=1e-3)
 
 
+def test_a_weight_on_entropy_raises_it():
+    """With no advantage to be had, all that is left to gain is entropy."""
+    learner = _learner(entropy_weight=1.0)
+    batch, *_ = learner.play()
+    batch = batch._replace(advantages=np.zeros_like(batch.advantages))
+    biased = learner.params + 0.3 * learner.policy.learned * np.sign(np.sin(np.arange(learner.policy.size)))
+    step, before = learner._step(biased, batch, MAX_KL)
+    after = tf.reduce_mean(trust.distribution_of(learner.policy, step.params, batch).entropy())
+    assert float(step.improvement) == pytest.approx(float(after) - float(before), abs=1e-5)
+    assert float(after) > float(before)
+
+
 def test_where_nothing_can_be_gained_no_bit_changes():
     learner = _learner()
     batch, *_ = learner.play()

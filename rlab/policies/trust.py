@@ -18,6 +18,7 @@ class TrustRegion(NamedTuple):
     """How far a step may go, and how it is found; the settings of `agents.TRPO` by their names."""
 
     max_kl: float
+    entropy_weight: float
     damping: float
     cg_iterations: int
     fisher_subsampling: int
@@ -54,8 +55,9 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
             tape.watch(params)
             now = distribution(params, batch)
             log_prob = log_probabilities(now, batch)
-            value = surrogate(log_prob, tf.stop_gradient(log_prob), batch)
-        return tape.gradient(value, params), tf.reduce_mean(now.entropy()), now
+            entropy = tf.reduce_mean(now.entropy())
+            value = surrogate(log_prob, tf.stop_gradient(log_prob), batch) + region.entropy_weight * entropy
+        return tape.gradient(value, params), entropy, now
 
     def fisher(params: tf.Tensor, batch: Batch, vector: tf.Tensor) -> tf.Tensor:
         return trust_region.fisher_vector_product(lambda at: distribution(at, batch), params, vector)
@@ -74,6 +76,7 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
     def evaluate(params: tf.Tensor, batch: Batch, old: Any) -> tf.Tensor:
         new = distribution(params, batch)
         value = surrogate(log_probabilities(new, batch), log_probabilities(old, batch), batch)
+        value += region.entropy_weight * tf.reduce_mean(new.entropy())
         return tf.stack([value, tf.reduce_mean(old.kl(new))])
 
     def mean(value: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-AGENTS = {"a3c": "A3C", "rpg": "RPG", "trpo": "TRPO"}
+AGENTS = {"a3c": "A3C", "rpg": "RPG", "snes": "SNES", "trpo": "TRPO"}
 
 
 def __getattr__(name: str) -> Any:

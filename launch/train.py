@@ -19,7 +19,7 @@ from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 
 _STEPS = "agent steps in all (each four frames of an Atari game); the last update is finished"
-_DEFAULT_ENV = {"a3c": "Pong", "rpg": "TMaze", "trpo": "CartPole-v1"}
+_DEFAULT_ENV = {"a3c": "Pong", "rpg": "TMaze", "snes": "CartPole-v1", "trpo": "CartPole-v1"}
 
 
 def train_command(agent: str, arguments: list[str]) -> click.Command:

@@ -3,13 +3,14 @@
 `rlab/vine.py` goes back with it, and tries something else.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 
 from rlab.errors import TrainingError
-from rlab.policies.actions import ActingStep, to_environment
+from rlab.ops import moments
+from rlab.policies.actions import ActingStep, PopulationStep, to_environment
 from rlab.seeding import derive
 from rlab.types import Episode, EpisodeBatch, State, Trajectory
 
@@ -194,6 +195,50 @@ def play_batch(
     resets[0] = 1.0
     batch = EpisodeBatch(np.stack(seen), resets, np.stack(actions), np.stack(rewards), np.stack(valid), states)
     return batch, [episode for episode in finished if episode is not None]
+
+
+class Evaluation(NamedTuple):
+    """What became of a group of members, over E episodes of each."""
+
+    returns: np.ndarray  # float64 [G, E]
+    lengths: np.ndarray  # int64 [G, E], steps
+    seen: moments.Moments | None  # of the observations on which they acted
+
+
+def evaluate_members(
+    env: gym.vector.VectorEnv,
+    act: PopulationStep,
+    initial_state: State,
+    params: Any,
+    seed: int,
+    actions_seed: int,
+    features: int = 0,
+) -> Evaluation:
+    """One whole episode of each of the environment's G · E copies, under the parameters [G, D] of the members.
+
+    `seed` is that of the fresh reset, `actions_seed` that of the actions; of `features` numbers of each observation the
+    moments are taken. Raises TrainingError when an episode does not end.
+    """
+    observations, _ = env.reset(seed=seed)
+    G, B = len(params), env.num_envs
+    returns, lengths, alive = np.zeros(B), np.zeros(B, np.int64), np.ones(B, bool)
+    state, resets = initial_state, np.ones(B, np.float32)
+    seen = moments.empty(features) if features else None
+    for t in range(PATIENCE):
+        if seen:
+            seen = moments.merge(seen, moments.of_rows(observations[alive].reshape(-1, features)))
+        actions, state = act(params, observations, state, resets, np.array([actions_seed, t], np.int32))
+        observations, _, terminated, truncated, info = env.step(
+            to_environment(actions.numpy(), env.single_action_space)
+        )
+        ending = alive & (terminated | truncated)
+        if ending.any():
+            returns[ending], lengths[ending] = info["episode"]["r"][ending], info["episode"]["l"][ending]
+            alive &= ~ending
+            if not alive.any():
+                return Evaluation(returns.reshape(G, -1), lengths.reshape(G, -1), seen)
+        resets = np.zeros(B, np.float32)
+    raise TrainingError(f"an episode did not end in {PATIENCE:,} steps: the environment needs a time limit")
 
 
 def finished_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:

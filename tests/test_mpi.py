@@ -158,3 +158,55 @@ def test_a_signal_to_mpirun_leaves_no_rank_behind(tmp_path):
     while any(os.path.exists(f"/proc/{pid}") for pid in ranks):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+EVOLUTION = ("snes", "--population", "24", "--group", "4", "--verify-every", "3", "--normalize-observations")
+EVOLUTION += ("--sigma", "0.02", "--learning-rate", "0.002")  # short episodes: more generations
+
+
+def test_evolution_is_the_same_to_the_bit_on_any_number_of_ranks(tmp_path):
+    """Also after a resume with another number of ranks."""
+    steps = "9000"
+    for ranks in (1, 2, 3, 4):
+        status, _, errors = _done(_ranks(ranks, *EVOLUTION, "--steps", steps, "--run", tmp_path / str(ranks)))
+        assert status == 0, errors
+    status, _, errors = _done(_ranks(3, *EVOLUTION, "--steps", "3000", "--run", tmp_path / "cut"))
+    assert status == 0, errors
+    status, _, errors = _done(_ranks(2, "resume", tmp_path / "cut", "--steps", steps))
+    assert status == 0, errors
+    found = {
+        run: (tmp_path / run / "policy" / "weights.safetensors").read_bytes() for run in ("1", "2", "3", "4", "cut")
+    }
+    assert len(set(found.values())) == 1
+    rows = (tmp_path / "1" / "metrics.csv").read_text().splitlines()
+    assert len(rows) > 20  # generations
+
+
+def test_evolution_sends_scalars_only():
+    """At most 32 bytes a member, whatever the number of parameters, and nothing but what is stacked."""
+    code = (
+        "import functools, envs; from agents import snes; from rlab.schedules import Schedule; import agents\n"
+        "config = snes.Config(population=16, group=4, verify_every=10**9)\n"
+        "learner = snes.Learner(agents.SNES(config, functools.partial(envs.make, 'CartPole-v1')), Schedule(10**9))\n"
+        "comm, sent = learner.comm, []\n"
+        "stack = comm.stack\n"
+        "comm.stack = lambda array: (sent.append(array.nbytes), stack(array))[1]\n"
+        "comm.gather = comm.sum = None\n"
+        "updates = learner.updates()\n"
+        "[next(updates) for _ in range(3)]\n"
+        "print(comm.rank, learner.policy.size, sent)"
+    )
+    status, output, errors = _done(_ranks(2, code=code))
+    assert status == 0, errors
+    for line in output.splitlines():
+        sent = [int(number.strip("[],")) for number in line.split()[2:]]
+        assert len(sent) == 3
+        assert 0 < max(sent) <= 32 * 16
+    assert len(output.splitlines()) == 2
+
+
+def test_evolution_needs_a_group_for_each_rank(tmp_path):
+    flags = ("snes", "--population", "8", "--group", "4", "--run", tmp_path / "run")
+    status, _, errors = _done(_ranks(3, *flags))
+    assert status == 2
+    assert errors.count("error: --population must be at least 4 for each of the 3 ranks, not 8") == 1

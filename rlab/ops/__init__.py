@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-_MODULES = ("adam", "bptt", "distributions", "losses", "moments", "optimizers", "returns", "trust_region")
+_MODULES = ("adam", "bptt", "distributions", "evolution", "losses", "moments", "optimizers", "returns", "trust_region")
 
 
 def __getattr__(name: str) -> Any:

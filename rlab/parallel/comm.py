@@ -26,6 +26,9 @@ class Communicator(Protocol):
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks, in their order, on every rank."""
 
+    def stack(self, array: np.ndarray) -> np.ndarray:
+        """The arrays of all ranks [R, ...], in their order, on every rank; of one shape and dtype."""
+
     def sum(self, array: np.ndarray) -> np.ndarray:
         """The sum over the ranks, on every rank; arrays of one shape and dtype."""
 
@@ -37,6 +40,9 @@ class Serial:
 
     def gather(self, value: Any) -> list[Any]:
         return [value]
+
+    def stack(self, array: np.ndarray) -> np.ndarray:
+        return array[None]
 
     def sum(self, array: np.ndarray) -> np.ndarray:
         return array
@@ -56,9 +62,13 @@ class MPI:
     def gather(self, value: Any) -> list[Any]:
         return self._world.allgather(value)
 
-    def sum(self, array: np.ndarray) -> np.ndarray:
+    def stack(self, array: np.ndarray) -> np.ndarray:
         parts = np.empty((self.size, *array.shape), array.dtype)
         self._world.Allgather(np.ascontiguousarray(array), parts)
+        return parts
+
+    def sum(self, array: np.ndarray) -> np.ndarray:
+        parts = self.stack(array)
         total = parts[0]
         for part in parts[1:]:
             total = total + part

@@ -25,7 +25,11 @@ class ObservationStatistics:
         """Count observations [N, ...], and those of the other ranks."""
         if self._features:
             rows = observations.reshape(-1, self._features)
-            self._seen = functools.reduce(moments.merge, comm.gather(moments.of_rows(rows)), self._seen)
+            self.merge(*comm.gather(moments.of_rows(rows)))
+
+    def merge(self, *seen: moments.Moments) -> None:
+        """Count what others have seen, in this order."""
+        self._seen = functools.reduce(moments.merge, seen, self._seen)
 
     def tell(self, policy: Policy, params: tf.Tensor) -> tf.Tensor:
         """The parameters [D] of a policy of these observations, which now knows of them."""

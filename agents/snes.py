@@ -1,0 +1,319 @@
+"""SNES: separable natural evolution strategies.
+
+Wierstra, Schaul, Glasmachers, Sun, Peters, Schmidhuber: "Natural evolution strategies", JMLR 15, 2014 (the full form),
+and Salimans, Ho, Chen, Sidor, Sutskever: "Evolution strategies as a scalable alternative to reinforcement learning",
+2017 (the simple form). Nothing is differentiated: every member of a population plays with parameters of its own,
+
+    ψ_i = μ + σ s_i,  s_i ~ N(0, I),  F_i its mean return,  u = utilities of the ranks of F
+    simple:  ∇_μ = 1/(P σ) Σ u_i s_i, which an optimizer climbs; σ stays
+    full:    μ ← μ + η_μ σ Σ u_i s_i,  σ ← σ exp(η_σ/2 Σ u_i (s_i² − 1))
+
+Under `mpirun` each rank plays a share of the members. Nothing but returns, lengths and the moments of observations is
+sent: the noise of a member is a function of (seed, generation, member), which every rank makes for itself, and all take
+the same step. Members play in groups of one size, and what they found is counted in their order, so the result is the
+same to the bit on any number of ranks.
+
+The mathematics is in `rlab/ops/evolution.py`; what each setting did is in docs/algorithms/snes.md.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+# These packages load TensorFlow only when it is used, so that `--help` answers at once.
+from rlab import ops, policies, rollout, runs
+from rlab.errors import BadInputError, TrainingError
+from rlab.parallel import comm as ranks
+from rlab.schedules import Schedule
+from rlab.seeding import derive
+from rlab.settings import check, field, from_settings
+from rlab.types import Episode
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of SNES; each is a command-line flag. `defaults/snes.toml` tunes them by environment."""
+
+    population: int = field(256, "P, members of a generation, over all ranks", low=2)
+    group: int = field(64, "members that act at once, and that a rank is given", low=1)
+    episodes: int = field(1, "episodes of each member", low=1)
+    form: str = field("simple", "what is learned: μ alone by an optimizer, or μ and σ", choices=("simple", "full"))
+    sigma: float = field(0.1, "σ, standard deviation of the parameters' noise, at first", low=0.0, above=True)
+    mirrored: bool = field(True, "let members come in pairs of opposite noise")
+    utilities: str = field("centered-ranks", "what returns are worth", choices=("centered-ranks", "nes"))
+    optimizer: str = field("adam", "of the simple form", choices=("adam", "sgd"))
+    learning_rate: float = field(0.03, "of the optimizer; of the full form η_μ", low=0.0, above=True)
+    sigma_rate: float = field(0.0, "η_σ of the full form; 0 for (3 + ln D)/(5 √D)", low=0.0)
+    weight_decay: float = field(0.0, "of the simple form, in shares of μ per unit of utility", low=0.0)
+    deterministic: bool = field(True, "let members take their likeliest actions")
+    normalize_observations: bool = field(False, "shift and scale observed vectors by what was seen of them so far")
+    observation_scale: float = field(1.0, "factor on observed vectors, normalized or not", low=0.0, above=True)
+    observe_actions: bool = field(False, "let policies see the previous action")
+    memory_horizon: int = field(0, "steps over which a new LSTM remembers; 0 for forget gates at a bias of 1", low=0)
+    verify_every: int = field(10, "generations after which the ranks compare their parameters", low=1)
+
+
+_Config = Config  # inside the class the name means its attribute
+
+
+class SNES:
+    """Learns by evolution: no gradient, and any number of ranks.
+
+    Args:
+        config: the settings.
+        env: a factory of vector environments, called as `env(num_envs=B, seed=...)`, such as
+            `functools.partial(envs.make, "CartPole-v1")`.
+        policy: a backbone's name (`rlab.policies.BACKBONES`); None for the feed-forward one that fits the observations.
+        seed: of parameters, noise, actions and environments. The same seed gives the same bits on any number of ranks,
+            resumed or not.
+
+    Raises BadInputError for settings out of range and for spaces that no policy fits.
+    """
+
+    Config = Config
+
+    def __init__(
+        self,
+        config: _Config | None = None,
+        env: "Callable[..., gym.vector.VectorEnv] | None" = None,
+        policy: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if env is None:
+            raise BadInputError(
+                'SNES needs an environment factory, such as functools.partial(envs.make, "CartPole-v1")'
+            )
+        self.config = config or Config()
+        check(self.config)
+        self.env, self.seed = env, seed
+        self.comm = ranks.world()
+        _check_sizes(self.config, self.comm.size)
+        probe = env(num_envs=1, seed=0)
+        self.policy = policies.build(
+            probe.single_observation_space,
+            probe.single_action_space,
+            policy,
+            observe_actions=self.config.observe_actions,
+            normalize_observations=self.config.normalize_observations,
+            observation_scale=self.config.observation_scale,
+            horizon=self.config.memory_horizon,
+        )
+        probe.close()
+
+    def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
+        """Train for `steps` agent steps, summed over the ranks, in a new run directory.
+
+        With `target_score` training ends early, as `rlab.schedules` says.
+        """
+        return self._train(runs.begin("snes", self, run, steps, target_score, self.comm))
+
+    @classmethod
+    def resume(
+        cls, run: str | Path, env: "Callable[..., gym.vector.VectorEnv]", steps: int | None = None
+    ) -> "runs.TrainingResult":
+        """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
+
+        The run goes on as if it had never stopped, to the bit, on any number of ranks. With `steps` the run's target
+        score, if it has one, no longer ends it.
+        """
+        beginning = runs.reopen("snes", run, steps, ranks.world())
+        settings = beginning.run.config
+        agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
+        return agent._train(beginning)
+
+    def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
+        run, steps, target_score, checkpoint = beginning
+        learner = Learner(self, Schedule(steps, target_score))
+        if checkpoint:
+            learner.restore(checkpoint)
+        if self.comm.rank == 0:
+            runs.save_architecture(run.path, self.policy)
+        return runs.run_loop(
+            run,
+            learner.updates(),
+            learner.checkpoint,
+            steps,
+            learner.steps,
+            graph=functools.partial(policies.trace_graph, self.policy),
+            shown=("score", "best", "sigma"),
+            comm=self.comm,
+        )
+
+
+class Learner:
+    """One training run of SNES: the search distribution, and the generations that move it."""
+
+    def __init__(self, agent: SNES, schedule: Schedule) -> None:
+        import tensorflow as tf
+
+        self.config, self.policy, self.comm, self.seed = agent.config, agent.policy, agent.comm, agent.seed
+        config, self._schedule = self.config, schedule
+        self._noise = tf.constant(derive(self.seed, "noise"))
+        self._groups = config.population // config.group
+        self._own = range(self.comm.rank, self._groups, self.comm.size)
+        self._env = agent.env(num_envs=config.group * config.episodes, seed=0)
+        self._act = policies.compile_population(self.policy, config.group, config.episodes, config.deterministic)
+        self._memory = policies.population_state(self.policy, config.group, config.episodes)
+        self._statistics = policies.ObservationStatistics(self.policy)
+        sought = policies.deciding(self.policy, config.deterministic)
+        mean = self.policy.initial_parameters(derive(self.seed, "parameters"))
+        self.search = ops.evolution.Search(tf.constant(mean), tf.constant(config.sigma * sought))
+        self._adam = ops.adam.initial_state(self.policy.size)
+        self._ask = tf.function(self._make_members, jit_compile=True, autograph=False)
+        self._tell = tf.function(self._move, jit_compile=True, autograph=False)
+        self.steps = self.generation = 0
+
+    def updates(self) -> "Generator[runs.Update | None, None, None]":
+        """Play a generation, take a step; until the schedule is done."""
+        try:
+            while not self._schedule.done(self.steps):
+                yield self._update()
+        finally:
+            self._env.close()
+
+    def _update(self) -> "runs.Update":
+        import tensorflow as tf
+
+        config = self.config
+        returns, lengths = self._play()
+        fitness = returns.mean(axis=1)
+        if not np.isfinite(fitness).all():
+            raise TrainingError(f"generation {self.generation}, step {self.steps}: a return is NaN or infinite")
+        shape = {"centered-ranks": ops.evolution.centered_ranks, "nes": ops.evolution.nes_utilities}[config.utilities]
+        utilities, generation = tf.constant(shape(fitness)), tf.constant(self.generation)
+        before = self.search.mean
+        self.search, self._adam = self._tell(self.search, self._adam, generation, utilities)
+        moved = float(tf.norm(self.search.mean - before))
+        self.search = self.search._replace(mean=self._statistics.tell(self.policy, self.search.mean))
+        self.steps, self.generation = self.steps + int(lengths.sum()), self.generation + 1
+        if not bool(tf.reduce_all(tf.math.is_finite(self.search.mean) & tf.math.is_finite(self.search.sigma))):
+            raise TrainingError(f"generation {self.generation}, step {self.steps}: parameters are not finite")
+        if self.generation % config.verify_every == 0:
+            ranks.require_equal(self.comm, np.concatenate(self.search), "the search distribution")
+        episodes = [Episode(float(r), int(n)) for r, n in zip(returns.ravel(), lengths.ravel(), strict=True)]
+        self._schedule.add(episodes, self.steps)
+        sigma = self.search.sigma.numpy()
+        metrics = {
+            "best": float(fitness.max()),
+            "mean": float(fitness.mean()),
+            "spread": float(fitness.std()),
+            "sigma": float(sigma[sigma > 0.0].mean()),
+            "step_norm": moved,
+        }
+        return runs.Update(self.steps, metrics, episodes, self._schedule.end)
+
+    def _play(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns and lengths [P, E] of the generation, of all ranks; the observations' moments are counted."""
+        import tensorflow as tf
+
+        config, stream = self.config, (self.seed, "generation", self.generation)
+        features = self.policy.normalized
+        # Each group is a row of numbers: the only thing that is sent. Ranks with fewer groups send a row of nothing.
+        rows = np.zeros((-(-self._groups // self.comm.size), _row(config, features)))
+        for i, group in enumerate(self._own):
+            first = group * config.group
+            params = self._ask(self.search, tf.constant(self.generation), tf.constant(first))
+            try:
+                found = rollout.evaluate_members(
+                    self._env,
+                    self._act,
+                    self._memory,
+                    params,
+                    # A vector environment seeds its copies with successive numbers: members keep theirs in any group.
+                    derive(*stream, "environments") + first * config.episodes,
+                    derive(*stream, "actions", group),
+                    features,
+                )
+            except TrainingError:
+                raise
+            except Exception as error:  # whatever the environment raises
+                raise TrainingError(
+                    f"generation {self.generation}, members {first} to {first + config.group - 1}: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            numbers = [found.returns.ravel(), found.lengths.ravel()]
+            rows[i] = np.concatenate([*numbers, *map(np.ravel, found.seen)] if found.seen else numbers)
+        everywhere = self.comm.stack(rows)  # [ranks, groups of each, ...]
+        ordered = np.swapaxes(everywhere, 0, 1).reshape(-1, rows.shape[1])[: self._groups]
+        played = config.group * config.episodes
+        if features:
+            for row in ordered:
+                self._statistics.merge(ops.moments.Moments(*np.split(row[2 * played :], [1, 1 + features])))
+        shape = (config.population, config.episodes)
+        return ordered[:, :played].reshape(shape), ordered[:, played : 2 * played].reshape(shape)
+
+    def _make_members(self, search: Any, generation: Any, first: Any) -> Any:
+        """The parameters [G, D] of a group."""
+        import tensorflow as tf
+
+        members = first + tf.range(self.config.group)
+        return ops.evolution.ask(search, self._noise, generation, members, self.config.mirrored)
+
+    def _move(self, search: Any, state: Any, generation: Any, utilities: Any) -> tuple[Any, Any]:
+        """One step of the search distribution."""
+        import tensorflow as tf
+
+        config = self.config
+        drawn = config.population // (2 if config.mirrored else 1)
+        chunk = max(size for size in range(1, 33) if drawn % size == 0)
+        found = ops.evolution.tell(self._noise, generation, utilities, self.policy.size, config.mirrored, chunk)
+        if config.form == "full":
+            rate = config.sigma_rate or ops.evolution.default_sigma_rate(int(self.policy.learned.sum()))
+            return ops.evolution.natural_step(search, found, config.learning_rate, rate), state
+        sought = search.sigma > 0.0
+        slope = tf.where(
+            sought, found.mean / (config.population * config.sigma) - config.weight_decay * search.mean, 0.0
+        )
+        if config.optimizer == "sgd":
+            return search._replace(mean=search.mean + config.learning_rate * slope), state
+        mean, state = ops.adam.adam(search.mean, state, -slope, config.learning_rate)
+        return search._replace(mean=mean), state
+
+    def checkpoint(self) -> "runs.Checkpoint":
+        """All that a later process needs to go on."""
+        arrays = {f"policy/{name}": part for name, part in self.policy.named(self.search.mean.numpy()).items()}
+        arrays |= {f"adam/{name}": part.numpy() for name, part in self._adam._asdict().items()}
+        arrays |= {f"observations/{name}": part for name, part in self._statistics.arrays().items()}
+        arrays["search/sigma"] = self.search.sigma.numpy()
+        counters = {"generation": self.generation, "schedule": self._schedule.state()}
+        return runs.Checkpoint(self.steps, arrays, counters)
+
+    def restore(self, checkpoint: "runs.Checkpoint") -> None:
+        """Go on from a checkpoint as if there had been no stop."""
+        import tensorflow as tf
+
+        mean = self.policy.flatten(runs.subset(checkpoint.arrays, "policy"))
+        self.search = ops.evolution.Search(tf.constant(mean), tf.constant(checkpoint.arrays["search/sigma"]))
+        kept = runs.subset(checkpoint.arrays, "adam")
+        self._adam = ops.adam.AdamState(*(tf.constant(kept[name]) for name in ops.adam.AdamState._fields))
+        self._statistics.restore(runs.subset(checkpoint.arrays, "observations"))
+        self.steps, self.generation = checkpoint.steps, checkpoint.counters["generation"]
+        self._schedule.restore(checkpoint.counters["schedule"])
+
+
+def _row(config: Config, features: int) -> int:
+    """How many numbers a group sends: returns and lengths, and the moments of F numbers of an observation."""
+    return 2 * config.group * config.episodes + (1 + 2 * features if features else 0)
+
+
+def _check_sizes(config: Config, size: int) -> None:
+    """Raise BadInputError where a population does not divide as it must."""
+    if config.mirrored and config.population % 2:
+        raise BadInputError(f"--population must be even for mirrored noise, not {config.population}")
+    if config.mirrored and config.group % 2:
+        raise BadInputError(f"--group must be even for mirrored noise, not {config.group}")
+    if config.population % config.group:
+        raise BadInputError(
+            f"--population must be a multiple of the {config.group} members of a group, not {config.population}"
+        )
+    if config.population // config.group < size:
+        raise BadInputError(
+            f"--population must be at least {config.group} for each of the {size} ranks, not {config.population}"
+        )

@@ -1,0 +1,152 @@
+"""SNES: groups that play as their members alone would, the same bits however a run is cut, and learning."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toys
+
+import agents
+import envs
+import rlab
+from agents import snes
+from rlab.errors import BadInputError, TrainingError
+from rlab.evaluation import play_episodes, summarize
+from rlab.rollout import evaluate_members
+from rlab.runs.metrics import read_metrics
+from rlab.schedules import Schedule
+
+CONFIG = snes.Config(population=16, group=8, sigma=0.3)
+CARTPOLE = functools.partial(envs.make, "CartPole-v1")
+MATCHING = functools.partial(envs.make, toys.Matching)
+
+
+def _learner(env=CARTPOLE, policy=None, seed=0, steps=10**9, **changes):
+    return snes.Learner(agents.SNES(dataclasses.replace(CONFIG, **changes), env, policy, seed), Schedule(steps))
+
+
+def _train(run, env, steps, policy=None, seed=0, **changes):
+    return agents.SNES(dataclasses.replace(CONFIG, **changes), env, policy, seed).train(run, steps)
+
+
+def _score(run, env):
+    return summarize(play_episodes(rlab.load_policy(run), env, 100, 0, True))["mean_return"]
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "highway", "rnn", "lstm"])
+def test_a_group_plays_as_its_members_do_one_by_one(backbone):
+    members, episodes = 4, 2
+    probe = CARTPOLE(num_envs=1, seed=0)
+    policy = rlab.policies.build(probe.single_observation_space, probe.single_action_space, backbone)
+    params = np.stack([policy.initial_parameters(seed) for seed in range(members)])
+    params += 0.3 * np.random.default_rng(0).normal(size=params.shape).astype(np.float32)
+    found = []
+    for group in (members, 1):
+        act = rlab.policies.compile_population(policy, group, episodes)
+        memory = rlab.policies.population_state(policy, group, episodes)
+        env = CARTPOLE(num_envs=group * episodes, seed=0)
+        parts = [
+            evaluate_members(env, act, memory, tf.constant(params[i : i + group]), 100 + i * episodes, 0, 4)
+            for i in range(0, members, group)
+        ]
+        found.append(parts)
+    (together,), alone = found
+    np.testing.assert_array_equal(together.returns, np.concatenate([part.returns for part in alone]))
+    np.testing.assert_array_equal(together.lengths, np.concatenate([part.lengths for part in alone]))
+    assert together.lengths.min() < together.lengths.max()
+    assert together.seen.rows == together.lengths.sum()
+    seen = functools.reduce(rlab.ops.moments.merge, [part.seen for part in alone])
+    np.testing.assert_allclose(together.seen.mean, seen.mean, rtol=1e-9)
+
+
+@pytest.mark.parametrize("backbone", ["small-cnn", "dnc", "seq2seq"])
+def test_any_backbone_has_populations(backbone):
+    env = functools.partial(envs.make, "Pong", frame_size=42) if backbone == "small-cnn" else CARTPOLE
+    probe = env(num_envs=2, seed=0)
+    policy = rlab.policies.build(probe.single_observation_space, probe.single_action_space, backbone)
+    params = tf.constant(np.stack([policy.initial_parameters(seed) for seed in range(2)]))
+    observations, _ = probe.reset()
+    given = rlab.policies.population_state(policy, 2, 1), tf.ones(2), tf.zeros(2, tf.int32)
+    actions, _ = rlab.policies.compile_population(policy, 2, 1)(params, tf.constant(observations), *given)
+    for i, action in enumerate(actions.numpy()):
+        output, _ = policy.apply(params[i], observations[i][None, None], policy.initial_state(1), tf.ones((1, 1)))
+        assert action == output.distribution.mode()[0, 0]
+
+
+def test_only_what_decides_is_searched():
+    learner = _learner(functools.partial(envs.make, "Pendulum-v1"), normalize_observations=True)
+    sigma = learner.policy.named(learner.search.sigma.numpy())
+    still = {name for name, part in sigma.items() if not part.any()}
+    unused = {"value/kernel", "value/bias", "log_std"}
+    assert still == unused | {"backbone/observation_mean", "backbone/observation_deviation"}
+    before = learner.policy.named(learner.search.mean.numpy())
+    next(learner.updates())
+    after = learner.policy.named(learner.search.mean.numpy())
+    for name in unused:
+        np.testing.assert_array_equal(after[name], before[name])
+    assert np.abs(after["policy/kernel"] - before["policy/kernel"]).max() > 0.0
+    assert np.abs(after["backbone/observation_mean"]).max() > 0.0
+
+
+@pytest.mark.parametrize(
+    ("env", "policy", "changes", "score"),
+    [
+        (MATCHING, None, {}, 9.5),
+        (MATCHING, None, {"form": "full", "utilities": "nes", "learning_rate": 1.0}, 9.5),
+        (
+            functools.partial(envs.make, toys.Reach),
+            None,
+            {"optimizer": "sgd", "learning_rate": 0.003, "sigma": 0.05},
+            -0.05,
+        ),
+        (functools.partial(envs.make, toys.Recall), "rnn", {"episodes": 8}, 0.95),
+    ],
+)
+def test_learns(tmp_path, env, policy, changes, score):
+    _train(tmp_path / "run", env, 60_000, policy, **({"population": 64, "group": 32, "episodes": 2} | changes))
+    assert _score(tmp_path / "run", env) > score
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path):
+    found = []
+    for run, seed in (("a", 0), ("b", 0), ("c", 1)):
+        _train(tmp_path / run, CARTPOLE, 2000, seed=seed)
+        found.append((tmp_path / run / "policy" / "weights.safetensors").read_bytes())
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+@pytest.mark.parametrize("form", ["simple", "full"])
+def test_going_on_from_a_checkpoint_changes_no_bit(tmp_path, form):
+    changes = {"normalize_observations": True, "form": form}
+    whole = _train(tmp_path / "whole", CARTPOLE, 3000, **changes)
+    _train(tmp_path / "cut", CARTPOLE, 1000, **changes)
+    agents.SNES.resume(tmp_path / "cut", CARTPOLE, 3000)
+    whole, cut = ((tmp_path / run / "policy" / "weights.safetensors").read_bytes() for run in ("whole", "cut"))
+    assert whole == cut
+    assert read_metrics(tmp_path / "cut")[-1]["steps"] == read_metrics(tmp_path / "whole")[-1]["steps"]
+
+
+def test_a_fault_names_the_place(tmp_path):
+    with pytest.raises(TrainingError, match=r"generation 0, members 0 to 7: RuntimeError: the simulator broke"):
+        _train(tmp_path / "run", functools.partial(envs.make, toys.Failing), 1000)
+    poisoned = functools.partial(envs.make, lambda: toys.gym.wrappers.TimeLimit(toys.Poisoned(), 60))
+    with pytest.raises(TrainingError, match="a return is NaN or infinite"):
+        _train(tmp_path / "poisoned", poisoned, 1000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"population": 15}, "--population must be even for mirrored noise, not 15"),
+        ({"group": 5}, "--group must be even for mirrored noise, not 5"),
+        ({"population": 20}, "--population must be a multiple of the 8 members of a group, not 20"),
+        ({"sigma": 0.0}, "--sigma must be above 0, not 0.0"),
+        ({"form": "fuller"}, "--form"),
+    ],
+)
+def test_bad_settings_are_named(changes, message):
+    with pytest.raises(BadInputError, match=message):
+        _learner(**changes)

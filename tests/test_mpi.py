@@ -161,12 +161,12 @@ def test_a_signal_to_mpirun_leaves_no_rank_behind(tmp_path):
 
 
 EVOLUTION = ("snes", "--population", "24", "--group", "4", "--verify-every", "3", "--normalize-observations")
-EVOLUTION += ("--sigma", "0.02", "--learning-rate", "0.002")  # short episodes: more generations
+EVOLUTION += ("--max-episode-steps", "15")
 
 
 def test_evolution_is_the_same_to_the_bit_on_any_number_of_ranks(tmp_path):
     """Also after a resume with another number of ranks."""
-    steps = "9000"
+    steps = "8000"
     for ranks in (1, 2, 3, 4):
         status, _, errors = _done(_ranks(ranks, *EVOLUTION, "--steps", steps, "--run", tmp_path / str(ranks)))
         assert status == 0, errors

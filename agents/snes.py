@@ -310,10 +310,9 @@ def _check_sizes(config: Config, size: int) -> None:
     if config.mirrored and config.group % 2:
         raise BadInputError(f"--group must be even for mirrored noise, not {config.group}")
     if config.population % config.group:
-        raise BadInputError(
-            f"--population must be a multiple of the {config.group} members of a group, not {config.population}"
-        )
+        raise BadInputError(f"--group must divide the population of {config.population}, not {config.group}")
     if config.population // config.group < size:
         raise BadInputError(
-            f"--population must be at least {config.group} for each of the {size} ranks, not {config.population}"
+            f"--population must have a --group of {config.group} for each of the {size} ranks, {config.group * size} "
+            f"members at least, not {config.population}"
         )

@@ -98,7 +98,8 @@ def resume(run: Path, steps: int | None) -> int:
         raise BadInputError(f"{run} is a run of {config['agent']!r}, which this version cannot resume")
     factory = env_factory(config, run)
     start_tensorflow()
-    return _report(getattr(agents, agents.AGENTS[config["agent"]]).resume(run, factory, steps))
+    result = getattr(agents, agents.AGENTS[config["agent"]]).resume(run, factory, steps)
+    return _report(result, config["config"].get("deterministic", False))
 
 
 def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
@@ -143,16 +144,18 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
     size = learner.policy.size
     _say(f"{agent} on {env}: {learner.policy.backbone}, {size:,} parameters, run {run}")
     target = values["target_score"]
-    return _report(learner.train(run, values["steps"], None if target == math.inf else target))
+    result = learner.train(run, values["steps"], None if target == math.inf else target)
+    return _report(result, getattr(config, "deterministic", False))
 
 
-def _report(result: Any) -> int:
-    """Say what came of it; the exit status."""
+def _report(result: Any, deterministic: bool) -> int:
+    """Say what came of it; the exit status. One that learned without noise in its actions is evaluated so."""
     what = f"stopped at {result.steps:,} steps" if result.stopped_by else f"done: {result.steps:,} steps"
     score = f"mean score {result.mean_score:.1f} over the last {result.episodes} episodes"
     _say(f"{what} in {result.seconds:,.0f} s, {score if result.episodes else 'no episode ended'}")
     following = "resume" if result.stopped_by else "evaluate"
-    _say(f"next: python -m launch {following} {result.run}")
+    flags = " --deterministic" if deterministic and not result.stopped_by else ""
+    _say(f"next: python -m launch {following} {result.run}{flags}")
     return 128 + result.stopped_by if result.stopped_by else 0
 
 

@@ -142,7 +142,7 @@ def test_a_fault_names_the_place(tmp_path):
     [
         ({"population": 15}, "--population must be even for mirrored noise, not 15"),
         ({"group": 5}, "--group must be even for mirrored noise, not 5"),
-        ({"population": 20}, "--population must be a multiple of the 8 members of a group, not 20"),
+        ({"population": 20}, "--group must divide the population of 20, not 8"),
         ({"sigma": 0.0}, "--sigma must be above 0, not 0.0"),
         ({"form": "fuller"}, "--form"),
     ],

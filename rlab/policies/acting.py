@@ -41,6 +41,7 @@ def compile_acting(
     # A call costs more for each of its arguments than acting does for a few environments, and the look-up of a trace
     # as much again: so all numbers come as one argument, and the function is made concrete.
     packed = policy.observation_space.dtype == np.float32
+    kinds = [spec.dtype.as_numpy_dtype for spec in _signature(policy, 1, told)]
 
     @functools.cache
     def concrete(batch: int) -> Callable[..., Any]:
@@ -68,11 +69,9 @@ def compile_acting(
     def step(params: Any, observations: Any, state: State, resets: Any, last: Any) -> tuple[Any, Any, State]:
         with tracing:
             compiled = concrete(len(observations))
-        numbers = [np.asarray(resets), np.asarray(last)]
-        if packed:
-            numbers.insert(0, np.asarray(observations))
-        words = np.concatenate([part.reshape(-1).view(np.int32) for part in numbers])
-        others = [*([] if packed else [tf.constant(observations)]), *tf.nest.flatten(state)]
+        given = [np.asarray(part, kind) for part, kind in zip((observations, resets, last), kinds, strict=True)]
+        words = np.concatenate([part.reshape(-1).view(np.int32) for part in given[not packed :]])
+        others = [*([] if packed else [tf.constant(given[0])]), *tf.nest.flatten(state)]
         return compiled(tf.convert_to_tensor(params), tf.constant(words), *others)
 
     return step

@@ -10,6 +10,7 @@ from rlab.errors import BadInputError
 from rlab.parallel.comm import Communicator, Serial, on_first
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run, describe_factory
+from rlab.runs.progress import say
 
 
 class Beginning(NamedTuple):
@@ -68,6 +69,8 @@ def reopen(name: str, run: str | Path, steps: int | None = None, comm: Communica
             raise BadInputError(f"{run} has made {checkpoint.steps} steps; give a larger --steps to go on")
         if steps is None and checkpoint and checkpoint.counters.get("schedule", {}).get("over"):
             raise BadInputError(f"{run} has reached its target score; give a number of --steps to go on")
+        if checkpoint is None:
+            say(f"{run} has no checkpoint yet: it begins again")
         return Beginning(opened.with_steps(total), total, target_score, checkpoint)
 
     return on_first(comm or Serial(), open_run)

@@ -58,7 +58,7 @@ def test_help_shows_defaults_and_does_not_start_tensorflow():
 
 def test_list_as_data(launch):
     listed = json.loads(launch("list", "--json").stdout)
-    assert listed["agents"] == ["a3c", "rpg", "trpo"]
+    assert listed["agents"] == ["a3c", "rpg", "snes", "trpo"]
     assert {"Pong", "CartPole-v1", "TMaze"} <= set(listed["environments"])
     assert {"mlp", "cnn", "lstm"} <= set(listed["backbones"])
 

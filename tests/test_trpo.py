@@ -158,7 +158,7 @@ def test_a_linear_critic_is_the_linear_baseline():
 
 @pytest.mark.parametrize("split", [1, 2, 4])
 def test_minibatches_cover_every_step_once_however_the_environments_are_split(split):
-    """Of 8 environments on `split` ranks, each minibatch is the same set of (step, environment)."""
+    """Of 8 environments of images on `split` ranks, each minibatch is the same set of (step, environment)."""
 
     class Rank(Serial):
         size = split
@@ -166,7 +166,8 @@ def test_minibatches_cover_every_step_once_however_the_environments_are_split(sp
         def __init__(self, rank):
             self.rank = rank
 
-    policy, rows = Policy(gym.spaces.Box(-1.0, 1.0, (3,)), gym.spaces.Discrete(2)), 8 // split
+    images = gym.spaces.Box(0, 255, (42, 42, 4), np.uint8)
+    policy, rows = Policy(images, gym.spaces.Discrete(2), "small-cnn"), 8 // split
     found = []
     for rank in range(split):
         fitter = NetworkFitter(policy, Rank(rank), 0, 1e-3, 2, 16, True)

@@ -51,7 +51,7 @@ class Config:
     optimizer: str = field("adam", "of the simple form", choices=("adam", "sgd"))
     learning_rate: float = field(0.03, "of the optimizer; of the full form η_μ", low=0.0, above=True)
     sigma_rate: float = field(0.0, "η_σ of the full form; 0 for (3 + ln D)/(5 √D)", low=0.0)
-    weight_decay: float = field(0.0, "of the simple form, in shares of μ per unit of utility", low=0.0)
+    weight_decay: float = field(0.0, "of the simple form: so many times μ is taken from ∇_μ", low=0.0)
     deterministic: bool = field(True, "let members take their likeliest actions")
     normalize_observations: bool = field(False, "shift and scale observed vectors by what was seen of them so far")
     observation_scale: float = field(1.0, "factor on observed vectors, normalized or not", low=0.0, above=True)
@@ -165,6 +165,7 @@ class Learner:
         sought = policies.deciding(self.policy, config.deterministic)
         mean = self.policy.initial_parameters(derive(self.seed, "parameters"))
         self.search = ops.evolution.Search(tf.constant(mean), tf.constant(config.sigma * sought))
+        self._sigma_rate = config.sigma_rate or ops.evolution.default_sigma_rate(int(sought.sum()))
         self._adam = ops.adam.initial_state(self.policy.size)
         self._ask = tf.function(self._make_members, jit_compile=True, autograph=False)
         self._tell = tf.function(self._move, jit_compile=True, autograph=False)
@@ -265,8 +266,7 @@ class Learner:
         chunk = max(size for size in range(1, 33) if drawn % size == 0)
         found = ops.evolution.tell(self._noise, generation, utilities, self.policy.size, config.mirrored, chunk)
         if config.form == "full":
-            rate = config.sigma_rate or ops.evolution.default_sigma_rate(int(self.policy.learned.sum()))
-            return ops.evolution.natural_step(search, found, config.learning_rate, rate), state
+            return ops.evolution.natural_step(search, found, config.learning_rate, self._sigma_rate), state
         sought = search.sigma > 0.0
         slope = tf.where(
             sought, found.mean / (config.population * config.sigma) - config.weight_decay * search.mean, 0.0

@@ -94,6 +94,7 @@ def test_only_what_decides_is_searched():
     ("env", "policy", "changes", "score"),
     [
         (MATCHING, None, {}, 9.5),
+        (MATCHING, None, {"deterministic": False}, 9.0),
         (MATCHING, None, {"form": "full", "utilities": "nes", "learning_rate": 1.0}, 9.5),
         (
             functools.partial(envs.make, toys.Reach),

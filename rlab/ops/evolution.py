@@ -95,8 +95,7 @@ def _bits(number: tf.Tensor) -> tf.Tensor:
 def ask(search: Search, seed: tf.Tensor, generation: tf.Tensor, members: tf.Tensor, mirrored: bool = True) -> tf.Tensor:
     """The parameters μ + σ s_i of members [G], float32 [G, D].
 
-    Of a mirrored population (Brockhoff et al. 2010; ES) 2j and 2j + 1 have the noise of j, one with each
-    sign.
+    Of a mirrored population (Brockhoff et al. 2010; ES) 2j and 2j + 1 have the noise of j, one with each sign.
     """
     if not mirrored:
         return search.mean + search.sigma * noise(seed, generation, members, search.mean.shape[0])

@@ -8,9 +8,11 @@ al. 2016 ("High-dimensional continuous control using generalized advantage estim
     θ ← θ_old + αᵏ √(2δ / sᵀ(F + damping)s) s   the smallest k with L above L(θ_old) and D ≤ δ; without one θ stays
 
 A critic of its own, apart from the policy, is fitted to the returns after each step. The steps of a batch are played by
-environments side by side; under `mpirun` each rank has its share of them, and gradients, Fisher products, divergences
-and moments are means over all ranks. Observations and returns may be standardized by what was seen of them. With a
-vine (section 5.2) the gradient comes from several actions tried in the same states.
+environments side by side; under `mpirun` each rank has its share of them. Of images, and where there is a memory, ranks
+share the work of learning too: gradients, Fisher products, divergences and moments are means over all of them. Of plain
+vectors that work is less than its messages: the ranks gather the steps, one takes the step and another fits the critic.
+Observations and returns may be standardized by what was seen of them. With a vine (section 5.2) the gradient comes from
+several actions tried in the same states.
 
 Departures: the critic learns by Adam on minibatches, not by a trust region; advantages are standardized in each batch;
 the policy's entropy may be given a weight in L.
@@ -129,6 +131,8 @@ class TRPO:
             initial_std=self.config.initial_std,
         )
         self.policy = build()
+        # Who shares the work of learning: where ranks gather the steps, each has all of it.
+        self.among = ranks.Serial() if self.policy.light else self.comm
         linear = self.config.critic == "linear"
         if not (linear or self.policy.remembers):
             _check_minibatch(self.config)
@@ -139,10 +143,10 @@ class TRPO:
         """What keeps the critic's parameters, fresh."""
         config = self.config
         if config.critic == "linear":
-            return policies.LinearFitter(self.critic, self.comm)
+            return policies.LinearFitter(self.critic, self.among)
         return policies.NetworkFitter(
             self.critic,
-            self.comm,
+            self.among,
             self.seed,
             config.learning_rate,
             config.critic_epochs,
@@ -195,7 +199,8 @@ class Learner:
     def __init__(self, agent: TRPO, schedule: Schedule, checkpoint: "runs.Checkpoint | None" = None) -> None:
         import tensorflow as tf
 
-        self.config, self.policy, self.comm, self.seed = agent.config, agent.policy, agent.comm, agent.seed
+        self.config, self.policy, self.seed = agent.config, agent.policy, agent.seed
+        self.comm, self._among = agent.comm, agent.among
         config, self._schedule = self.config, schedule
         self.rows = config.parallel_envs // self.comm.size
         self.time = config.batch_size // config.parallel_envs
@@ -225,7 +230,7 @@ class Learner:
         if self.exact:
             self._collector.load(saved)
         self.region = policies.TrustRegion(**{name: getattr(config, name) for name in policies.TrustRegion._fields})
-        self._step = policies.compile_trust_step(self.policy, self.comm, self.region)
+        self._step = policies.compile_trust_step(self.policy, self._among, self.region)
         self._beside = futures.ThreadPoolExecutor(1)
         self._advantages = tf.function(ops.returns.generalized_advantage, jit_compile=True)
 
@@ -247,11 +252,13 @@ class Learner:
             raise
         except Exception as error:  # whatever the environment raises
             raise TrainingError(f"batch {self.batches}, step {self.steps}: {type(error).__name__}: {error}") from error
+        if self._among.size < self.comm.size:
+            trajectory, branches = rollout.join(self.comm.gather((trajectory, branches)))
         values, following = trajectory.values, trajectory.next_values
         rewards = trajectory.rewards, trajectory.discounts, trajectory.boundaries
         advantages = self._advantages(*rewards, values, following, self.config.gae_lambda).numpy()
         returns = advantages + values
-        mean, deviation = _moments(advantages, self.comm)
+        mean, deviation = _moments(advantages, self._among)
         standard = ((advantages - mean) / (deviation + 1e-8)).astype(np.float32)
         seen = trajectory.observations, trajectory.resets, trajectory.actions
         batch = policies.Batch(*seen, standard, trajectory.state[0], branches)
@@ -281,12 +288,8 @@ class Learner:
 
         comm = self.comm
         batch, returns, trajectory, episodes = self.play()
-        left = self._schedule.left(self.steps) if self.config.decay_max_kl else 1.0
-        # Neither needs the other, and each keeps one core busy. Ranks have the other cores, and take turns to talk.
-        fitting = self._beside.submit(self.critic.fit, trajectory, returns) if comm.size == 1 else None
-        step, entropy = self._step(self.params, batch, tf.constant(left * self.config.max_kl))
-        self.params = step.params
-        loss, unexplained = fitting.result() if fitting else self.critic.fit(trajectory, returns)
+        (step, entropy), (loss, unexplained) = self._learn(batch, returns, trajectory)
+        self.params = tf.convert_to_tensor(step.params)
         metrics = {name: float(part) for name, part in step._asdict().items() if name != "params"}
         metrics |= {"entropy": float(entropy), "value_loss": loss, "explained_variance": 1.0 - unexplained}
         if not np.isfinite([loss, metrics["entropy"]]).all():
@@ -294,7 +297,7 @@ class Learner:
                 f"batch {self.batches}, step {self.steps}: observations, rewards or the critic's loss are not finite "
                 "(NaN or infinity)"
             )
-        self._statistics.add(trajectory.observations, comm)
+        self._statistics.add(trajectory.observations, self._among)
         self.params = self._statistics.tell(self.policy, self.params)
         self.critic.tell(self._statistics)
         self.steps, self.batches = self.steps + self._batch_steps, self.batches + 1
@@ -302,6 +305,27 @@ class Learner:
         self._schedule.add(episodes, self.steps)
         ranks.require_equal(comm, np.asarray(self.params), "the policy's parameters")
         return runs.Update(self.steps, metrics, episodes, self._schedule.end)
+
+    def _learn(self, batch: "policies.Batch", returns: np.ndarray, trajectory: "Trajectory") -> tuple[Any, Any]:
+        """The step with the entropy before it, and what came of fitting the critic; neither needs the other."""
+        import tensorflow as tf
+
+        left = self._schedule.left(self.steps) if self.config.decay_max_kl else 1.0
+        find = functools.partial(self._step, self.params, batch, tf.constant(left * self.config.max_kl))
+        fit = functools.partial(self.critic.fit, trajectory, returns)
+        comm = self.comm
+        if comm.size == 1:  # each keeps one core busy
+            fitting = self._beside.submit(fit)
+            return find(), fitting.result()
+        if self._among.size > 1:  # they take turns to talk
+            return find(), fit()
+        first, last = comm.rank == 0, comm.rank == comm.size - 1
+        found = tf.nest.map_structure(np.asarray, find()) if first else None
+        fitted = (fit(), self.critic.arrays()) if last else None
+        heard = comm.gather((found, fitted))
+        loss, arrays = heard[-1][1]
+        self.critic.restore(arrays)
+        return heard[0][0], loss
 
     def checkpoint(self) -> "runs.Checkpoint":
         """All that a later process needs to go on."""

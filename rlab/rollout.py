@@ -3,6 +3,7 @@
 `rlab/vine.py` goes back with it, and tries something else.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -12,7 +13,7 @@ from rlab.errors import TrainingError
 from rlab.ops import moments
 from rlab.policies.actions import ActingStep, PopulationStep, to_environment
 from rlab.seeding import derive
-from rlab.types import Episode, EpisodeBatch, State, Trajectory
+from rlab.types import Branches, Episode, EpisodeBatch, State, Trajectory
 
 PATIENCE = 200_000  # agent steps without the end of an episode; the longest Atari game has 27,000
 
@@ -143,6 +144,26 @@ class Collector:
             observations = np.where(rows, info["final_obs"], observations)
         _, values, _ = self._step(params, observations, np.zeros_like(self._resets))
         return values.numpy()
+
+
+def join(parts: Sequence[tuple[Trajectory, Branches | None]]) -> tuple[Trajectory, Branches | None]:
+    """The trajectories of all ranks as one [T, B], B over all of them, with the branches from their steps."""
+    import tensorflow as tf
+
+    trajectories, branches = [one for one, _ in parts], [some for _, some in parts if some]
+    names = [name for name in Trajectory._fields if name != "state"]
+    whole = {name: np.concatenate([getattr(one, name) for one in trajectories], axis=1) for name in names}
+    state = tf.nest.map_structure(lambda *rows: np.concatenate(rows), *(one.state for one in trajectories))
+    if not branches:
+        return Trajectory(**whole, state=state), None
+    width, first, steps = whole["resets"].shape[1], 0, []
+    for one, some in zip(trajectories, branches, strict=True):
+        rows = one.resets.shape[1]
+        time, row = np.divmod(some.steps, rows)
+        steps.append((time * width + first + row).astype(np.int32))
+        first += rows
+    actions, values = (np.concatenate([getattr(some, name) for some in branches], 1) for name in ("actions", "values"))
+    return Trajectory(**whole, state=state), Branches(np.concatenate(steps), actions, values, branches[0].sampled)
 
 
 def play_batch(

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from rlab.ops import adam, moments
 from rlab.parallel.comm import Communicator
-from rlab.policies.backbones import is_image
 from rlab.policies.baselines import LinearBaseline, ReturnMoments, steps_within_episodes
 from rlab.policies.pair import LinearCritic
 from rlab.policies.policy import Policy
@@ -78,11 +77,8 @@ class NetworkFitter:
         self._rate, self._epochs, self._minibatch = tf.constant(learning_rate, tf.float32), epochs, minibatch
         self._returns = ReturnMoments() if standardize else None
         self._remembers = critic.remembers
-        # A gradient of a minibatch of vectors takes less time than to send it: each rank fits to the steps of all.
-        heavy = critic.remembers or is_image(critic.observation_space)
-        self._sharing = comm.size > 1 and heavy
         # Inside a loop XLA's convolutions run ten times slower.
-        self._fused = not self._sharing and not is_image(critic.observation_space)
+        self._fused = comm.size == 1 and (critic.light or critic.remembers)
         self.params = tf.constant(critic.initial_parameters(self._seed))
         self._adam = adam.initial_state(critic.size)
         self._fits = 0
@@ -103,8 +99,6 @@ class NetworkFitter:
         mean, deviation = self.scale.numpy()
         targets = (returns - mean) / deviation
         flat = [trajectory.observations, trajectory.resets, trajectory.actions, targets]
-        if not self._sharing:
-            flat = [np.concatenate(parts, axis=1) for parts in zip(*self._comm.gather(flat), strict=True)]
         if self._remembers:
             index, data = np.zeros((self._epochs, 0), np.int32), (*flat, trajectory.state[1])
         else:
@@ -129,9 +123,9 @@ class NetworkFitter:
     def _minibatches(self, time: int, rows: int) -> np.ndarray:
         """Indices [epochs · T·B/m, m] of flattened steps; every step comes once in an epoch.
 
-        All ranks draw the order of all their environments' steps; those that share the work take that of their own.
+        All ranks draw the order of all their environments' steps, and take that of their own.
         """
-        size, rank = (self._comm.size, self._comm.rank) if self._sharing else (1, 0)
+        size, rank = self._comm.size, self._comm.rank
         everywhere = rows * size
         each, own = self._minibatch // everywhere, slice(rank * rows, (rank + 1) * rows)
         keys = np.random.default_rng([self._seed, self._fits]).random((self._epochs, everywhere, time), np.float32)

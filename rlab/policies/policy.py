@@ -13,7 +13,7 @@ from rlab.models.initializers import orthogonal, seed_stream
 from rlab.models.parameters import ParameterLayout
 from rlab.ops.distributions import Bernoulli, Categorical, DiagonalGaussian, Distribution, MultiCategorical
 from rlab.policies.actions import shape_of
-from rlab.policies.backbones import DEVIATION, MEAN, build_backbone, default_backbone
+from rlab.policies.backbones import DEVIATION, MEAN, build_backbone, default_backbone, is_image
 from rlab.types import State
 
 
@@ -115,6 +115,11 @@ class Policy:
         self.size = self.layout.size
         self.normalized = math.prod(shape_of(observation_space)) if normalize_observations else 0  # numbers
         self.flatten, self.named, self.unflatten = self.layout.flatten, self.layout.named, self.layout.unflatten
+
+    @property
+    def light(self) -> bool:
+        """Whether it sees vectors and has no memory: an update then takes less time than ranks need to share it."""
+        return not (self.remembers or is_image(self.observation_space))
 
     def _build(self, seed: int) -> ActorCritic:
         extra = self._outputs if self.observe_actions else 0

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from rlab.ops import trust_region
 from rlab.parallel.comm import Communicator
-from rlab.policies.backbones import is_image
 from rlab.policies.policy import Policy
 from rlab.types import Branches
 
@@ -42,10 +41,10 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
 
     Alone, and of vectors without memory, all of it is one call of XLA. A memory's Fisher products are plain TensorFlow:
     of a loop that is differentiated twice XLA takes the data for constants, and compiles anew for each batch. So are
-    those of images: inside a loop XLA's convolutions run ten times slower. Of ranks each compiles its parts, and what
-    is a mean over states is one over those of all ranks.
+    those of images: inside a loop XLA's convolutions run ten times slower. Of ranks that share a batch each compiles
+    its parts, and what is a mean over states is one over those of all ranks.
     """
-    alone, apart = comm.size == 1, policy.remembers or is_image(policy.observation_space)
+    alone, apart = comm.size == 1, not policy.light
     compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
     compiled_products = functools.partial(tf.function, jit_compile=not apart, autograph=False)
     distribution = functools.partial(distribution_of, policy)

@@ -18,6 +18,7 @@ The mathematics is in `rlab/ops/evolution.py`; what each setting did is in docs/
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,8 +159,10 @@ class Learner:
         self._noise = tf.constant(derive(self.seed, "noise"))
         self._groups = config.population // config.group
         self._own = range(self.comm.rank, self._groups, self.comm.size)
-        self._env = agent.env(num_envs=config.group * config.episodes, seed=0)
-        self._act = policies.compile_population(self.policy, config.group, config.episodes, config.deterministic)
+        # Where it can, a copy rests once the episode of the generation is over.
+        single = {"single_episode": True} if "single_episode" in inspect.signature(agent.env).parameters else {}
+        self._env = agent.env(num_envs=config.group * config.episodes, seed=0, **single)
+        self._act = policies.compile_population(self.policy, config.episodes, config.deterministic)
         self._memory = policies.population_state(self.policy, config.group, config.episodes)
         self._statistics = policies.ObservationStatistics(self.policy)
         sought = policies.deciding(self.policy, config.deterministic)
@@ -172,18 +175,21 @@ class Learner:
         self.steps = self.generation = 0
 
     def updates(self) -> "Generator[runs.Update | None, None, None]":
-        """Play a generation, take a step; until the schedule is done."""
+        """Play a generation, take a step; until the schedule is done. A request to stop ends a generation unplayed."""
         try:
             while not self._schedule.done(self.steps):
                 yield self._update()
         finally:
             self._env.close()
 
-    def _update(self) -> "runs.Update":
+    def _update(self) -> "runs.Update | None":
         import tensorflow as tf
 
         config = self.config
-        returns, lengths = self._play()
+        played = self._play()
+        if played is None:
+            return None
+        returns, lengths = played
         fitness = returns.mean(axis=1)
         if not np.isfinite(fitness).all():
             raise TrainingError(f"generation {self.generation}, step {self.steps}: a return is NaN or infinite")
@@ -210,8 +216,11 @@ class Learner:
         }
         return runs.Update(self.steps, metrics, episodes, self._schedule.end)
 
-    def _play(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns and lengths [P, E] of the generation, of all ranks; the observations' moments are counted."""
+    def _play(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns and lengths [P, E] of the generation, of all ranks; the observations' moments are counted.
+
+        None once a rank was asked to stop: it comes at once, and nothing is counted.
+        """
         import tensorflow as tf
 
         config, stream = self.config, (self.seed, "generation", self.generation)
@@ -231,6 +240,7 @@ class Learner:
                     derive(*stream, "environments") + first * config.episodes,
                     derive(*stream, "actions", group),
                     features,
+                    runs.stop_requested,
                 )
             except TrainingError:
                 raise
@@ -239,11 +249,16 @@ class Learner:
                     f"generation {self.generation}, members {first} to {first + config.group - 1}: "
                     f"{type(error).__name__}: {error}"
                 ) from error
+            if found is None:
+                rows[i:] = -1.0
+                break
             numbers = [found.returns.ravel(), found.lengths.ravel()]
             rows[i] = np.concatenate([*numbers, *map(np.ravel, found.seen)] if found.seen else numbers)
         everywhere = self.comm.stack(rows)  # [ranks, groups of each, ...]
         ordered = np.swapaxes(everywhere, 0, 1).reshape(-1, rows.shape[1])[: self._groups]
         played = config.group * config.episodes
+        if (ordered[:, played] < 0.0).any():  # the first of its lengths
+            return None
         if features:
             for row in ordered:
                 self._statistics.merge(ops.moments.Moments(*np.split(row[2 * played :], [1, 1 + features])))

@@ -14,7 +14,7 @@ from envs import saving
 from envs.atari import ATARI_HELP, ATARI_OPTIONS, atari_games, make_atari
 from envs.registration import ROWS
 from envs.rows import RowVectorEnv
-from envs.wrappers import ObserveReward, SameStep
+from envs.wrappers import ObserveReward, SameStep, SingleEpisode
 from rlab.errors import BadInputError, nearest
 
 # Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old packages.
@@ -31,6 +31,7 @@ def make(
     asynchronous: bool | str = False,
     observe_reward: bool = False,
     restorable: bool = False,
+    single_episode: bool = False,
     **kwargs: Any,
 ) -> VectorEnv:
     """A vector environment of `num_envs` copies, each seeded from `seed`, in SAME_STEP autoreset.
@@ -44,6 +45,8 @@ def make(
             `"spawn"` for processes that share no library with this one.
         observe_reward: put the last reward at the end of each observation, which must be a vector; 0 at a start.
         restorable: make it such that `save_state` and `load_state` work; Atari games then play one after another.
+        single_episode: let each copy play one episode after a seeded reset and then rest, which costs nothing; Atari
+            games in C++ play on.
         kwargs: given to the environment; for Atari games those of `envs.ATARI_OPTIONS`.
 
     Raises:
@@ -55,9 +58,11 @@ def make(
     if isinstance(name_or_factory, str):
         name = resolve(name_or_factory)
         _check_keywords(name, kwargs)
-        env = SameStep(_make_named(name, num_envs, asynchronous, restorable, kwargs), seed, _limit(name, kwargs))
+        made = _make_named(name, num_envs, asynchronous, restorable, single_episode, kwargs)
+        env = SameStep(made, seed, _limit(name, kwargs))
     else:
-        env = SameStep(_vectorise(functools.partial(name_or_factory, **kwargs), num_envs, asynchronous), seed)
+        factory = functools.partial(name_or_factory, **kwargs)
+        env = SameStep(_vectorise(factory, num_envs, asynchronous, single_episode), seed)
     if restorable and not env.can_save:
         env.close()
         raise BadInputError(
@@ -124,7 +129,7 @@ def option_help(name: str) -> dict[str, str]:
 
 
 def _make_named(
-    name: str, num_envs: int, asynchronous: bool | str, restorable: bool, kwargs: dict[str, Any]
+    name: str, num_envs: int, asynchronous: bool | str, restorable: bool, single_episode: bool, kwargs: dict[str, Any]
 ) -> VectorEnv:
     if is_atari(name):
         return make_atari(name, num_envs, restorable, **kwargs)
@@ -133,9 +138,9 @@ def _make_named(
     given = {key: value for key, value in kwargs.items() if key != "max_episode_steps"}
     if rows and not asynchronous and given.keys() <= inspect.signature(rows).parameters.keys():
         limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
-        return RecordEpisodeStatistics(RowVectorEnv(rows(**given), num_envs, limit))
+        return RecordEpisodeStatistics(RowVectorEnv(rows(**given), num_envs, limit, single_episode))
     try:
-        return _vectorise(functools.partial(gym.make, name, **kwargs), num_envs, asynchronous)
+        return _vectorise(functools.partial(gym.make, name, **kwargs), num_envs, asynchronous, single_episode)
     except Exception as error:  # what a wrong option makes the environment's constructor raise is its own affair
         raise BadInputError(f"environment {name!r} cannot be made: {type(error).__name__}: {error}") from error
 
@@ -152,11 +157,14 @@ def _limit(name: str, kwargs: dict[str, Any]) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _vectorise(factory: Callable[[], gym.Env], num_envs: int, asynchronous: bool | str) -> VectorEnv:
+def _vectorise(
+    factory: Callable[[], gym.Env], num_envs: int, asynchronous: bool | str, single_episode: bool
+) -> VectorEnv:
+    copy = (lambda: SingleEpisode(factory())) if single_episode else factory
     vector: Any = SyncVectorEnv
     if asynchronous:
         vector = functools.partial(AsyncVectorEnv, context=asynchronous if isinstance(asynchronous, str) else None)
-    made = vector([factory] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+    made = vector([copy] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
     return RecordEpisodeStatistics(made)
 
 

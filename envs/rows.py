@@ -78,13 +78,16 @@ class RowVectorEnv(VectorEnv):
     """B rows stepped together, in SAME_STEP autoreset.
 
     Row i draws from a generator of its own, seeded with `seed + i`: it plays what `RowEnv` plays from that seed,
-    whatever the other rows do.
+    whatever the other rows do. With `single_episode` a row whose episode has ended rests until the next reset: it stays
+    where it is, gets nothing and costs nothing.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
-    def __init__(self, rows: Rows, num_envs: int, max_episode_steps: int | None = None) -> None:
-        self.rows, self.num_envs = rows, num_envs
+    def __init__(
+        self, rows: Rows, num_envs: int, max_episode_steps: int | None = None, single_episode: bool = False
+    ) -> None:
+        self.rows, self.num_envs, self._single = rows, num_envs, single_episode
         self.single_observation_space, self.single_action_space = rows.observation_space, rows.action_space
         self.observation_space = batch_space(rows.observation_space, num_envs)
         self.action_space = batch_space(rows.action_space, num_envs)
@@ -99,11 +102,17 @@ class RowVectorEnv(VectorEnv):
             ]
         self._steps = np.zeros(self.num_envs, np.int64)
         self._states = np.stack([self.rows.begin(generator) for generator in self._generators])
+        self._playing: Any = slice(None)  # or the numbers of the rows that do
         return self.rows.observe(self._states), {}
 
     def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        self._states, rewards, terminated, success = self.rows.step(self._states, actions)
-        self._steps += 1
+        on, success = self._playing, None
+        rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
+        self._states[on], rewards[on], terminated[on], reached = self.rows.step(self._states[on], actions[on])
+        if reached is not None:
+            success = np.zeros(self.num_envs, bool)
+            success[on] = reached
+        self._steps[on] += 1
         truncated = (self._steps >= self._limit) & ~terminated
         observations = self.rows.observe(self._states)
         ended = terminated | truncated
@@ -111,9 +120,12 @@ class RowVectorEnv(VectorEnv):
         if ended.any():
             info["final_obs"] = observations
             info["final_info"] = {} if success is None else {"is_success": success, "_is_success": ended}
+            self._steps[ended] = 0
+            if self._single:
+                self._playing = np.setdiff1d(np.arange(self.num_envs)[on], np.flatnonzero(ended))
+                return observations, rewards, terminated, truncated, info
             for row in np.flatnonzero(ended):
                 self._states[row] = self.rows.begin(self._generators[row])
-            self._steps[ended] = 0
             observations = self.rows.observe(self._states)
         return observations, rewards, terminated, truncated, info
 

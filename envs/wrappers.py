@@ -52,6 +52,28 @@ class SameStep(VectorWrapper):
         saving.load(self, arrays)
 
 
+class SingleEpisode(gym.Wrapper):
+    """One episode after each seeded reset; then it rests: it stays where it is, gets nothing and costs nothing."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self._last: Any = None
+        self._ended = False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if self._ended and seed is None:  # a vector environment resets what has ended
+            return self._last, {}
+        self._ended = False
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        if self._ended:
+            return self._last, 0.0, False, False, {}
+        self._last, reward, terminated, truncated, info = self.env.step(action)
+        self._ended = bool(terminated or truncated)
+        return self._last, reward, terminated, truncated, info
+
+
 class ObserveReward(VectorWrapper):
     """Observations float32 [B, F + 1] whose last number is the reward of the step before, 0 where an episode begins.
 

@@ -3,7 +3,8 @@
 `rlab/vine.py` goes back with it, and tries something else.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ from rlab.policies.actions import ActingStep, PopulationStep, to_environment
 from rlab.seeding import derive
 from rlab.types import Branches, Episode, EpisodeBatch, State, Trajectory
 
+_FEWEST = 4  # members that act at once; to compile for fewer costs more than it spares
 PATIENCE = 200_000  # agent steps without the end of an episode; the longest Atari game has 27,000
 
 
@@ -234,32 +236,57 @@ def evaluate_members(
     seed: int,
     actions_seed: int,
     features: int = 0,
-) -> Evaluation:
+    stopping: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
     """One whole episode of each of the environment's G · E copies, under the parameters [G, D] of the members.
 
+    Who has played its episodes stops acting: each time that half of those who act have ended, the others go on among
+    themselves (and best in an environment whose copies rest then, `single_episode` of `envs.make`).
+
     `seed` is that of the fresh reset, `actions_seed` that of the actions; of `features` numbers of each observation the
-    moments are taken. Raises TrainingError when an episode does not end.
+    moments are taken. None once `stopping()`; raises TrainingError when an episode does not end.
     """
-    observations, _ = env.reset(seed=seed)
+    import tensorflow as tf
+
+    seen_at, _ = env.reset(seed=seed)
     G, B = len(params), env.num_envs
-    returns, lengths, alive = np.zeros(B), np.zeros(B, np.int64), np.ones(B, bool)
+    returns, lengths, alive = np.zeros(B), np.zeros(B, np.int64), np.ones((G, B // G), bool)
+    members, rows = np.arange(G), np.arange(B)  # who act, and where
     state, resets = initial_state, np.ones(B, np.float32)
+    actions: np.ndarray | None = None
     seen = moments.empty(features) if features else None
     for t in range(PATIENCE):
+        if stopping():
+            return None
         if seen:
-            seen = moments.merge(seen, moments.of_rows(observations[alive].reshape(-1, features)))
-        actions, state = act(params, observations, state, resets, np.array([actions_seed, t], np.int32))
-        observations, _, terminated, truncated, info = env.step(
-            to_environment(actions.numpy(), env.single_action_space)
-        )
-        ending = alive & (terminated | truncated)
+            seen = moments.merge(seen, moments.of_rows(seen_at[alive.ravel()].reshape(-1, features)))
+        seeds = np.stack([actions_seed + members, np.full(len(members), t)], axis=1)
+        acted, state = act(params, seen_at[rows], state, resets, seeds)
+        if actions is None:
+            actions = acted.numpy().copy()
+        actions[rows] = acted.numpy()
+        seen_at, _, terminated, truncated, info = env.step(to_environment(actions, env.single_action_space))
+        ending = alive.ravel() & (terminated | truncated)
         if ending.any():
             returns[ending], lengths[ending] = info["episode"]["r"][ending], info["episode"]["l"][ending]
-            alive &= ~ending
+            alive &= ~ending.reshape(alive.shape)
             if not alive.any():
                 return Evaluation(returns.reshape(G, -1), lengths.reshape(G, -1), seen)
-        resets = np.zeros(B, np.float32)
+            kept = _narrowed(alive[members].any(axis=1))
+            if len(kept) < len(members):
+                members = members[kept]
+                rows = np.arange(B).reshape(G, -1)[members].ravel()
+                params, state = tf.nest.map_structure(functools.partial(tf.gather, indices=kept), (params, state))
+        resets = np.zeros(len(rows), np.float32)
     raise TrainingError(f"an episode did not end in {PATIENCE:,} steps: the environment needs a time limit")
+
+
+def _narrowed(playing: np.ndarray) -> np.ndarray:
+    """Which members of [G] act on: those who play, and as many others as are needed for G/2ᵏ, compiled once each."""
+    size = len(playing)
+    while size % 2 == 0 and size > _FEWEST and playing.sum() <= size // 2:
+        size //= 2
+    return np.sort(np.argsort(~playing, kind="stable")[:size])
 
 
 def finished_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:

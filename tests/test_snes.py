@@ -37,16 +37,16 @@ def _score(run, env):
 
 @pytest.mark.parametrize("backbone", ["mlp", "highway", "rnn", "lstm"])
 def test_a_group_plays_as_its_members_do_one_by_one(backbone):
-    members, episodes = 4, 2
+    members, episodes = 16, 2
     probe = CARTPOLE(num_envs=1, seed=0)
     policy = rlab.policies.build(probe.single_observation_space, probe.single_action_space, backbone)
     params = np.stack([policy.initial_parameters(seed) for seed in range(members)])
     params += 0.3 * np.random.default_rng(0).normal(size=params.shape).astype(np.float32)
     found = []
     for group in (members, 1):
-        act = rlab.policies.compile_population(policy, group, episodes)
+        act = rlab.policies.compile_population(policy, episodes)
         memory = rlab.policies.population_state(policy, group, episodes)
-        env = CARTPOLE(num_envs=group * episodes, seed=0)
+        env = CARTPOLE(num_envs=group * episodes, seed=0, single_episode=group > 1)
         parts = [
             evaluate_members(env, act, memory, tf.constant(params[i : i + group]), 100 + i * episodes, 0, 4)
             for i in range(0, members, group)
@@ -68,8 +68,8 @@ def test_any_backbone_has_populations(backbone):
     policy = rlab.policies.build(probe.single_observation_space, probe.single_action_space, backbone)
     params = tf.constant(np.stack([policy.initial_parameters(seed) for seed in range(2)]))
     observations, _ = probe.reset()
-    given = rlab.policies.population_state(policy, 2, 1), tf.ones(2), tf.zeros(2, tf.int32)
-    actions, _ = rlab.policies.compile_population(policy, 2, 1)(params, tf.constant(observations), *given)
+    given = rlab.policies.population_state(policy, 2, 1), np.ones(2), np.zeros((2, 2))
+    actions, _ = rlab.policies.compile_population(policy, 1)(params, observations, *given)
     for i, action in enumerate(actions.numpy()):
         output, _ = policy.apply(params[i], observations[i][None, None], policy.initial_state(1), tf.ones((1, 1)))
         assert action == output.distribution.mode()[0, 0]

@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,43 +38,54 @@ def compile_acting(
             actions = output.distribution.mode() if deterministic else _sample(output.distribution, last, share)
         return actions[0], output.values[0], policy.remember(state, actions[0])
 
-    # A call costs more for each of its arguments than acting does for a few environments, and the look-up of a trace
-    # as much again: so all numbers come as one argument, and the function is made concrete.
-    packed = policy.observation_space.dtype == np.float32
-    kinds = [spec.dtype.as_numpy_dtype for spec in _signature(policy, 1, told)]
-
     @functools.cache
     def concrete(batch: int) -> Callable[..., Any]:
-        observations, resets, last = _signature(policy, batch, told)
-        numbers = [observations, resets, last] if packed else [resets, last]
-        sizes = [spec.shape.num_elements() for spec in numbers]
-        state = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), policy.initial_state(batch))
-
-        @tf.function(jit_compile=True)
-        def unpack_and_act(params: tf.Tensor, words: tf.Tensor, *others: tf.Tensor) -> tuple:
-            parts = [
-                tf.bitcast(tf.reshape(part, spec.shape), spec.dtype)
-                for part, spec in zip(tf.split(words, sizes), numbers, strict=True)
-            ]
-            seen = [] if packed else [others[0]]
-            memory = tf.nest.pack_sequence_as(state, others[len(seen) :])
-            return act(params, memory, *seen, *parts)
-
-        others = [*([] if packed else [observations]), *tf.nest.flatten(state)]
-        words = tf.TensorSpec((sum(sizes),), tf.int32)
-        return unpack_and_act.get_concrete_function(tf.TensorSpec((policy.size,), tf.float32), words, *others)
+        signature = _signature(policy, batch, told)
+        return compile_packed(act, tf.TensorSpec((policy.size,)), policy.initial_state(batch), signature)
 
     tracing = threading.Lock()
 
     def step(params: Any, observations: Any, state: State, resets: Any, last: Any) -> tuple[Any, Any, State]:
         with tracing:
             compiled = concrete(len(observations))
-        given = [np.asarray(part, kind) for part, kind in zip((observations, resets, last), kinds, strict=True)]
-        words = np.concatenate([part.reshape(-1).view(np.int32) for part in given[not packed :]])
-        others = [*([] if packed else [tf.constant(given[0])]), *tf.nest.flatten(state)]
-        return compiled(tf.convert_to_tensor(params), tf.constant(words), *others)
+        return compiled(params, state, observations, resets, last)
 
     return step
+
+
+def compile_packed(
+    function: Callable, params: tf.TensorSpec, state: State, arrays: Sequence[tf.TensorSpec]
+) -> Callable:
+    """`function(params, state, *arrays)` compiled by XLA for these shapes, those of `state` with them.
+
+    A call costs more for each of its arguments than acting does for a few environments, and the look-up of a trace as
+    much again: so all arrays whose numbers have four bytes come as one argument, and the function is made concrete.
+    """
+    kinds = [spec.dtype.as_numpy_dtype for spec in arrays]
+    packed = [i for i, spec in enumerate(arrays) if spec.dtype.size == 4]
+    apart = [i for i, spec in enumerate(arrays) if spec.dtype.size != 4]
+    sizes = [arrays[i].shape.num_elements() for i in packed]
+    memory = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), state)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def unpack_and_call(params: tf.Tensor, words: tf.Tensor, *others: tf.Tensor) -> Any:
+        given = dict(zip(apart, others, strict=False))  # the memory comes after them
+        for i, part in zip(packed, tf.split(words, sizes), strict=True):
+            given[i] = tf.bitcast(tf.reshape(part, arrays[i].shape), arrays[i].dtype)
+        memory_now = tf.nest.pack_sequence_as(memory, others[len(apart) :])
+        return function(params, memory_now, *(given[i] for i in range(len(arrays))))
+
+    words = tf.TensorSpec((sum(sizes),), tf.int32)
+    others = [*(arrays[i] for i in apart), *tf.nest.flatten(memory)]
+    concrete = unpack_and_call.get_concrete_function(params, words, *others)
+
+    def call(params: Any, state: State, *given: Any) -> Any:
+        found = [np.asarray(part, kind) for part, kind in zip(given, kinds, strict=True)]
+        words = np.concatenate([found[i].reshape(-1).view(np.int32) for i in packed])
+        others = [*(tf.constant(found[i]) for i in apart), *tf.nest.flatten(state)]
+        return concrete(tf.convert_to_tensor(params), tf.constant(words), *others)
+
+    return call
 
 
 def _sample(distribution: Any, seed: tf.Tensor, share: Share | None) -> tf.Tensor:

@@ -1,18 +1,23 @@
 """A population of policies that act at once: one architecture, the parameters of each member in a row."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
+from rlab.policies.acting import compile_packed
 from rlab.policies.actions import PopulationStep, action_dtype, shape_of
 from rlab.policies.policy import Policy
 from rlab.types import State
 
 
-def compile_population(policy: Policy, members: int, rows: int, deterministic: bool = True) -> PopulationStep:
-    """One acting step of G members with E rows each, member after member, compiled by XLA.
+def compile_population(policy: Policy, rows: int, deterministic: bool = True) -> PopulationStep:
+    """One acting step of any number of members with E rows each, member after member, compiled by XLA for each number.
 
     The members' products are batched (`tf.vectorized_map` of the policy that all agents use), so a step costs one pass
-    over their parameters. With `deterministic` the likeliest action is taken and the seed is not used.
+    over their parameters. With `deterministic` the likeliest action is taken and the seeds are not used.
     """
 
     def act(given: tuple) -> tuple[tf.Tensor, State]:
@@ -23,19 +28,30 @@ def compile_population(policy: Policy, members: int, rows: int, deterministic: b
 
     # A loop over TensorArrays inside a step cannot be vectorized: there the members act one after another.
     loops = policy.backbone == "seq2seq"
-    space = policy.action_space
+    seen, chosen = policy.observation_space, policy.action_space
     outputs = (
-        tf.TensorSpec((rows, *shape_of(space)), action_dtype(space)),
+        tf.TensorSpec((rows, *shape_of(chosen)), action_dtype(chosen)),
         tf.nest.map_structure(tf.TensorSpec.from_tensor, policy.initial_state(rows)),
     )
 
-    @tf.function(jit_compile=True, autograph=False)
-    def step(params: tf.Tensor, observations: tf.Tensor, state: State, resets: tf.Tensor, seed: tf.Tensor) -> tuple:
-        split = lambda part: tf.reshape(part, (members, rows, *part.shape[1:]))  # noqa: E731
-        seeds = seed + tf.stack([tf.range(members), tf.zeros(members, tf.int32)], 1)
+    def act_together(params: Any, state: State, observations: Any, resets: Any, seeds: Any) -> tuple[tf.Tensor, State]:
+        split = lambda part: tf.reshape(part, (-1, rows, *part.shape[1:]))  # noqa: E731
         given = (params, split(observations), state, split(resets), seeds)
         actions, state = tf.map_fn(act, given, fn_output_signature=outputs) if loops else tf.vectorized_map(act, given)
-        return tf.reshape(actions, (members * rows, *actions.shape[2:])), state
+        return tf.reshape(actions, (-1, *actions.shape[2:])), state
+
+    @functools.cache
+    def concrete(members: int) -> Callable[..., Any]:
+        arrays = [
+            tf.TensorSpec((members * rows, *shape_of(seen)), tf.as_dtype(seen.dtype)),
+            tf.TensorSpec((members * rows,), tf.float32),
+            tf.TensorSpec((members, 2), tf.int32),
+        ]
+        memory = population_state(policy, members, rows)
+        return compile_packed(act_together, tf.TensorSpec((members, policy.size)), memory, arrays)
+
+    def step(params: Any, observations: Any, state: State, resets: Any, seeds: Any) -> tuple[tf.Tensor, State]:
+        return concrete(len(seeds))(params, state, observations, resets, seeds)
 
     return step
 

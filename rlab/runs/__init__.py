@@ -14,6 +14,7 @@ _HOMES = {
     "TrainingResult": "loop",
     "run_loop": "loop",
     "say": "progress",
+    "stop_requested": "signals",
     "load_policy": "loading",
     "save_architecture": "loading",
 }

@@ -9,6 +9,14 @@ from types import FrameType, TracebackType
 _TOGETHER = 3.0  # seconds in which signals are one request: launchers send theirs to a process and to its group
 
 
+_noted: "StopRequest | None" = None  # the one that is entered
+
+
+def stop_requested() -> bool:
+    """Whether this process was asked to stop, for work that would keep a request waiting."""
+    return _noted is not None and _noted.signal is not None
+
+
 class StopRequest:
     """While entered, the first SIGINT or SIGTERM is only noted, in `signal`, and said; a later one acts as usual.
 
@@ -23,6 +31,8 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
+        global _noted
+        _noted = self
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
@@ -30,6 +40,8 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        global _noted
+        _noted = None
         if self.signal is None:  # else its twin may still be on the way, and must not end what comes after
             self._restore()
 

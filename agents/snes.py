@@ -11,11 +11,13 @@ and Salimans, Ho, Chen, Sidor, Sutskever: "Evolution strategies as a scalable al
 Under `mpirun` each rank plays a share of the members. Nothing but returns, lengths and the moments of observations is
 sent: the noise of a member is a function of (seed, generation, member), which every rank makes for itself, and all take
 the same step. Members play in groups of one size, and what they found is counted in their order, so the result is the
-same to the bit on any number of ranks.
+same to the bit on any number of ranks. Policies of images may be normalized by a reference batch (virtual batch
+normalization, Salimans et al. 2016), whose statistics are measured under the parameters of each member.
 
 The mathematics is in `rlab/ops/evolution.py`; what each setting did is in docs/algorithms/snes.md.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -58,8 +60,11 @@ class Config:
     observation_scale: float = field(1.0, "factor on observed vectors, normalized or not", low=0.0, above=True)
     observe_actions: bool = field(False, "let policies see the previous action")
     memory_horizon: int = field(0, "steps over which a new LSTM remembers; 0 for forget gates at a bias of 1", low=0)
+    reference_batch: int = field(128, "observations of random actions to which a `vbn-` backbone refers", low=2)
     verify_every: int = field(10, "generations after which the ranks compare their parameters", low=1)
 
+
+_WANDERERS, _SPACING = 16, 20  # copies that collect a reference batch, and the steps between two observations
 
 _Config = Config  # inside the class the name means its attribute
 
@@ -165,6 +170,7 @@ class Learner:
         self._act = policies.compile_population(self.policy, config.episodes, config.deterministic)
         self._memory = policies.population_state(self.policy, config.group, config.episodes)
         self._statistics = policies.ObservationStatistics(self.policy)
+        self._refer = policies.compile_reference(self.policy, self._reference(agent) if self.policy.refers else None)
         sought = policies.deciding(self.policy, config.deterministic)
         mean = self.policy.initial_parameters(derive(self.seed, "parameters"))
         self.search = ops.evolution.Search(tf.constant(mean), tf.constant(config.sigma * sought))
@@ -173,6 +179,12 @@ class Learner:
         self._ask = tf.function(self._make_members, jit_compile=True, autograph=False)
         self._tell = tf.function(self._move, jit_compile=True, autograph=False)
         self.steps = self.generation = 0
+
+    def _reference(self, agent: SNES) -> np.ndarray:
+        """Observations [N, ...] that every rank finds for itself."""
+        seed = derive(self.seed, "reference")
+        with contextlib.closing(agent.env(num_envs=_WANDERERS, seed=seed)) as env:
+            return rollout.wander(env, self.config.reference_batch, _SPACING, seed)
 
     def updates(self) -> "Generator[runs.Update | None, None, None]":
         """Play a generation, take a step; until the schedule is done. A request to stop ends a generation unplayed."""
@@ -229,7 +241,7 @@ class Learner:
         rows = np.zeros((-(-self._groups // self.comm.size), _row(config, features)))
         for i, group in enumerate(self._own):
             first = group * config.group
-            params = self._ask(self.search, tf.constant(self.generation), tf.constant(first))
+            params = self._refer(self._ask(self.search, tf.constant(self.generation), tf.constant(first)))
             try:
                 found = rollout.evaluate_members(
                     self._env,
@@ -293,7 +305,8 @@ class Learner:
 
     def checkpoint(self) -> "runs.Checkpoint":
         """All that a later process needs to go on."""
-        arrays = {f"policy/{name}": part for name, part in self.policy.named(self.search.mean.numpy()).items()}
+        mean = self._refer(self.search.mean[None]).numpy()[0]
+        arrays = {f"policy/{name}": part for name, part in self.policy.named(mean).items()}
         arrays |= {f"adam/{name}": part.numpy() for name, part in self._adam._asdict().items()}
         arrays |= {f"observations/{name}": part for name, part in self._statistics.arrays().items()}
         arrays["search/sigma"] = self.search.sigma.numpy()

@@ -272,7 +272,7 @@ def evaluate_members(
             alive &= ~ending.reshape(alive.shape)
             if not alive.any():
                 return Evaluation(returns.reshape(G, -1), lengths.reshape(G, -1), seen)
-            kept = _narrowed(alive[members].any(axis=1))
+            kept = _narrowed(np.any(alive[members], axis=1))
             if len(kept) < len(members):
                 members = members[kept]
                 rows = np.arange(B).reshape(G, -1)[members].ravel()
@@ -287,6 +287,18 @@ def _narrowed(playing: np.ndarray) -> np.ndarray:
     while size % 2 == 0 and size > _FEWEST and playing.sum() <= size // 2:
         size //= 2
     return np.sort(np.argsort(~playing, kind="stable")[:size])
+
+
+def wander(env: gym.vector.VectorEnv, count: int, spacing: int, seed: int) -> np.ndarray:
+    """Observations [count, ...] from random actions: of each of the environment's copies one in `spacing` steps."""
+    observations, _ = env.reset()
+    space, found = env.single_action_space, list[np.ndarray]()
+    space.seed(seed)
+    while len(found) * env.num_envs < count:
+        for _ in range(spacing):
+            observations, *_ = env.step(np.stack([space.sample() for _ in range(env.num_envs)]))
+        found.append(observations.copy())
+    return np.concatenate(found)[:count]
 
 
 def finished_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:

@@ -196,3 +196,29 @@ def test_a_package_that_is_missing_is_named():
 def test_every_listed_name_can_be_looked_up():
     assert all(envs.resolve(name) == name for name in envs.names())
     assert {"Pong", "Breakout", "CartPole-v1"} <= set(envs.names())
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1", toys.Recall])
+def test_a_copy_rests_once_its_only_episode_has_ended(name):
+    options = {"max_episode_steps": 30} if isinstance(name, str) else {}
+    single = envs.make(name, 8, seed=3, single_episode=True, **options)
+    endless = envs.make(name, 8, seed=3, **options)
+    for seed in (5, 6):
+        (seen, _), (expected, _) = single.reset(seed=seed), endless.reset(seed=seed)
+        np.testing.assert_array_equal(seen, expected)
+        over = np.zeros(8, bool)
+        for _ in range(40):
+            actions = single.action_space.sample()
+            before = seen
+            seen, rewards, terminated, truncated, info = single.step(actions)
+            expected, whole, *ends, expected_info = endless.step(actions)
+            ended = (ends[0] | ends[1]) & ~over
+            np.testing.assert_array_equal(terminated | truncated, ended)
+            np.testing.assert_array_equal(seen[~over & ~ended], expected[~over & ~ended])
+            np.testing.assert_array_equal(rewards, np.where(over, 0.0, whole))
+            np.testing.assert_array_equal(seen[over], before[over])
+            if ended.any():
+                for name_ in ("r", "l"):
+                    np.testing.assert_array_equal(info["episode"][name_][ended], expected_info["episode"][name_][ended])
+            over |= ended
+        assert over.all()

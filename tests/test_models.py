@@ -169,3 +169,37 @@ def test_public_models_can_be_listed():
     import rlab.models
 
     assert {"MLP", "LSTM", "DNC"} <= set(dir(rlab.models))
+
+
+def test_virtual_batch_normalization_is_that_of_the_reference_batch():
+    """A layer's units have the statistics of the reference batch there; nothing depends on the batch it is given in."""
+    network = CNN([ConvSpec(4, 4, 2)], 8, seed_stream(0), normalized=True)
+    reference = tf.random.stateless_normal((16, 12, 12, 2), (1, 2))
+    network.build(reference.shape)
+    for norm, (mean, deviation) in zip(network.norms, network.measure(reference), strict=True):
+        norm.offset.assign(tf.random.stateless_normal(norm.offset.shape, (3, 4)))
+        norm.mean.assign(mean), norm.deviation.assign(deviation)
+    first = network.convolutions[0](reference).numpy()
+    flat = first.reshape(-1, 4)
+    np.testing.assert_allclose(network.norms[0].mean, flat.mean(0), atol=1e-5)
+    np.testing.assert_allclose(network.norms[0].deviation, np.sqrt(flat.var(0) + 1e-4), rtol=1e-4)
+    # The offsets came after the measurement: they have moved what follows.
+    (_, _), (mean, deviation) = network.measure(reference)
+    network.norms[1].mean.assign(mean), network.norms[1].deviation.assign(deviation)
+    before = (first - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-4) + network.norms[0].offset.numpy()
+    second = network.dense(np.maximum(before, 0.0).reshape(16, -1)).numpy()
+    slow = (second - second.mean(0)) / np.sqrt(second.var(0) + 1e-4) + network.norms[1].offset.numpy()
+    np.testing.assert_allclose(network(reference), np.maximum(slow, 0.0), atol=1e-4)
+    np.testing.assert_allclose(network(reference[3:4])[0], network(reference)[3], atol=1e-5)
+
+
+def test_no_gradient_reaches_the_statistics_of_a_reference_batch():
+    network = CNN([ConvSpec(4, 4, 2)], 8, seed_stream(0), normalized=True)
+    images = tf.random.stateless_normal((2, 12, 12, 2), (1, 2))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.square(network(images)))
+    weights = network.trainable_variables
+    names, gradients = [weight.name for weight in weights], tape.gradient(loss, weights)
+    reached = {name for name, part in zip(names, gradients, strict=True) if part is not None}
+    assert reached == {"kernel", "offset"}
+    assert {"reference_mean", "reference_deviation"} <= set(names)

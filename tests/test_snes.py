@@ -75,6 +75,67 @@ def test_any_backbone_has_populations(backbone):
         assert action == output.distribution.mode()[0, 0]
 
 
+def test_who_has_played_its_episodes_stops_acting():
+    """Eight members whose episodes end one after another act in groups of 8 and 4; what is told is theirs."""
+
+    class Counting(toys.Matching):
+        def step(self, action):
+            seen, reward, _, _, info = super().step(action)
+            return seen, reward, self._time == 2 * self._number, False, info
+
+        def reset(self, *, seed=None, options=None):
+            self._number = 1 + (seed or 0) % 8
+            return super().reset(seed=seed, options=options)
+
+    env = envs.make(Counting, 8, single_episode=True)
+    acting = []
+
+    def act(params, observations, state, resets, seeds):
+        acting.append(seeds[:, 0].tolist())
+        np.testing.assert_array_equal(params, seeds[:, 0] - 50)
+        return tf.constant(np.argmax(observations, axis=1)), state
+
+    found = evaluate_members(env, act, (), tf.range(8), seed=800, actions_seed=50)
+    np.testing.assert_array_equal(found.lengths[:, 0], 2 * np.arange(1, 9))
+    np.testing.assert_array_equal(found.returns[:, 0], 2 * np.arange(1, 9))
+    assert [len(who) for who in acting] == [8] * 8 + [4] * 8
+    assert acting[-1] == [54, 55, 56, 57]
+
+
+def test_a_request_to_stop_ends_a_generation_and_changes_nothing(monkeypatch):
+    learner = _learner()
+    before = learner.checkpoint()
+    monkeypatch.setattr(snes.runs, "stop_requested", lambda: True, raising=False)
+    assert next(learner.updates()) is None
+    after = learner.checkpoint()
+    assert after.steps == before.steps == 0
+    for name, part in before.arrays.items():
+        np.testing.assert_array_equal(after.arrays[name], part)
+
+
+def test_images_are_normalized_by_a_reference_batch(tmp_path):
+    """Its statistics are not searched, are those of the mean in what is saved, and are found again by who resumes."""
+    env = functools.partial(envs.make, "Pong", frame_size=36, max_frames=200)
+    few = {"population": 4, "group": 4, "reference_batch": 20}
+    learner = _learner(env, "vbn-small-cnn", **few)
+    sigma = learner.policy.named(learner.search.sigma.numpy())
+    kept = {name for name in sigma if "reference" in name}
+    assert len(kept) == 8
+    assert not any(sigma[name].any() for name in kept)
+    _train(tmp_path / "whole", env, 600, "vbn-small-cnn", **few)
+    _train(tmp_path / "cut", env, 100, "vbn-small-cnn", **few)
+    agents.SNES.resume(tmp_path / "cut", env, 600)
+    whole, cut = ((tmp_path / run / "policy" / "weights.safetensors").read_bytes() for run in ("whole", "cut"))
+    assert whole == cut
+    policy = rlab.load_policy(tmp_path / "whole")
+    reference = learner._reference(agents.SNES(dataclasses.replace(CONFIG, **few), env, "vbn-small-cnn"))
+    assert len(np.unique(reference, axis=0)) > 10
+    again = policy.policy.with_reference(tf.constant(policy.parameters), tf.constant(reference))
+    np.testing.assert_allclose(again, policy.parameters, atol=1e-3)
+    measured = policy.policy.named(np.asarray(policy.parameters))
+    assert np.abs(measured["backbone/cnn/norm_3/reference_mean"]).max() > 0.0
+
+
 def test_only_what_decides_is_searched():
     learner = _learner(functools.partial(envs.make, "Pendulum-v1"), normalize_observations=True)
     sigma = learner.policy.named(learner.search.sigma.numpy())

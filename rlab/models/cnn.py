@@ -1,7 +1,7 @@
 """Convolutional networks for images, with strided convolutions that a CPU runs fast."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -44,7 +44,7 @@ class StridedConv2D(keras.layers.Conv2D):
         outputs = tf.nn.conv2d(
             _blocks_to_depth(inputs, kernel, stride), self._kernel_over_blocks(kernel // stride, stride), 1, "VALID"
         )
-        return self.activation(outputs + self.bias)
+        return self.activation(outputs + self.bias if self.use_bias else outputs)
 
     def _kernel_over_blocks(self, blocks: int, stride: int) -> tf.Tensor:
         """The kernel [k, k, C, F] as [k/s, k/s, s·s·C, F]."""
@@ -65,14 +65,52 @@ def _blocks_to_depth(images: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
     return tf.reshape(images, (-1, rows, columns, stride * stride * channels))
 
 
+class ReferenceNormalization(keras.layers.Layer):
+    """Virtual batch normalization (Salimans et al. 2016): (z − mean)/deviation + offset for each of C channels.
+
+    Mean and deviation are those of a batch of reference inputs, which stays the same, so an output depends on no other
+    input of its own batch. They are parameters that no gradient reaches: whoever has new weights measures them anew
+    (`measure` gives them). Maps [..., C] to [..., C].
+    """
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        shape = (input_shape[-1],)
+        self.offset = self.add_weight(shape=shape, initializer="zeros", name="offset")
+        self.mean = self.add_weight(shape=shape, initializer="zeros", name=REFERENCE_MEAN)
+        self.deviation = self.add_weight(shape=shape, initializer="ones", name=REFERENCE_DEVIATION)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        mean, deviation = (tf.stop_gradient(tf.convert_to_tensor(part)) for part in (self.mean, self.deviation))
+        return (inputs - mean) / deviation + self.offset
+
+    def measure(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+        """What the reference inputs become, and their mean and deviation [C]."""
+        flat = tf.reshape(inputs, (-1, inputs.shape[-1]))
+        mean = tf.reduce_mean(flat, 0)
+        # A channel that nothing excites is shifted and not blown up.
+        deviation = tf.sqrt(tf.reduce_mean(tf.square(flat - mean), 0) + 1e-4)
+        return (inputs - mean) / deviation + self.offset, (mean, deviation)
+
+
+REFERENCE_MEAN, REFERENCE_DEVIATION = "reference_mean", "reference_deviation"
+
+
 class CNN(keras.layers.Layer):
     """Rectified convolutions, max-pooling where it is asked for, and one rectified fully connected layer.
 
     Maps float32 images [N, H, W, C] to features [N, units]. Raises ValueError, when built, for images that are smaller
-    than the convolutions need. `seeds` gives one seed to each layer's initializer.
+    than the convolutions need. `seeds` gives one seed to each layer's initializer. With `normalized` each layer has a
+    `ReferenceNormalization` before its rectifier.
     """
 
-    def __init__(self, convolutions: Sequence[ConvSpec], units: int, seeds: Iterator[int], name: str = "cnn") -> None:
+    def __init__(
+        self,
+        convolutions: Sequence[ConvSpec],
+        units: int,
+        seeds: Iterator[int],
+        name: str = "cnn",
+        normalized: bool = False,
+    ) -> None:
         super().__init__(name=name)
         self.specs = tuple(convolutions)
         self.convolutions = [
@@ -81,14 +119,20 @@ class CNN(keras.layers.Layer):
                 spec.kernel,
                 spec.stride,
                 spec.padding,
-                activation="relu",
+                activation=None if normalized else "relu",
+                use_bias=not normalized,  # the normalization has one
                 kernel_initializer=orthogonal(RECTIFIER_GAIN, seeds),
                 name=f"conv_{i}",
             )
             for i, spec in enumerate(convolutions)
         ]
         kernel = orthogonal(RECTIFIER_GAIN, seeds)
-        self.dense = keras.layers.Dense(units, "relu", kernel_initializer=kernel, name="dense")
+        activation = None if normalized else "relu"
+        self.dense = keras.layers.Dense(
+            units, activation, use_bias=not normalized, kernel_initializer=kernel, name="dense"
+        )
+        layers = len(convolutions) + 1 if normalized else 0
+        self.norms = [ReferenceNormalization(name=f"norm_{i}") for i in range(layers)]
         self.units = units
 
     def build(self, input_shape: tuple[int, ...]) -> None:
@@ -100,10 +144,30 @@ class CNN(keras.layers.Layer):
             n, height, width, filters = layer.compute_output_shape(input_shape)
             input_shape = (n, height // spec.pool, width // spec.pool, filters)
         self.dense.build((None, math.prod(input_shape[1:])))
+        for norm, units in zip(self.norms, [*(spec.filters for spec in self.specs), self.units], strict=True):
+            norm.build((1, units))
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        for layer, spec in zip(self.convolutions, self.specs, strict=True):
+        return self._through(inputs, lambda norm, inputs: norm(inputs))
+
+    def measure(self, inputs: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Mean and deviation [C] of reference images [N, H, W, C] before each rectifier, for the layers' `norms`."""
+        found = []
+
+        def measured(norm: ReferenceNormalization, inputs: tf.Tensor) -> tf.Tensor:
+            outputs, statistics = norm.measure(inputs)
+            found.append(statistics)
+            return outputs
+
+        self._through(inputs, measured)
+        return found
+
+    def _through(self, inputs: tf.Tensor, normalize: Callable[..., tf.Tensor]) -> tf.Tensor:
+        for i, (layer, spec) in enumerate(zip(self.convolutions, self.specs, strict=True)):
             inputs = layer(inputs)
+            if self.norms:
+                inputs = tf.nn.relu(normalize(self.norms[i], inputs))
             if spec.pool > 1:
                 inputs = tf.nn.max_pool2d(inputs, spec.pool, spec.pool, "VALID")
-        return self.dense(tf.reshape(inputs, (-1, math.prod(inputs.shape[1:]))))
+        features = self.dense(tf.reshape(inputs, (-1, math.prod(inputs.shape[1:]))))
+        return tf.nn.relu(normalize(self.norms[-1], features)) if self.norms else features

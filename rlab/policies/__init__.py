@@ -10,6 +10,7 @@ _HOMES = {
     "TrustRegion": "trust",
     "as_rows": "trust",
     "compile_population": "populations",
+    "compile_reference": "populations",
     "compile_trust_step": "trust",
     "deciding": "populations",
     "population_state": "populations",

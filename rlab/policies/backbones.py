@@ -93,6 +93,10 @@ class Backbone(keras.layers.Layer):
             return features, ()
         return self.memory(features, state, resets)
 
+    def measure(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Mean and deviation of reference observations [N, ...] at each of the torso's `norms`."""
+        return self.torso[0].measure(_preprocess(observations, self.observation_space))
+
 
 def build_backbone(
     name: str,
@@ -157,6 +161,8 @@ _TORSOS: dict[str, Callable[[Iterator[int]], keras.layers.Layer]] = {
     "cnn": lambda seeds: CNN(A3C_CONVOLUTIONS, 256, seeds),
     "nature": lambda seeds: CNN(NATURE_CONVOLUTIONS, 512, seeds),
     "small-cnn": lambda seeds: CNN(SMALL_CONVOLUTIONS, 256, seeds),
+    "vbn-cnn": lambda seeds: CNN(A3C_CONVOLUTIONS, 256, seeds, normalized=True),
+    "vbn-small-cnn": lambda seeds: CNN(SMALL_CONVOLUTIONS, 256, seeds, normalized=True),
 }
 
 

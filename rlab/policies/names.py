@@ -5,6 +5,8 @@ BACKBONES = {
     "cnn": "the A3C paper's convolutional network (16 8×8/4, 32 4×4/2, 256 units), for images",
     "nature": "the Nature DQN network (32 8×8/4, 64 4×4/2, 64 3×3/1, 512 units), for images",
     "small-cnn": "for small frames such as 42×42 (16 4×4/2, 32 4×4/2, 32 3×3/2, 256 units)",
+    "vbn-cnn": "`cnn` with virtual batch normalization, for `snes`, which measures its reference batch",
+    "vbn-small-cnn": "`small-cnn` with the same",
     "highway": "eight highway layers (64 units), for images of 256 units over `cnn`",
     "residual": "eight residual layers (64 units), for images of 256 units over `cnn`",
     "rnn": "a simple recurrent network over `mlp` (64 units) or `cnn` (256 units), whichever fits the observations",

@@ -9,12 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from rlab.errors import BadInputError
+from rlab.models.cnn import REFERENCE_DEVIATION, REFERENCE_MEAN
 from rlab.models.initializers import orthogonal, seed_stream
 from rlab.models.parameters import ParameterLayout
 from rlab.ops.distributions import Bernoulli, Categorical, DiagonalGaussian, Distribution, MultiCategorical
 from rlab.policies.actions import shape_of
 from rlab.policies.backbones import DEVIATION, MEAN, build_backbone, default_backbone, is_image
 from rlab.types import State
+
+_STATISTICS = (MEAN, DEVIATION, REFERENCE_MEAN, REFERENCE_DEVIATION)  # parameters that are counted, not learned
 
 
 class PolicyOutput(NamedTuple):
@@ -147,9 +150,22 @@ class Policy:
     def learned(self) -> np.ndarray:
         """Which of the parameters are learned and not counted, float32 [D]: 0 where the statistics lie."""
         named = self.named(np.ones(self.size, np.float32))
-        return self.flatten(
-            {name: part * (name.split("/")[-1] not in (MEAN, DEVIATION)) for name, part in named.items()}
-        )
+        return self.flatten({name: part * (name.split("/")[-1] not in _STATISTICS) for name, part in named.items()})
+
+    @property
+    def refers(self) -> bool:
+        """Whether it normalizes by the statistics of a reference batch (virtual batch normalization)."""
+        return any(name.endswith(f"/{REFERENCE_MEAN}") for name in self.layout.names)
+
+    def with_reference(self, params: tf.Tensor, observations: tf.Tensor) -> tf.Tensor:
+        """The parameters [D] of a policy that refers to these observations [N, ...]: their statistics measured anew."""
+        parts = self.unflatten(params)
+        found = self.layout.call(parts, self._model.backbone.measure, observations)
+        for i, statistics in enumerate(found):
+            for kind, part in zip((REFERENCE_MEAN, REFERENCE_DEVIATION), statistics, strict=True):
+                (place,) = (n for n, name in enumerate(self.layout.names) if name.endswith(f"/norm_{i}/{kind}"))
+                parts[place] = part
+        return tf.concat([tf.reshape(part, (-1,)) for part in parts], 0)
 
     def initial_state(self, batch_size: int) -> State:
         """Empty memory for a batch; () for a feed-forward policy that is not told its actions."""

@@ -56,6 +56,18 @@ def compile_population(policy: Policy, rows: int, deterministic: bool = True) ->
     return step
 
 
+def compile_reference(policy: Policy, observations: np.ndarray | None) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Parameters [G, D] to those of the same members that refer to these observations [N, ...].
+
+    Of a policy without virtual batch normalization they stay as they are.
+    """
+    if not policy.refers:
+        return lambda params: params
+    reference = tf.constant(observations)
+    measured = functools.partial(policy.with_reference, observations=reference)
+    return tf.function(lambda params: tf.vectorized_map(measured, params), jit_compile=True, autograph=False)
+
+
 def population_state(policy: Policy, members: int, rows: int) -> State:
     """Empty memories [G, E, ...]."""
     return tf.nest.map_structure(

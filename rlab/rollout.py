@@ -12,6 +12,7 @@ import numpy as np
 
 from rlab.errors import TrainingError
 from rlab.ops import moments
+from rlab.parallel.watch import stepping
 from rlab.policies.actions import ActingStep, PopulationStep, to_environment
 from rlab.seeding import derive
 from rlab.types import Branches, Episode, EpisodeBatch, State, Trajectory
@@ -102,9 +103,7 @@ class Collector:
             action, value, self._state = self._step(params, self._observations, self._resets, first if t == 0 else None)
             actions.append(action.numpy())
             values[t] = value.numpy()
-            self._observations, reward, terminated, truncated, info = self._env.step(
-                to_environment(actions[t], self._env.single_action_space)
-            )
+            self._observations, reward, terminated, truncated, info = _step(self._env, actions[t])
             ended = terminated | truncated
             rewards[t], boundaries[t], self._resets = reward, ended, ended.astype(np.float32)
             discounts[t] = self._discount * (1.0 - terminated)
@@ -205,9 +204,7 @@ def play_batch(
         action, _, state = act(params, observations, state, resets, np.array([actions_seed, t], np.int32))
         resets = np.zeros(B, np.float32)
         actions.append(action.numpy())
-        observations, reward, terminated, truncated, info = env.step(
-            to_environment(actions[-1], env.single_action_space)
-        )
+        observations, reward, terminated, truncated, info = _step(env, actions[-1])
         rewards.append(np.where(alive, reward, 0.0).astype(np.float32))
         ending = alive & (terminated | truncated)
         if ending.any():
@@ -265,7 +262,7 @@ def evaluate_members(
         if actions is None:
             actions = acted.numpy().copy()
         actions[rows] = acted.numpy()
-        seen_at, _, terminated, truncated, info = env.step(to_environment(actions, env.single_action_space))
+        seen_at, _, terminated, truncated, info = _step(env, actions)
         ending = alive.ravel() & (terminated | truncated)
         if ending.any():
             returns[ending], lengths[ending] = info["episode"]["r"][ending], info["episode"]["l"][ending]
@@ -299,6 +296,12 @@ def wander(env: gym.vector.VectorEnv, count: int, spacing: int, seed: int) -> np
             observations, *_ = env.step(np.stack([space.sample() for _ in range(env.num_envs)]))
         found.append(observations.copy())
     return np.concatenate(found)[:count]
+
+
+def _step(env: gym.vector.VectorEnv, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    """A step of the environment under the policy's actions."""
+    with stepping():
+        return env.step(to_environment(actions, env.single_action_space))
 
 
 def finished_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:

@@ -6,6 +6,7 @@ All results are the same bits on every rank: what is summed is gathered first an
 import functools
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -58,6 +59,7 @@ class MPI:
             raise BadInputError(f"mpirun needs mpi4py and an MPI library: pip install '.[mpi]' ({error})") from error
         self._world = mpi4py.MPI.COMM_WORLD
         self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
+        self.threads = mpi4py.MPI.Query_thread() == mpi4py.MPI.THREAD_MULTIPLE  # whether several may talk at once
 
     def gather(self, value: Any) -> list[Any]:
         return self._world.allgather(value)
@@ -73,6 +75,40 @@ class MPI:
         for part in parts[1:]:
             total = total + part
         return total
+
+
+class Wire:
+    """Messages from one rank to another, apart from what all ranks do together; any thread may send and receive.
+
+    Whoever waits sleeps in between: an MPI library that waits keeps a core busy. All ranks make one at the same time.
+    """
+
+    def __init__(self, comm: MPI) -> None:
+        self._comm = comm._world.Dup()
+
+    def send(self, array: np.ndarray, rank: int, tag: int = 0) -> None:
+        """Returns once the array may change."""
+        _finish(self._comm.Isend(array, rank, tag))
+
+    def receive(self, array: np.ndarray, rank: int, tag: int = 0) -> None:
+        """Fills the array, once it has come; of the sender's shape and dtype."""
+        _finish(self._comm.Irecv(array, rank, tag))
+
+    def waiting(self, rank: int | None = None, tag: int | None = None) -> tuple[int, int] | None:
+        """Rank and tag of a message that has come and was not received, of any rank and tag, or of these."""
+        from mpi4py import MPI as mpi  # noqa: N811
+
+        status = mpi.Status()
+        come = self._comm.Iprobe(mpi.ANY_SOURCE if rank is None else rank, mpi.ANY_TAG if tag is None else tag, status)
+        return (status.Get_source(), status.Get_tag()) if come else None
+
+
+def _finish(request: Any) -> None:
+    while not request.Test():
+        time.sleep(_PAUSE)
+
+
+_PAUSE = 1e-4  # seconds
 
 
 @functools.cache

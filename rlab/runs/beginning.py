@@ -8,6 +8,7 @@ import numpy as np
 
 from rlab.errors import BadInputError
 from rlab.parallel.comm import Communicator, Serial, on_first
+from rlab.parallel.watch import watch
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run, describe_factory
 from rlab.runs.progress import say
@@ -47,7 +48,9 @@ def begin(
         "target_score": target_score,
         "config": dataclasses.asdict(agent.config),
     }
-    return Beginning(on_first(comm or Serial(), lambda: Run.create(run, settings)), steps, target_score)
+    created = on_first(comm or Serial(), lambda: Run.create(run, settings))
+    _watch(comm, run)
+    return Beginning(created, steps, target_score)
 
 
 def reopen(name: str, run: str | Path, steps: int | None = None, comm: Communicator | None = None) -> Beginning:
@@ -73,4 +76,12 @@ def reopen(name: str, run: str | Path, steps: int | None = None, comm: Communica
             say(f"{run} has no checkpoint yet: it begins again")
         return Beginning(opened.with_steps(total), total, target_score, checkpoint)
 
-    return on_first(comm or Serial(), open_run)
+    beginning = on_first(comm or Serial(), open_run)
+    _watch(comm, run)
+    return beginning
+
+
+def _watch(comm: Communicator | None, run: str | Path) -> None:
+    """Let the ranks watch over each other from now on."""
+    if comm:
+        watch(comm, f"`python -m launch resume {run}` goes on from its last checkpoint")

@@ -3,10 +3,10 @@
     pip install -e '.[bench]'
     python benchmarks/ranks.py
 
-Trains the default command under `mpirun -n 1` and `-n 2`, each rank bound to one core: with 16 environments in all; with
-32, of which two ranks have 16 each; and with a batch and a number of environments four times as large. Steps per second
-after the first batches, in which all is compiled. `apart` are two single ranks side by side that do not know of each
-other: no division of the work can be faster. Writes
+Trains the default command under `mpirun -n 1` and `-n 2`, each rank bound to one core: with 16 environments in all;
+with 32, of which two ranks have 16 each; and with a batch and a number of environments four times as large. Steps per
+second after the first batches, in which all is compiled. `apart` are two single ranks side by side that do not know of
+each other: no division of the work can be faster. Writes
 `benchmarks/results/ranks.json`. Nothing else may run meanwhile.
 """
 

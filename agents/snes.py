@@ -53,6 +53,7 @@ class Config:
     utilities: str = field("centered-ranks", "what returns are worth", choices=("centered-ranks", "nes"))
     optimizer: str = field("adam", "of the simple form", choices=("adam", "sgd"))
     learning_rate: float = field(0.03, "of the optimizer; of the full form η_μ", low=0.0, above=True)
+    decay_learning_rate: bool = field(False, "let the step of μ fall linearly to 0 at the last step")
     sigma_rate: float = field(0.0, "η_σ of the full form; 0 for (3 + ln D)/(5 √D)", low=0.0)
     weight_decay: float = field(0.0, "of the simple form: so many times μ is taken from ∇_μ", low=0.0)
     deterministic: bool = field(True, "let members take their likeliest actions")
@@ -207,8 +208,9 @@ class Learner:
             raise TrainingError(f"generation {self.generation}, step {self.steps}: a return is NaN or infinite")
         shape = {"centered-ranks": ops.evolution.centered_ranks, "nes": ops.evolution.nes_utilities}[config.utilities]
         utilities, generation = tf.constant(shape(fitness)), tf.constant(self.generation)
-        before = self.search.mean
-        self.search, self._adam = self._tell(self.search, self._adam, generation, utilities)
+        left = self._schedule.left(self.steps) if config.decay_learning_rate else 1.0
+        before, rate = self.search.mean, tf.constant(left * config.learning_rate)
+        self.search, self._adam = self._tell(self.search, self._adam, generation, utilities, rate)
         moved = float(tf.norm(self.search.mean - before))
         self.search = self.search._replace(mean=self._statistics.tell(self.policy, self.search.mean))
         self.steps, self.generation = self.steps + int(lengths.sum()), self.generation + 1
@@ -284,7 +286,7 @@ class Learner:
         members = first + tf.range(self.config.group)
         return ops.evolution.ask(search, self._noise, generation, members, self.config.mirrored)
 
-    def _move(self, search: Any, state: Any, generation: Any, utilities: Any) -> tuple[Any, Any]:
+    def _move(self, search: Any, state: Any, generation: Any, utilities: Any, rate: Any) -> tuple[Any, Any]:
         """One step of the search distribution."""
         import tensorflow as tf
 
@@ -293,14 +295,14 @@ class Learner:
         chunk = max(size for size in range(1, 33) if drawn % size == 0)
         found = ops.evolution.tell(self._noise, generation, utilities, self.policy.size, config.mirrored, chunk)
         if config.form == "full":
-            return ops.evolution.natural_step(search, found, config.learning_rate, self._sigma_rate), state
+            return ops.evolution.natural_step(search, found, rate, self._sigma_rate), state
         sought = search.sigma > 0.0
         slope = tf.where(
             sought, found.mean / (config.population * config.sigma) - config.weight_decay * search.mean, 0.0
         )
         if config.optimizer == "sgd":
-            return search._replace(mean=search.mean + config.learning_rate * slope), state
-        mean, state = ops.adam.adam(search.mean, state, -slope, config.learning_rate)
+            return search._replace(mean=search.mean + rate * slope), state
+        mean, state = ops.adam.adam(search.mean, state, -slope, rate)
         return search._replace(mean=mean), state
 
     def checkpoint(self) -> "runs.Checkpoint":

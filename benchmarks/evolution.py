@@ -4,8 +4,8 @@
     python benchmarks/evolution.py rival
     python benchmarks/evolution.py pong
 
-`rival`: population 256, an MLP of 64×64 tanh units, whole generations (sampling, episodes, update) from new policies on;
-environment steps a second in the first minute after the first generation. EvoTorch has three ways to play: one
+`rival`: population 256, an MLP of 64×64 tanh units, whole generations (sampling, episodes, update) from new policies
+on; environment steps a second in the first minute after the first generation. EvoTorch has three ways to play: one
 environment (`GymNE`), the same with two actors, and a vector environment (`VecGymNE`); the best of them counts.
 `pong`: generations of 32 members, `small-cnn`, episodes of 100 steps, in groups of 16 and in groups of one member.
 Writes `benchmarks/results/evolution-*.json`. Nothing else may run meanwhile.

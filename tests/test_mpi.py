@@ -19,7 +19,7 @@ ENVIRONMENT = os.environ | {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
 }
 TASK = ("rpg", "--env", "CartPoleNoVel-v1", "--backbone", "lstm", "--episodes-per-batch", "12", "--steps", "2000")
 
@@ -133,9 +133,40 @@ def test_a_killed_rank_ends_the_job(tmp_path):
     process = _started(tmp_path / "run")
     os.kill(_rank_processes(process)[-1], signal.SIGKILL)
     start = time.monotonic()
-    status, _, _ = _done(process, timeout=60)
+    status, _, errors = _done(process, timeout=60)
     assert status != 0
     assert time.monotonic() - start < 30
+    assert "process rank 1 " in errors  # Open MPI's own words
+
+
+def test_a_rank_that_stands_still_ends_the_job(tmp_path):
+    process = _started(tmp_path / "run")
+    os.kill(_rank_processes(process)[-1], signal.SIGSTOP)
+    start = time.monotonic()
+    status, _, errors = _done(process, timeout=60)
+    assert status == 1
+    assert time.monotonic() - start < 30
+    assert errors.count("error: rank 1 is lost or hangs: nothing was heard of it for 12 s; ") == 1
+    assert f"resume {tmp_path / 'run'}` goes on from its last checkpoint" in errors
+
+
+def test_an_environment_that_does_not_come_back_ends_the_job(tmp_path):
+    """Its rank is alive, and so is the thread that says so."""
+    code = (
+        "import sys, time, functools, toys, envs, agents\n"
+        "from rlab.parallel.comm import world\n"
+        "class Hanging(toys.Matching):\n"
+        "    def step(self, action):\n"
+        "        if world().rank == 1 and self.np_random.random() < 0.01:\n            time.sleep(10000)\n"
+        "        return super().step(action)\n"
+        "config = agents.SNES.Config(population=8, group=4)\n"
+        f"agents.SNES(config, functools.partial(envs.make, Hanging)).train({str(tmp_path / 'run')!r}, 10**6)\n"
+    )
+    start = time.monotonic()
+    status, _, errors = _done(_ranks(2, code=code), timeout=120)
+    assert status == 1
+    assert time.monotonic() - start < 30 + 30  # the second 30 to start
+    assert errors.count("error: rank 1 is lost or hangs") == 1
 
 
 def test_a_signal_to_one_rank_stops_all_with_a_checkpoint(tmp_path):
@@ -158,6 +189,23 @@ def test_a_signal_to_mpirun_leaves_no_rank_behind(tmp_path):
     while any(os.path.exists(f"/proc/{pid}") for pid in ranks):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_signal_ends_a_generation_before_it_is_over(tmp_path):
+    """Ranks of evolution may play for long before they meet: one that was asked to stop does not wait for that."""
+    run = tmp_path / "run"
+    flags = ("--env", "Pendulum-v1", "--population", "128", "--group", "64", "--episodes", "40", "--steps", "1e9")
+    process = _ranks(2, "snes", *flags, "--run", run)
+    deadline = time.monotonic() + 120
+    while not list((run / "tensorboard").glob("*")):  # the loop that heeds signals writes there first
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(_rank_processes(process)[0], signal.SIGTERM)
+    status, _, errors = _done(process, timeout=60)
+    assert status == 143, errors
+    assert "stopped at 0 steps" in errors
+    assert list((run / "checkpoints").iterdir())
 
 
 EVOLUTION = ("snes", "--population", "24", "--group", "4", "--verify-every", "3", "--normalize-observations")

@@ -1,13 +1,15 @@
-"""SNES beside EvoTorch's on CartPole-v1, and policies of images in groups beside one after another.
+"""SNES beside EvoTorch's on CartPole-v1, policies of images in groups beside one by one, and a model of many ranks.
 
     pip install -e '.[bench]'
     python benchmarks/evolution.py rival
     python benchmarks/evolution.py pong
+    python benchmarks/evolution.py scaling
 
 `rival`: population 256, an MLP of 64×64 tanh units, whole generations (sampling, episodes, update) from new policies
 on; environment steps a second in the first minute after the first generation. EvoTorch has three ways to play: one
 environment (`GymNE`), the same with two actors, and a vector environment (`VecGymNE`); the best of them counts.
 `pong`: generations of 32 members, `small-cnn`, episodes of 100 steps, in groups of 16 and in groups of one member.
+`scaling`: what a generation costs on one core, by parts, and from them a model of its time on R ranks, up to 1,440.
 Writes `benchmarks/results/evolution-*.json`. Nothing else may run meanwhile.
 """
 
@@ -15,6 +17,7 @@ import argparse
 import functools
 import itertools
 import json
+import math
 import subprocess
 import sys
 import time
@@ -63,6 +66,73 @@ def pong(group: int) -> float:
     return _speed(agent)
 
 
+GROUP, RANKS = 16, (1, 2, 4, 16, 64, 256, 1440)
+# Assumed of a cluster's network, in seconds: 20 µs to a hop of a tree, 1 Gbit/s to a rank.
+HOP, BYTE = 20e-6, 8e-9
+TASKS: dict[str, dict] = {"HalfCheetah-v5": {}, "Pong": {"frame_size": 42, "max_frames": 1000}}
+
+
+def costs(env: str) -> dict[str, float]:
+    """Seconds: of a group's episodes with its noise, and of the update for each million of numbers of noise."""
+    import tensorflow as tf
+
+    import agents
+    import envs
+    from agents import snes
+    from rlab.schedules import Schedule
+
+    make = functools.partial(envs.make, env, **TASKS[env])
+    backbone = "small-cnn" if env == "Pong" else None
+    config = snes.Config(population=2 * GROUP, group=GROUP, normalize_observations=env != "Pong")
+    learner = snes.Learner(agents.SNES(config, make, backbone), Schedule(10**9))
+    updates = learner.updates()
+    next(updates)
+    start = time.perf_counter()
+    for _ in range(2):
+        next(updates)
+    group = (time.perf_counter() - start) / 4
+    found = {"parameters": learner.policy.size, "group": group}
+    for population in (256, 1024):
+        wide = snes.Learner(agents.SNES(snes.Config(population=population, group=GROUP), make, backbone), Schedule(1))
+        told = (wide.search, wide._adam, tf.constant(0), tf.zeros(population), tf.constant(0.01))
+        wide._tell(*told)
+        start = time.perf_counter()
+        for _ in range(3):
+            wide._tell(*told)[0].mean.numpy()
+        found[f"update of {population}"] = (time.perf_counter() - start) / 3
+    drawn = (1024 - 256) / 2 * learner.policy.size / 1e6
+    found["update of a million"] = (found["update of 1024"] - found["update of 256"]) / drawn
+    return found
+
+
+def model(found: dict[str, float], population: int, ranks: int) -> float:
+    """Seconds of a generation: the groups of the rank that has most, the update that all make, and one all-gather."""
+    groups = -(-population // GROUP // ranks)
+    update = found["update of a million"] * population / 2 * found["parameters"] / 1e6
+    gather = HOP * math.ceil(math.log2(max(ranks, 2))) + BYTE * 16 * population if ranks > 1 else 0.0
+    return groups * found["group"] + update + gather
+
+
+def scaling(out: Path) -> None:
+    """Costs, the model for a population of 1,440 groups, and the number of ranks at which update and play are equal."""
+    population, result = 1440 * GROUP, {}
+    for env in TASKS:
+        command = ["taskset", "-c", "0", sys.executable, __file__, "scaling", "--one", env]
+        said = subprocess.check_output(command, cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
+        found = json.loads(said.splitlines()[-1])
+        alone = model(found, population, 1)
+        update = model(found, population, 1) - population // GROUP * found["group"]
+        result[env] = {
+            "costs": found,
+            "speed-up": {ranks: round(alone / model(found, population, ranks), 1) for ranks in RANKS},
+            "shares at 1440": {"play": found["group"], "update": update},
+            "play equals update at ranks": round(population / GROUP * found["group"] / update),
+            "two ranks of 64 members": round(model(found, 64, 1) / model(found, 64, 2), 3),
+        }
+        print(env, json.dumps(result[env]), flush=True)
+    (out / "evolution-scaling.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
 def _speed(agent: object) -> float:
     """Steps a second of whole generations, after the first."""
     from agents import snes
@@ -90,13 +160,16 @@ MEASURES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rival", "pong"))
+    parser.add_argument("what", choices=("rival", "pong", "scaling"))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--one", help=argparse.SUPPRESS)  # in a process of its own
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     if arguments.one:
-        print(MEASURES[arguments.one]())
+        print(json.dumps(costs(arguments.one)) if arguments.what == "scaling" else MEASURES[arguments.one]())
+        return
+    if arguments.what == "scaling":
+        scaling(arguments.out)
         return
     names = [name for name in MEASURES if name.startswith("Pong") == (arguments.what == "pong")]
     found: dict[str, list[float]] = {name: [] for name in names}

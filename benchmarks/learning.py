@@ -47,6 +47,12 @@ def _mujoco(env: str, target: float) -> Experiment:
     return Experiment(f"trpo --env {env}", "mean_return", f"{played} --deterministic", "score", target, (played,))
 
 
+def _evolved(env: str, target: float, episodes: int = 100) -> Experiment:
+    """Scored without noise in the actions, as it was trained."""
+    played = f"--episodes {episodes} --seed 1000 --deterministic"
+    return Experiment(f"snes --env {env}", "mean_return", played, "score", target)
+
+
 def _memory(flags: str, score: str, target: float, episodes: int) -> Experiment:
     curve = "success" if score == "success_rate" else "score"
     return Experiment(f"rpg --env {flags}", score, f"--episodes {episodes} --seed 1000", curve, target)
@@ -78,6 +84,10 @@ EXPERIMENTS = {
     "trpo-hopper": _mujoco("Hopper-v5", 3372.0),
     "trpo-walker2d": _mujoco("Walker2d-v5", 4502.0),
     "trpo-swimmer": _mujoco("Swimmer-v5", 359.0),
+    "snes-cartpole-v1": _evolved("CartPole-v1", 475.0),
+    "snes-swimmer": _evolved("Swimmer-v5", 340.0),
+    "snes-halfcheetah": _evolved("HalfCheetah-v5", 4815.0),  # rl-zoo's ARS at 12M steps
+    "snes-pong": _evolved("Pong", 0.0, 20),
     "tmaze-10": _memory("TMaze --corridor 10", "success_rate", 0.99, 1000),
     "tmaze-70": _memory("TMaze --corridor 70", "success_rate", 0.99, 1000),
     "tmaze-100": _memory("TMaze --corridor 100", "success_rate", 0.99, 1000),

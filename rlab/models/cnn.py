@@ -144,8 +144,9 @@ class CNN(keras.layers.Layer):
             n, height, width, filters = layer.compute_output_shape(input_shape)
             input_shape = (n, height // spec.pool, width // spec.pool, filters)
         self.dense.build((None, math.prod(input_shape[1:])))
-        for norm, units in zip(self.norms, [*(spec.filters for spec in self.specs), self.units], strict=True):
-            norm.build((1, units))
+        channels = [*(spec.filters for spec in self.specs), self.units]
+        for i, norm in enumerate(self.norms):
+            norm.build((1, channels[i]))
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return self._through(inputs, lambda norm, inputs: norm(inputs))

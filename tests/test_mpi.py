@@ -12,6 +12,8 @@ import pytest
 import safetensors.numpy
 from conftest import ROOT
 
+from rlab.parallel import comm
+
 MPIRUN = shutil.which("mpirun", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
 pytestmark = pytest.mark.skipif(MPIRUN is None, reason="there is no mpirun; pip install '.[mpi]'")
 
@@ -55,6 +57,24 @@ def test_ranks_gather_and_sum_the_same_bits():
     lines = sorted(output.splitlines())
     total = np.array([np.float32(0.1) + np.float32(0.2) + np.float32(0.1 * 3), 3e8], np.float32).tobytes().hex()
     assert lines == [f"{rank} 3 [0, 10, 20] {total} only 0" for rank in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("given", "ranks", "rank"),
+    [
+        ({}, 1, 0),
+        ({"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2", "PMIX_RANK": "2"}, 3, 2),
+        ({"PMI_SIZE": "4", "PMI_RANK": "1"}, 4, 1),
+        ({"PMIX_RANK": "5", "SLURM_STEP_NUM_TASKS": "6"}, 6, 5),  # srun --mpi=pmix
+        ({"SLURM_STEP_NUM_TASKS": "6", "SLURM_PROCID": "5"}, 1, 0),  # tasks that do not know of MPI
+    ],
+)
+def test_launchers_say_how_many_ranks_there_are(monkeypatch, given, ranks, rank):
+    for name in [*comm._SIZE, *comm._RANK]:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert (comm.launched_ranks(), comm.launched_rank()) == (ranks, rank)
 
 
 def test_two_ranks_learn_what_one_does(tmp_path):

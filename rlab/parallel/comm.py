@@ -14,8 +14,9 @@ import numpy as np
 
 from rlab.errors import BadInputError, TrainingError
 
-# Set by the launchers of Open MPI, and of MPICH and its kin.
-_RANK, _SIZE = ("OMPI_COMM_WORLD_RANK", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+# Set by the launchers of Open MPI, of MPICH and its kin, and by Slurm's `srun --mpi=pmix`.
+_RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+_SIZE = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 class Communicator(Protocol):
@@ -119,7 +120,8 @@ def world() -> Communicator:
 
 def launched_ranks() -> int:
     """How many ranks the launcher started, read without starting MPI."""
-    return _read(_SIZE, 1)
+    # Slurm counts tasks that are no ranks of MPI too: without a rank there is one process.
+    return _read(_SIZE, 1) if _read(_RANK, -1) >= 0 else 1
 
 
 def launched_rank() -> int:

@@ -165,6 +165,7 @@ class Learner:
         self._noise = tf.constant(derive(self.seed, "noise"))
         self._groups = config.population // config.group
         self._own = range(self.comm.rank, self._groups, self.comm.size)
+        self._counted = _counted_groups(config, self.policy.normalized)
         # Where it can, a copy rests once the episode of the generation is over.
         single = {"single_episode": True} if "single_episode" in inspect.signature(agent.env).parameters else {}
         self._env = agent.env(num_envs=config.group * config.episodes, seed=0, **single)
@@ -238,9 +239,11 @@ class Learner:
         import tensorflow as tf
 
         config, stream = self.config, (self.seed, "generation", self.generation)
-        features = self.policy.normalized
+        features, size = self.policy.normalized, self.comm.size
+        played = config.group * config.episodes
         # Each group is a row of numbers: the only thing that is sent. Ranks with fewer groups send a row of nothing.
-        rows = np.zeros((-(-self._groups // self.comm.size), _row(config, features)))
+        rows = np.zeros((-(-self._groups // size), 2 * played))
+        seen = np.zeros((-(-self._counted // size), 1 + 2 * features))
         for i, group in enumerate(self._own):
             first = group * config.group
             params = self._refer(self._ask(self.search, tf.constant(self.generation), tf.constant(first)))
@@ -253,7 +256,7 @@ class Learner:
                     # A vector environment seeds its copies with successive numbers: members keep theirs in any group.
                     derive(*stream, "environments") + first * config.episodes,
                     derive(*stream, "actions", group),
-                    features,
+                    features if group < self._counted else 0,
                     runs.stop_requested,
                 )
             except TrainingError:
@@ -266,18 +269,21 @@ class Learner:
             if found is None:
                 rows[i:] = -1.0
                 break
-            numbers = [found.returns.ravel(), found.lengths.ravel()]
-            rows[i] = np.concatenate([*numbers, *map(np.ravel, found.seen)] if found.seen else numbers)
-        everywhere = self.comm.stack(rows)  # [ranks, groups of each, ...]
-        ordered = np.swapaxes(everywhere, 0, 1).reshape(-1, rows.shape[1])[: self._groups]
-        played = config.group * config.episodes
-        if (ordered[:, played] < 0.0).any():  # the first of its lengths
+            rows[i] = np.concatenate([found.returns.ravel(), found.lengths.ravel()])
+            if found.seen:
+                seen[i] = np.concatenate([np.ravel(part) for part in found.seen])
+        everywhere = self._in_order(rows, self._groups)
+        if (everywhere[:, played] < 0.0).any():  # the first of its lengths
             return None
         if features:
-            for row in ordered:
-                self._statistics.merge(ops.moments.Moments(*np.split(row[2 * played :], [1, 1 + features])))
+            for row in self._in_order(seen, self._counted):
+                self._statistics.merge(ops.moments.Moments(*np.split(row, [1, 1 + features])))
         shape = (config.population, config.episodes)
-        return ordered[:, :played].reshape(shape), ordered[:, played : 2 * played].reshape(shape)
+        return everywhere[:, :played].reshape(shape), everywhere[:, played:].reshape(shape)
+
+    def _in_order(self, rows: np.ndarray, groups: int) -> np.ndarray:
+        """The rows [groups, ...] of all ranks, which were dealt the groups in turn, in the order of the groups."""
+        return np.swapaxes(self.comm.stack(rows), 0, 1).reshape(-1, rows.shape[1])[:groups]
 
     def _make_members(self, search: Any, generation: Any, first: Any) -> Any:
         """The parameters [G, D] of a group."""
@@ -328,9 +334,15 @@ class Learner:
         self._schedule.restore(checkpoint.counters["schedule"])
 
 
-def _row(config: Config, features: int) -> int:
-    """How many numbers a group sends: returns and lengths, and the moments of F numbers of an observation."""
-    return 2 * config.group * config.episodes + (1 + 2 * features if features else 0)
+def _counted_groups(config: Config, features: int) -> int:
+    """How many groups count F numbers of their observations: all, or as many as 32 bytes a member pay for.
+
+    So much does a rank of two send at most; more ranks send less each, and one group is counted in any case.
+    """
+    if not features:
+        return 0
+    of_one = (32 - 8 * config.episodes) * config.population // (8 * (1 + 2 * features))
+    return min(max(2 * of_one, 1), config.population // config.group)
 
 
 def _check_sizes(config: Config, size: int) -> None:

@@ -250,12 +250,16 @@ def test_evolution_is_the_same_to_the_bit_on_any_number_of_ranks(tmp_path):
     assert len(rows) > 20  # generations
 
 
-def test_evolution_sends_scalars_only():
+@pytest.mark.parametrize("flags", ["", "normalize_observations=True"])
+def test_evolution_sends_scalars_only(flags):
     """At most 32 bytes a member, whatever the number of parameters, and nothing but what is stacked."""
     code = (
-        "import functools, envs; from agents import snes; from rlab.schedules import Schedule; import agents\n"
-        "config = snes.Config(population=16, group=4, verify_every=10**9)\n"
-        "learner = snes.Learner(agents.SNES(config, functools.partial(envs.make, 'CartPole-v1')), Schedule(10**9))\n"
+        "import functools, toys, envs; from agents import snes; from rlab.schedules import Schedule; import agents\n"
+        "class Wide(toys.Matching):\n"
+        "    observation_space = toys.gym.spaces.Box(0.0, 1.0, (60,), toys.np.float32)\n"
+        "    def _show(self):\n        return toys.np.resize(super()._show(), 60)\n"
+        f"config = snes.Config(population=64, group=8, verify_every=10**9, {flags})\n"
+        "learner = snes.Learner(agents.SNES(config, functools.partial(envs.make, Wide)), Schedule(10**9))\n"
         "comm, sent = learner.comm, []\n"
         "stack = comm.stack\n"
         "comm.stack = lambda array: (sent.append(array.nbytes), stack(array))[1]\n"
@@ -268,8 +272,8 @@ def test_evolution_sends_scalars_only():
     assert status == 0, errors
     for line in output.splitlines():
         sent = [int(number.strip("[],")) for number in line.split()[2:]]
-        assert len(sent) == 3
-        assert 0 < max(sent) <= 32 * 16
+        assert len(sent) == (6 if flags else 3)
+        assert 0 < sum(sent) / 3 <= 32 * 64
     assert len(output.splitlines()) == 2
 
 

@@ -11,13 +11,15 @@ Several worker threads each repeat, with no lock and no waiting for one another:
     Δ ← ∇_θ' mean[ −ln π(a_t|x_t; θ') A_t + c (R_t − V(x_t; θ'))² − β H(π(·|x_t; θ')) ]
     g ← αg + (1 − α)Δ²,  θ ← θ − η Δ / √(g + ε)           (push: shared RMSProp, in place)
 
+Under `mpirun` each rank has such workers of its own. Rank 0 has the shared parameters and serves them to the others:
+pull and push are messages there (`rlab/parallel/remote.py`), still with no waiting for one another.
+
 Departures: the loss is a mean over T·K, where the paper sums over T; the gradient's norm is bounded; advantages may be
 generalized (λ < 1) and normalized. What each setting did is in docs/algorithms/a3c.md.
 """
 
 import dataclasses
 import functools
-import queue
 import threading
 import traceback
 from collections.abc import Callable, Generator
@@ -29,7 +31,8 @@ import numpy as np
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs
 from rlab.errors import BadInputError, TrainingError
-from rlab.parallel import shared
+from rlab.parallel import comm as ranks
+from rlab.parallel import remote, shared
 from rlab.schedules import Schedule
 from rlab.seeding import derive
 from rlab.settings import check, field, from_settings
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 class Config:
     """The settings of A3C; each is a command-line flag. `defaults/a3c.toml` tunes them by environment."""
 
-    workers: int = field(2, "worker threads", low=1)
+    workers: int = field(2, "worker threads, of each rank", low=1)
     envs_per_worker: int = field(16, "K, environments that each worker steps together; 1 is the paper", low=1)
     rollout_length: int = field(5, "T, steps between updates", low=1)
     learning_rate: float = field(1e-3, "η, step size of RMSProp", low=0.0, above=True)
@@ -61,29 +64,26 @@ class Config:
     rmsprop_epsilon: float = field(1e-5, "ε inside RMSProp's root", low=0.0, above=True)
 
 
-class _Shared(NamedTuple):
-    """What all workers of one training run hold in common."""
+class _Common(NamedTuple):
+    """What the worker threads of this process hold in common."""
 
-    parameters: shared.SharedParameters
     act: Callable
     gradient: Callable
-    reports: queue.SimpleQueue
-    stop: threading.Event
-    schedule: Schedule
+    first_step: int  # steps that were made before this process began
 
 
 _Config = Config  # inside the class the name means its attribute
 
 
 class A3C:
-    """Learns with worker threads that share parameters asynchronously.
+    """Learns with worker threads that share parameters asynchronously, on one rank or several.
 
     Args:
         config: the settings.
         env: a factory of vector environments, called as `env(num_envs=K, seed=...)`, such as
             `functools.partial(envs.make, "Pong")`.
         policy: a backbone's name (`rlab.policies.BACKBONES`); None for the one that fits the observations.
-        seed: of parameters, actions and environments. With one worker the same seed gives the same bits.
+        seed: of parameters, actions and environments. With one worker in all the same seed gives the same bits.
 
     Raises BadInputError for settings out of range and for spaces that no policy fits.
     """
@@ -102,17 +102,18 @@ class A3C:
         self.config = config or Config()
         check(self.config)
         self.env, self.seed = env, seed
+        self.comm = ranks.world()
         probe = env(num_envs=1, seed=0)
         self.policy = policies.build(probe.single_observation_space, probe.single_action_space, policy)
         probe.close()
 
     def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
-        """Train for `steps` agent steps, summed over the workers, in a new run directory.
+        """Train for `steps` agent steps, summed over the workers of all ranks, in a new run directory.
 
         With `target_score` training ends early: when the last 100 episodes average it, the schedule of step sizes falls
         to 0 within a twentieth of `steps`, and the run ends if they average it then too (`rlab.schedules`).
         """
-        return self._train(runs.begin("a3c", self, run, steps, target_score))
+        return self._train(runs.begin("a3c", self, run, steps, target_score, self.comm))
 
     @classmethod
     def resume(
@@ -120,10 +121,10 @@ class A3C:
     ) -> "runs.TrainingResult":
         """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
 
-        Parameters, statistics, counters and the schedule are restored; the environments begin new episodes, with new
-        seeds. With `steps` the run's target score, if it has one, no longer ends it.
+        Parameters, statistics, counters and the schedule are restored, on any number of ranks; the environments begin
+        new episodes, with new seeds. With `steps` the run's target score, if it has one, no longer ends it.
         """
-        beginning = runs.reopen("a3c", run, steps)
+        beginning = runs.reopen("a3c", run, steps, ranks.world())
         settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
         return agent._train(beginning)
@@ -133,14 +134,19 @@ class A3C:
         parameters, schedule = self.restore(checkpoint), Schedule(steps, target_score)
         if checkpoint and "schedule" in checkpoint.counters:  # older runs do not have it
             schedule.restore(checkpoint.counters["schedule"])
-        runs.save_architecture(run.path, self.policy)
+        if self.comm.rank == 0:
+            runs.save_architecture(run.path, self.policy)
+        kind = remote.Guest if self.comm.rank else remote.Host
+        side = kind(shared.Exchange(parameters, schedule), self.comm, self.config.workers)
         return runs.run_loop(
             run,
-            self._updates(parameters, schedule),
+            self._updates(side, parameters.steps),
             functools.partial(self._checkpoint, parameters, schedule),
             steps,
             parameters.steps,
             graph=functools.partial(policies.trace_graph, self.policy),
+            comm=self.comm,
+            agree=side.agree,
         )
 
     def restore(self, checkpoint: "runs.Checkpoint | None") -> shared.SharedParameters:
@@ -163,48 +169,31 @@ class A3C:
         return runs.Checkpoint(parameters.steps, arrays, counters)
 
     def _updates(
-        self, parameters: shared.SharedParameters, schedule: Schedule
+        self, side: "remote.Host | remote.Guest", first_step: int
     ) -> "Generator[runs.Update | None, None, None]":
         """Start the workers, and pass on what they report until all are done; stops them when closed or on a fault."""
-        common = _Shared(
-            parameters,
-            policies.compile_acting(self.policy),
-            compile_gradient(self.policy, self.config),
-            queue.SimpleQueue(),
-            threading.Event(),
-            schedule,
-        )
+        act, gradient = policies.compile_acting(self.policy), compile_gradient(self.policy, self.config)
+        common = _Common(act, gradient, first_step)
+        first = self.comm.rank * self.config.workers
         threads = [
-            threading.Thread(target=self._work, args=(number, common), name=f"worker-{number}", daemon=True)
-            for number in range(self.config.workers)
+            threading.Thread(
+                target=self._work, args=(first + i, side.connect(i), common), name=f"worker-{first + i}", daemon=True
+            )
+            for i in range(self.config.workers)
         ]
-        try:
-            for thread in threads:
-                thread.start()
-            while any(thread.is_alive() for thread in threads) or not common.reports.empty():
-                try:
-                    report = common.reports.get(timeout=0.1)
-                except queue.Empty:
-                    yield None
-                    continue
-                if isinstance(report, TrainingError):
-                    raise report
-                yield report
-        finally:
-            common.stop.set()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+        with side.running(threads):
+            while not side.over():
+                report = side.hear(0.1)
+                yield runs.Update(*report) if report else None
 
-    def _work(self, number: int, common: _Shared) -> None:
+    def _work(self, number: int, exchange: "shared.Exchange | remote.Line", common: _Common) -> None:
         """One worker thread: pull, act, differentiate, push. A fault is reported, and ends this thread."""
         import tensorflow as tf
 
-        config, parameters, schedule = self.config, common.parameters, common.schedule
-        env = None
+        config, step, env, fault = self.config, common.first_step, None, None
         try:
             # A resumed run must not replay the same episodes: the seed depends on where it starts.
-            stream = (self.seed, "worker", number, parameters.steps)
+            stream = (self.seed, "worker", number, common.first_step)
             env = self.env(num_envs=config.envs_per_worker, seed=derive(*stream, "environments"))
             collector = rollout.Collector(
                 env,
@@ -214,31 +203,26 @@ class A3C:
                 config.discount,
                 derive(*stream, "actions"),
             )
-            while not schedule.done(parameters.steps) and not common.stop.is_set():
-                vector, pulled_at = parameters.pull()
-                snapshot = tf.convert_to_tensor(vector)
-                trajectory, episodes = collector.collect(snapshot)
-                left = schedule.left(parameters.steps)
+            while not (snapshot := exchange.pull()).done:
+                params, left, step = tf.convert_to_tensor(snapshot.vector), snapshot.left, snapshot.steps
+                trajectory, episodes = collector.collect(params)
                 entropy_weight = config.entropy_weight * (left if config.decay_entropy_weight else 1.0)
-                gradient, metrics = common.gradient(snapshot, trajectory, tf.constant(entropy_weight, tf.float32))
+                gradient, metrics = common.gradient(params, trajectory, tf.constant(entropy_weight, tf.float32))
                 values = dict(zip(METRICS, metrics.numpy().tolist(), strict=True))
                 if not np.isfinite(list(values.values())).all():
                     raise FloatingPointError("the loss or its gradient is not finite (NaN or infinity)")
-                values["learning_rate"] = config.learning_rate * (left if config.decay_learning_rate else 1.0)
-                values["staleness"] = parameters.push(gradient.numpy(), values["learning_rate"], pulled_at)
-                done = parameters.count_steps(trajectory.rewards.size)
-                # Here and not in the loop that hears the reports, so that one worker ends at the same step every time.
-                schedule.add(episodes, done)
-                common.reports.put(runs.Update(done, values, episodes, schedule.end))
+                rate = values["learning_rate"] = config.learning_rate * (left if config.decay_learning_rate else 1.0)
+                work = shared.Work(rate, snapshot.updates, trajectory.rewards.size, values, episodes)
+                exchange.push(gradient.numpy(), work)
         except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
             where = traceback.extract_tb(error.__traceback__)[-1]
             fault = TrainingError(
-                f"worker {number}, step {parameters.steps}: {type(error).__name__}: {error} "
+                f"worker {number}, step {step}: {type(error).__name__}: {error} "
                 f"({Path(where.filename).name}:{where.lineno})"
             )
             fault.__cause__ = error
-            common.reports.put(fault)
         finally:
+            exchange.leave(fault)
             if env is not None:
                 env.close()
 

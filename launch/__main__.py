@@ -13,7 +13,7 @@ from launch.evaluate import evaluate, record
 from launch.listing import front_page, list_names
 from launch.tasks import task_command
 from launch.train import resume, train_command
-from rlab.errors import BadInputError, TrainingError, nearest
+from rlab.errors import BadInputError, ElsewhereError, TrainingError, nearest
 from rlab.parallel.comm import launched_rank, launched_ranks
 from rlab.tasks import TASKS
 
@@ -56,6 +56,9 @@ def main() -> int:
         return _fail(str(error), 2)
     except click.ClickException as error:
         return _fail(error.format_message(), 2)
+    except ElsewhereError as error:
+        time.sleep(_FAREWELL_SECONDS)  # the rank that failed speaks for itself, and the launcher ends this one
+        return _fail(str(error), 1)
     except TrainingError as error:
         return _fail(str(error), 1)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The two ways in which work can fail, kept apart because their exit statuses differ."""
+"""The ways in which work can fail, kept apart because their exit statuses differ."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,10 @@ class BadInputError(ValueError):
 
 class TrainingError(RuntimeError):
     """A fault while running, such as a NaN or an environment that raised; the message names the place (status 1)."""
+
+
+class ElsewhereError(TrainingError):
+    """A fault of another rank, which says so itself; the message begins with `rank N: `."""
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -102,6 +102,34 @@ class Wire:
         status = mpi.Status()
         come = self._comm.Iprobe(mpi.ANY_SOURCE if rank is None else rank, mpi.ANY_TAG if tag is None else tag, status)
         return (status.Get_source(), status.Get_tag()) if come else None
+
+    def post(self, note: Any, array: np.ndarray | None, rank: int, tag: int) -> "Posted":
+        """Begin to send a note, any small value, and an array with it; the array must not change on its way."""
+        requests = [self._comm.isend((note, array is not None), rank, tag)]
+        if array is not None:
+            requests.append(self._comm.Isend(array, rank, tag))
+        return Posted(requests, array)
+
+    def fetch(self, array: np.ndarray, rank: int, tag: int) -> Any:
+        """Waits for what is posted: the note, and its array, if it has one, in `array`, of its shape and dtype."""
+        while not self.waiting(rank, tag):
+            time.sleep(_PAUSE)
+        note, more = self._comm.recv(source=rank, tag=tag)
+        if more:
+            self.receive(array, rank, tag)
+        return note
+
+
+class Posted(NamedTuple):
+    """What is on its way; while it is kept, so is the memory that is sent."""
+
+    requests: list[Any]
+    array: np.ndarray | None
+
+    def finish(self) -> None:
+        """Returns once it has been sent; what is large is sent when the other rank receives it."""
+        for request in self.requests:
+            _finish(request)
 
 
 def _finish(request: Any) -> None:

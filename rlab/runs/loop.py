@@ -1,6 +1,7 @@
 """The one outer loop: an agent yields updates; the loop logs, shows, checkpoints, and stops."""
 
 import contextlib
+import functools
 import math
 import time
 from collections import deque
@@ -54,6 +55,7 @@ def run_loop(
     shown: Sequence[str] = ("score", "entropy", "staleness"),
     comm: Communicator | None = None,
     unit: str = "steps",
+    agree: Callable[[int | None], int | None] | None = None,
 ) -> TrainingResult:
     """Drive `updates` to its end, or to the first SIGINT or SIGTERM.
 
@@ -63,11 +65,13 @@ def run_loop(
     written whether the steps are done or a signal came; when `updates` raises, the last checkpoint stays the newest.
 
     Of the ranks `comm`, each of which drives the same updates, the first alone logs, shows and saves; a signal to any
-    of them stops them all after the same update.
+    of them stops them all after the same update. Where ranks are not in step, `agree` is told the number of the signal
+    that this rank has had, or None, as often as `updates` yields, and gives that of the one which stops it.
     """
     comm = comm or Serial()
+    agree = agree or functools.partial(_agreed, comm)
     if comm.rank:
-        return _follow(run, updates, checkpoint, comm)
+        return _follow(run, updates, checkpoint, agree)
     start = time.perf_counter()
     writer = MetricsWriter(run.path, first_step)
     display = ProgressDisplay(total_steps, first_step, unit)
@@ -80,7 +84,7 @@ def run_loop(
             for update in updates:
                 if update:
                     recorder.add(update)
-                if number := _agreed(comm, stop.signal):
+                if number := agree(stop.signal):
                     stop.heed(number)
                     break
                 if time.perf_counter() - saved_at >= _CHECKPOINT_SECONDS:
@@ -101,13 +105,16 @@ def run_loop(
 
 
 def _follow(
-    run: Run, updates: Generator[Update | None, None, None], checkpoint: Callable[[], Checkpoint], comm: Communicator
+    run: Run,
+    updates: Generator[Update | None, None, None],
+    checkpoint: Callable[[], Checkpoint],
+    agree: Callable[[int | None], int | None],
 ) -> TrainingResult:
     """The loop of a rank that is not the first."""
     start = time.perf_counter()
     with StopRequest() as stop, contextlib.closing(updates):
         for _ in updates:
-            if number := _agreed(comm, stop.signal):
+            if number := agree(stop.signal):
                 stop.heed(number)
                 break
         else:

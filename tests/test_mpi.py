@@ -167,7 +167,7 @@ def test_a_rank_that_stands_still_ends_the_job(tmp_path):
     assert status == 1
     assert time.monotonic() - start < 30
     assert errors.count("error: rank 1 is lost or hangs: nothing was heard of it for 12 s; ") == 1
-    assert f"resume {tmp_path / 'run'}` goes on from its last checkpoint" in errors
+    assert f"resume {tmp_path / 'run'}` goes on from the last checkpoint" in errors
 
 
 def test_an_environment_that_does_not_come_back_ends_the_job(tmp_path):
@@ -187,6 +187,19 @@ def test_an_environment_that_does_not_come_back_ends_the_job(tmp_path):
     assert status == 1
     assert time.monotonic() - start < 30 + 30  # the second 30 to start
     assert errors.count("error: rank 1 is lost or hangs") == 1
+
+
+def test_a_rank_whose_training_ended_without_the_others_is_found_out():
+    code = (
+        "import time; from rlab.parallel import watch; from rlab.parallel.comm import world\n"
+        "watch.GRACE, c = 5.0, world()\n"
+        "watch.begin(c, 'so it is')\n"
+        "if c.rank:\n    time.sleep(1000)\n"
+        "watch.end()\n"
+    )
+    status, _, errors = _done(_ranks(2, code=code), timeout=60)
+    assert status == 1
+    assert "error: rank 1 hangs: rank 0 ended its training 5 s ago; so it is" in errors
 
 
 def test_a_signal_to_one_rank_stops_all_with_a_checkpoint(tmp_path):

@@ -1,4 +1,4 @@
-"""Ranks that watch over each other: one that is lost, or hangs, ends the job, and is named.
+"""Ranks that watch over each other while they train: one that is lost, or hangs, ends the job, and is named.
 
 Each rank tells the next, once a second, that it is alive, and listens to the one before. It does not where its
 environment has not come back from a step for long, and cannot where the process stands still.
@@ -19,10 +19,10 @@ from rlab.parallel.comm import MPI, Communicator, Wire
 BEAT = 1.0  # seconds from one sign of life to the next
 STUCK = 10.0  # that a step of an environment may take
 SILENCE = 12.0  # after which a rank is given up
-_FAREWELL = 1  # the tag of a rank's last sign
+GRACE = 60.0  # between the ends of training of two ranks, of which the first still has a checkpoint to write
+_ALIVE, _FAREWELL = 0, 1  # tags
 
 _stepping_since: dict[int, float] = {}  # of each thread that waits for an environment
-_watching: set[int] = set()  # the communicators that are watched
 
 
 @contextlib.contextmanager
@@ -36,42 +36,53 @@ def stepping() -> Iterator[None]:
         del _stepping_since[thread]
 
 
-def watch(comm: Communicator, help_line: str) -> None:
-    """Begin to watch over the rank before this one, till this process ends; `help_line` follows the fault's name.
+def begin(comm: Communicator, help_line: str) -> None:
+    """Watch over the rank before this one, until `end`; all ranks call it together. `help_line` follows a fault's name.
 
-    All ranks call it together. Nothing happens at a second time, nor where this process is alone, nor where its MPI
-    library lets only one thread talk.
+    Nothing happens where this process is alone, or its MPI library lets only one thread talk.
     """
-    if not isinstance(comm, MPI) or not comm.threads or id(comm) in _watching:
-        return
-    _watching.add(id(comm))
-    wire, over = Wire(comm), threading.Event()
-    thread = threading.Thread(target=_watch, args=(comm, wire, help_line, over), daemon=True, name="watch")
-    thread.start()
-
-    def leave() -> None:
-        over.set()
-        thread.join()
-
-    atexit.register(leave)  # before MPI ends, which registered earlier
+    end()
+    if isinstance(comm, MPI) and comm.threads:
+        _watches.append(_Watch(comm, help_line))
+        atexit.unregister(end)
+        atexit.register(end)  # where training breaks off; who registers last is called first, before MPI
 
 
-def _watch(comm: MPI, wire: Wire, help_line: str, over: threading.Event) -> None:
-    before, after = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
-    sign = np.zeros(1, np.int8)
-    heard, left = time.monotonic(), False
-    while not over.wait(BEAT):
-        while not left and (come := wire.waiting(before)):
-            wire.receive(np.empty(1, np.int8), *come)
-            heard, left = time.monotonic(), come[1] == _FAREWELL
-        now = time.monotonic()
-        if not left and now - heard > SILENCE:
-            _end(f"rank {before} is lost or hangs: nothing was heard of it for {SILENCE:.0f} s; {help_line}")
-        if all(now - since < STUCK for since in list(_stepping_since.values())):
-            wire.send(sign, after)
-    wire.send(sign, after, _FAREWELL)
+def end() -> None:
+    """This rank's training has ended: the next one is told, and this one stops watching."""
+    while _watches:
+        _watches.pop().end()
 
 
-def _end(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    os._exit(1)  # the launcher ends the others
+_watches: list["_Watch"] = []  # the one that goes on, if one does
+
+
+class _Watch:
+    def __init__(self, comm: MPI, help_line: str) -> None:
+        self._over, self._help = threading.Event(), help_line
+        self._thread = threading.Thread(target=self._watch, args=(comm, Wire(comm)), daemon=True, name="watch")
+        self._thread.start()
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self, comm: MPI, wire: Wire) -> None:
+        before, after = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
+        sign, heard, left = np.zeros(1, np.int8), time.monotonic(), False
+        while not self._over.wait(BEAT):
+            while come := wire.waiting(before):
+                wire.receive(np.empty(1, np.int8), *come)
+                heard, left = time.monotonic(), come[1] == _FAREWELL
+            silent = time.monotonic() - heard
+            if silent > SILENCE and not left:
+                self._fail(f"rank {before} is lost or hangs: nothing was heard of it for {SILENCE:.0f} s")
+            if silent > GRACE:
+                self._fail(f"rank {comm.rank} hangs: rank {before} ended its training {GRACE:.0f} s ago")
+            if all(time.monotonic() - since < STUCK for since in list(_stepping_since.values())):
+                wire.send(sign, after, _ALIVE)
+        wire.send(sign, after, _FAREWELL)
+
+    def _fail(self, message: str) -> None:
+        print(f"error: {message}; {self._help}", file=sys.stderr, flush=True)
+        os._exit(1)  # the launcher ends the others

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlab.errors import BadInputError
+from rlab.parallel import watch
 from rlab.parallel.comm import Communicator, Serial, on_first
-from rlab.parallel.watch import watch
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run, describe_factory
 from rlab.runs.progress import say
@@ -82,6 +82,6 @@ def reopen(name: str, run: str | Path, steps: int | None = None, comm: Communica
 
 
 def _watch(comm: Communicator | None, run: str | Path) -> None:
-    """Let the ranks watch over each other from now on."""
+    """Let the ranks watch over each other until the run's loop has ended."""
     if comm:
-        watch(comm, f"`python -m launch resume {run}` goes on from its last checkpoint")
+        watch.begin(comm, f"`python -m launch resume {run}` goes on from the last checkpoint")

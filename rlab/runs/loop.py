@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from rlab.parallel import watch
 from rlab.parallel.comm import Communicator, Serial
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
@@ -70,8 +71,26 @@ def run_loop(
     """
     comm = comm or Serial()
     agree = agree or functools.partial(_agreed, comm)
-    if comm.rank:
-        return _follow(run, updates, checkpoint, agree)
+    try:
+        if comm.rank:
+            return _follow(run, updates, checkpoint, agree)
+        return _lead(run, updates, checkpoint, total_steps, first_step, graph, shown, agree, unit)
+    finally:
+        watch.end()
+
+
+def _lead(
+    run: Run,
+    updates: Generator[Update | None, None, None],
+    checkpoint: Callable[[], Checkpoint],
+    total_steps: int,
+    first_step: int,
+    graph: Callable[[], tf.Graph] | None,
+    shown: Sequence[str],
+    agree: Callable[[int | None], int | None],
+    unit: str,
+) -> TrainingResult:
+    """The loop of the first rank."""
     start = time.perf_counter()
     writer = MetricsWriter(run.path, first_step)
     display = ProgressDisplay(total_steps, first_step, unit)

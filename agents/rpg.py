@@ -109,11 +109,7 @@ class RPG:
         ops.optimizers.keras_optimizer(self.config.optimizer)
         self.env, self.seed = env, seed
         self.comm = ranks.world()
-        if self.config.episodes_per_batch % self.comm.size:
-            raise BadInputError(
-                f"--episodes-per-batch must be a multiple of the {self.comm.size} ranks, "
-                f"not {self.config.episodes_per_batch}"
-            )
+        check_sizes(self.config, self.comm.size)
         probe = env(num_envs=1, seed=0)
         limit = getattr(probe, "episode_limit", None)  # of an environment that `envs.make` made
         if limit and self.config.truncation > limit:
@@ -346,6 +342,14 @@ class Learner:
         self.baseline.restore(runs.subset(checkpoint.arrays, "baseline"))
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
         self._schedule.restore(checkpoint.counters["schedule"])
+
+
+def check_sizes(config: Config, size: int) -> None:
+    """Raise BadInputError where a batch does not divide among the ranks."""
+    if config.episodes_per_batch % size:
+        raise BadInputError(
+            f"--episodes-per-batch must be a multiple of the {size} ranks, not {config.episodes_per_batch}"
+        )
 
 
 METRICS = ("policy_loss", "entropy")

@@ -101,7 +101,7 @@ class SNES:
         check(self.config)
         self.env, self.seed = env, seed
         self.comm = ranks.world()
-        _check_sizes(self.config, self.comm.size)
+        check_sizes(self.config, self.comm.size)
         probe = env(num_envs=1, seed=0)
         self.policy = policies.build(
             probe.single_observation_space,
@@ -345,7 +345,7 @@ def _counted_groups(config: Config, features: int) -> int:
     return min(max(2 * of_one, 1), config.population // config.group)
 
 
-def _check_sizes(config: Config, size: int) -> None:
+def check_sizes(config: Config, size: int) -> None:
     """Raise BadInputError where a population does not divide as it must."""
     if config.mirrored and config.population % 2:
         raise BadInputError(f"--population must be even for mirrored noise, not {config.population}")

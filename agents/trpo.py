@@ -115,7 +115,7 @@ class TRPO:
             env = functools.partial(env, restorable=True)
         self.env, self.seed = env, seed
         self.comm = ranks.world()
-        _check_sizes(self.config, self.comm.size)
+        check_sizes(self.config, self.comm.size)
         probe = env(num_envs=1, seed=0)
         if self.config.sampling == "vine" and not getattr(probe, "can_save", False):
             raise BadInputError("--sampling vine needs an environment whose state can be saved and restored")
@@ -364,7 +364,7 @@ def _branch_steps(config: Config, space: "gym.Space") -> int:
     return config.batch_size // config.vine_spacing * number * config.vine_length
 
 
-def _check_sizes(config: Config, size: int) -> None:
+def check_sizes(config: Config, size: int) -> None:
     """Raise BadInputError where a batch does not divide as it must."""
     if config.parallel_envs % size:
         raise BadInputError(f"--parallel-envs must be a multiple of the {size} ranks, not {config.parallel_envs}")

@@ -8,17 +8,26 @@ import time
 import click
 
 from agents import AGENTS
+from launch.cluster import slurm
 from launch.doctor import doctor
 from launch.evaluate import evaluate, record
+from launch.flags import unknown_command
 from launch.listing import front_page, list_names
 from launch.tasks import task_command
 from launch.train import resume, train_command
-from rlab.errors import BadInputError, ElsewhereError, TrainingError, nearest
+from rlab.errors import BadInputError, ElsewhereError, TrainingError
 from rlab.parallel.comm import launched_rank, launched_ranks
 from rlab.tasks import TASKS
 
 _FAREWELL_SECONDS = 5.0
-_COMMANDS = {"resume": resume, "evaluate": evaluate, "record": record, "doctor": doctor, "list": list_names}
+_COMMANDS = {
+    "resume": resume,
+    "evaluate": evaluate,
+    "record": record,
+    "slurm": slurm,
+    "doctor": doctor,
+    "list": list_names,
+}
 
 
 class _Launch(click.Group):
@@ -37,7 +46,7 @@ class _Launch(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         names = self.list_commands(context)
         if args and args[0] not in names:
-            raise BadInputError(f"unknown agent, task or command {args[0]!r}{nearest(args[0], names)}")
+            raise unknown_command(args[0], names)
         return super().resolve_command(context, args)
 
 
@@ -94,6 +103,6 @@ if __name__ == "__main__":
     if status > 128:
         # Stopped by a signal, with everything saved. Launchers send theirs twice, and of the second Python on its way
         # out would die with another status.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN)
     sys.exit(status)

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from rlab.errors import BadInputError, nearest
+
 
 def config_options(kind: type, defaults: dict[str, Any]) -> list[click.Option]:
     """One flag for each field of a Config, in its order; `defaults` are the tuned values."""
@@ -93,6 +95,11 @@ def value_of(flag: str, arguments: list[str]) -> str | None:
         elif argument.startswith(flag + "="):
             value = argument.partition("=")[2]
     return value
+
+
+def unknown_command(name: str, names: list[str]) -> BadInputError:
+    """What is said of a word that is no agent, task or command."""
+    return BadInputError(f"unknown agent, task or command {name!r}{nearest(name, names)}")
 
 
 def new_directory(*names: str) -> Path:

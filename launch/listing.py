@@ -9,9 +9,10 @@ def front_page() -> str:
     """What `python -m launch` alone shows."""
     return """rlab: reinforcement learning that you can read.
 
-agents      a3c  rpg  trpo
+agents      a3c  rpg  snes  trpo
 tasks       linear-regression  mnist  nback  copy  repeat-copy  addition  reverse
 commands    resume RUN   evaluate RUN   record RUN --out video.mp4   doctor trpo RUN   list
+            slurm -- COMMAND
 
 Three to try:
   python -m launch a3c --env CartPole-v1      learns to balance in under a minute

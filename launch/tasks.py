@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from rlab.tasks import TASKS
 from rlab.tasks.configs import CONFIGS, defaults
 
 
-def task_command(task: str, arguments: list[str]) -> click.Command:
-    """The command of a task; its defaults are those that suit the model which the arguments name."""
+def task_command(task: str, arguments: list[str], act: Callable[..., Any] | None = None) -> click.Command:
+    """The command of a task; its defaults are those that suit the model which the arguments name.
+
+    It trains, or calls `act` with the task's name, its settings, the seed and the run directory, if one is given.
+    """
     kind = CONFIGS[task]
     options = config_options(kind, defaults(task, value_of("--model", arguments)))
     options += [
@@ -27,8 +31,8 @@ def task_command(task: str, arguments: list[str]) -> click.Command:
         click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),
     ]
 
-    def run(seed: int, run: Path | None, **values: Any) -> int:
-        return _train(task, from_settings(kind, values), seed, run or new_directory(task))
+    def run(seed: int, run: Path | None, **values: Any) -> Any:
+        return (act or _train)(task, from_settings(kind, values), seed, run)
 
     return click.Command(task, params=[*options], callback=run, help=f"Learn {_name(kind)}")
 
@@ -63,10 +67,10 @@ def evaluate_task(run: Run, as_json: bool) -> None:
     click.echo(json.dumps(known) if as_json else _listed(metrics))
 
 
-def _train(name: str, config: Any, seed: int, run: Path) -> int:
+def _train(name: str, config: Any, seed: int, run: Path | None) -> int:
+    run = run or new_directory(name)
     require_free(run)
-    start_tensorflow(all_cores=getattr(config, "convolutional", False))
-    task = _made(name, config, seed)
+    task = make_task(name, config, seed)
     from rlab.tasks import training
 
     size = sum(variable.numpy().size for variable in task.model.trainable_variables)
@@ -97,7 +101,9 @@ def _show(task: Any, run: Run, steps: int) -> int:
     return 0
 
 
-def _made(name: str, config: Any, seed: int) -> Any:
+def make_task(name: str, config: Any, seed: int) -> Any:
+    """A task with its data and its model, in a TensorFlow that is started for it."""
+    start_tensorflow(all_cores=getattr(config, "convolutional", False))
     module, task = TASKS[name]
     return getattr(importlib.import_module(f"rlab.tasks.{module}"), task)(config, seed)
 
@@ -109,8 +115,7 @@ def _task_of(run: Run) -> Any:
             f"{run.path} is a run of task {name!r}, which this version does not know{nearest(name, TASKS)}"
         )
     config = from_settings(CONFIGS[name], run.config["config"])
-    start_tensorflow(all_cores=getattr(config, "convolutional", False))
-    return _made(name, config, run.config["seed"])
+    return make_task(name, config, run.config["seed"])
 
 
 def _listed(metrics: dict[str, float]) -> str:

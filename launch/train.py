@@ -3,6 +3,7 @@
 import functools
 import importlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ _STEPS = "agent steps in all (each four frames of an Atari game); the last updat
 _DEFAULT_ENV = {"a3c": "Pong", "rpg": "TMaze", "snes": "CartPole-v1", "trpo": "CartPole-v1"}
 
 
-def train_command(agent: str, arguments: list[str]) -> click.Command:
-    """The command of an agent. Its flags are those of the agent and of the environment that the arguments name."""
+def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | None = None) -> click.Command:
+    """The command of an agent. Its flags are those of the agent and of the environment that the arguments name.
+
+    It trains, or calls `act` with the agent's name, the environment's, its options, the agent's settings, all values.
+    """
     module = importlib.import_module(f"agents.{agent}")
     name, settings, known = _environment(agent, arguments)
     options = [
@@ -51,7 +55,7 @@ def train_command(agent: str, arguments: list[str]) -> click.Command:
     flags = {str(option.name) for option in options}
     of_env = env_options(known, settings["env"], flags, _texts(name) if known else {})
 
-    def run(**values: Any) -> int:
+    def run(**values: Any) -> Any:
         import envs
 
         config = from_settings(module.Config, {key: values[key] for key in settings_of(module.Config)})
@@ -61,7 +65,7 @@ def train_command(agent: str, arguments: list[str]) -> click.Command:
         given = {
             key: value for key, value in chosen.items() if value is not None and (atari or value != known.get(key))
         }
-        return _train(agent, name, given, config, values)
+        return (act or _train)(agent, name, given, config, values)
 
     return click.Command(
         agent,
@@ -88,18 +92,24 @@ def settings_of(kind: type) -> list[str]:
 @click.option("--steps", type=WHOLE, help="steps in all (of a task, updates)  [default: as the run was begun]")
 def resume(run: Path, steps: int | None) -> int:
     """Go on with a run from its newest checkpoint."""
-    opened = Run.open(run)
+    opened = run_to_resume(run, steps)
     config = opened.config
-    if steps is not None and steps < 1:
-        raise BadInputError(f"--steps must be at least 1, not {steps}")
     if opened.of_task:
         return resume_task(opened, steps)
-    if config["agent"] not in agents.AGENTS:
-        raise BadInputError(f"{run} is a run of {config['agent']!r}, which this version cannot resume")
     factory = env_factory(config, run)
     start_tensorflow()
     result = getattr(agents, agents.AGENTS[config["agent"]]).resume(run, factory, steps)
     return _report(result, config["config"].get("deterministic", False))
+
+
+def run_to_resume(path: Path, steps: int | None) -> Run:
+    """The run that `resume` is to go on with; raises BadInputError for what it cannot."""
+    opened = Run.open(path)
+    if steps is not None and steps < 1:
+        raise BadInputError(f"--steps must be at least 1, not {steps}")
+    if not opened.of_task and opened.config["agent"] not in agents.AGENTS:
+        raise BadInputError(f"{path} is a run of {opened.config['agent']!r}, which this version cannot resume")
+    return opened
 
 
 def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
@@ -128,19 +138,24 @@ def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any],
     return name, tuned(agent, name, envs.is_atari(name)), envs.options(name)
 
 
-def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
+def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> Any:
+    """The agent that a command asks for, ready to train; raises BadInputError for what cannot be."""
     import envs
 
     if values["steps"] < 1:
         raise BadInputError(f"--steps must be at least 1, not {values['steps']}")
     if values["backbone"] == "":
         raise BadInputError("--backbone is empty; `python -m launch list` shows the names")
-    run = values["run"] or new_directory(agent, env)
-    if launched_rank() == 0:
-        require_free(run)
+    if values["run"] and launched_rank() == 0:
+        require_free(values["run"])
     start_tensorflow()
     factory = functools.partial(envs.make, env, **options)
-    learner = getattr(agents, agents.AGENTS[agent])(config, env=factory, policy=values["backbone"], seed=values["seed"])
+    return getattr(agents, agents.AGENTS[agent])(config, env=factory, policy=values["backbone"], seed=values["seed"])
+
+
+def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
+    run = values["run"] or new_directory(agent, env)
+    learner = make_agent(agent, env, options, config, values)
     size = learner.policy.size
     _say(f"{agent} on {env}: {learner.policy.backbone}, {size:,} parameters, run {run}")
     target = values["target_score"]

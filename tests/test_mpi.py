@@ -70,7 +70,7 @@ def test_ranks_gather_and_sum_the_same_bits():
     ],
 )
 def test_launchers_say_how_many_ranks_there_are(monkeypatch, given, ranks, rank):
-    for name in [*comm._SIZE, *comm._RANK]:
+    for name in [name for names in comm._LAUNCHERS for name in names]:
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)

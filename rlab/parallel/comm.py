@@ -14,9 +14,13 @@ import numpy as np
 
 from rlab.errors import BadInputError, TrainingError
 
-# Set by the launchers of Open MPI, of MPICH and its kin, and by Slurm's `srun --mpi=pmix`.
-_RANK = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
-_SIZE = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+# Rank and number of ranks, as set by the launchers of Open MPI, of MPICH and its kin, and by Slurm's `srun --mpi=pmix`;
+# of Slurm alone every process of a job has a number, whether MPI joins them or not.
+_LAUNCHERS = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
+)
 
 
 class Communicator(Protocol):
@@ -148,13 +152,12 @@ def world() -> Communicator:
 
 def launched_ranks() -> int:
     """How many ranks the launcher started, read without starting MPI."""
-    # Slurm counts tasks that are no ranks of MPI too: without a rank there is one process.
-    return _read(_SIZE, 1) if _read(_RANK, -1) >= 0 else 1
+    return _launched()[1]
 
 
 def launched_rank() -> int:
     """Which of them this is."""
-    return _read(_RANK, 0)
+    return _launched()[0]
 
 
 def on_first(comm: Communicator, work: Callable[[], Any]) -> Any:
@@ -180,6 +183,9 @@ def require_equal(comm: Communicator, array: np.ndarray, what: str) -> None:
         raise TrainingError(f"{what} differ between the ranks")
 
 
-def _read(names: tuple[str, ...], otherwise: int) -> int:
-    found = [os.environ[name] for name in names if name in os.environ]
-    return int(found[0]) if found and found[0].isdigit() else otherwise
+def _launched() -> tuple[int, int]:
+    for names in _LAUNCHERS:
+        rank, size = (os.environ.get(name, "") for name in names)
+        if rank.isdigit() and size.isdigit():
+            return int(rank), int(size)
+    return 0, 1

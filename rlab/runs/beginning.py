@@ -61,24 +61,30 @@ def reopen(name: str, run: str | Path, steps: int | None = None, comm: Communica
     """
 
     def open_run() -> Beginning:
-        opened = Run.open(run)
-        settings = opened.config
-        if settings.get("agent") != name:
-            raise BadInputError(f"{run} is a run of {settings.get('agent') or settings['task']}, not of {name}")
-        target_score = settings.get("target_score") if steps is None else None
-        total = steps or settings["steps"]
-        checkpoint = opened.latest_checkpoint()
-        if checkpoint and checkpoint.steps >= total:
-            raise BadInputError(f"{run} has made {checkpoint.steps} steps; give a larger --steps to go on")
-        if steps is None and checkpoint and checkpoint.counters.get("schedule", {}).get("over"):
-            raise BadInputError(f"{run} has reached its target score; give a number of --steps to go on")
-        if checkpoint is None:
+        found = find(name, run, steps)
+        if found.checkpoint is None:
             say(f"{run} has no checkpoint yet: it begins again")
-        return Beginning(opened.with_steps(total), total, target_score, checkpoint)
+        return found._replace(run=found.run.with_steps(found.steps))
 
     beginning = on_first(comm or Serial(), open_run)
     _watch(comm, run)
     return beginning
+
+
+def find(name: str, run: str | Path, steps: int | None = None) -> Beginning:
+    """What `reopen` goes on from, and what it raises, with nothing written."""
+    opened = Run.open(run)
+    settings = opened.config
+    if settings.get("agent") != name:
+        raise BadInputError(f"{run} is a run of {settings.get('agent') or settings['task']}, not of {name}")
+    target_score = settings.get("target_score") if steps is None else None
+    total = steps or settings["steps"]
+    checkpoint = opened.latest_checkpoint()
+    if checkpoint and checkpoint.steps >= total:
+        raise BadInputError(f"{run} has made {checkpoint.steps} steps; give a larger --steps to go on")
+    if steps is None and checkpoint and checkpoint.counters.get("schedule", {}).get("over"):
+        raise BadInputError(f"{run} has reached its target score; give a number of --steps to go on")
+    return Beginning(opened, total, target_score, checkpoint)
 
 
 def _watch(comm: Communicator | None, run: str | Path) -> None:

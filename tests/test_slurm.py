@@ -372,6 +372,7 @@ def test_slurm_queues_a_job_again_and_it_goes_on(slurm, tmp_path, launcher):
         subprocess.run(["scancel", "--signal=TERM", "--batch", number], check=True)
         assert _ended(number, "PENDING")["Restarts"] == "1"
         newest = _shorten(run, 1000)
+        time.sleep(3)  # a start in the second in which the job was killed is refused, hence Slurm's own two minutes
         subprocess.run(["scontrol", "update", f"JobId={number}", "StartTime=now"], check=True)
         done = _ended(number, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
         output = (directory / f"slurm-{number}.out").read_text()

@@ -45,7 +45,7 @@ class Config:
     """The settings of SNES; each is a command-line flag. `defaults/snes.toml` tunes them by environment."""
 
     population: int = field(256, "P, members of a generation, over all ranks", low=2)
-    group: int = field(64, "members that act at once, and that a rank is given", low=1)
+    group: int = field(0, "members that act at once, and that a rank is given; 0 for a quarter, at most 64", low=0)
     episodes: int = field(1, "episodes of each member", low=1)
     form: str = field("simple", "what is learned: μ alone by an optimizer, or μ and σ", choices=("simple", "full"))
     sigma: float = field(0.1, "σ, standard deviation of the parameters' noise, at first", low=0.0, above=True)
@@ -101,7 +101,7 @@ class SNES:
         check(self.config)
         self.env, self.seed = env, seed
         self.comm = ranks.world()
-        check_sizes(self.config, self.comm.size)
+        self.config = check_sizes(self.config, self.comm.size)
         probe = env(num_envs=1, seed=0)
         self.policy = policies.build(
             probe.single_observation_space,
@@ -345,10 +345,23 @@ def _counted_groups(config: Config, features: int) -> int:
     return min(max(2 * of_one, 1), config.population // config.group)
 
 
-def check_sizes(config: Config, size: int) -> None:
-    """Raise BadInputError where a population does not divide as it must."""
-    if config.mirrored and config.population % 2:
+def check_sizes(config: Config, size: int) -> Config:
+    """The settings with their group made up, if they leave that open, the same whatever the number of ranks.
+
+    Raises BadInputError where a population does not divide as it must.
+    """
+    pair = 2 if config.mirrored else 1
+    if config.population % pair:
         raise BadInputError(f"--population must be even for mirrored noise, not {config.population}")
+    if config.population < size * pair:
+        raise BadInputError(
+            f"--population must have {'a pair' if pair == 2 else 'a member'} for each of the {size} ranks, "
+            f"{size * pair} members at least, not {config.population}"
+        )
+    if not config.group:
+        most = max(min(config.population // 4, 64), pair)
+        fitting = [group for group in range(pair, most + 1, pair) if config.population % group == 0]
+        config = dataclasses.replace(config, group=max(fitting))
     if config.mirrored and config.group % 2:
         raise BadInputError(f"--group must be even for mirrored noise, not {config.group}")
     if config.population % config.group:
@@ -356,5 +369,6 @@ def check_sizes(config: Config, size: int) -> None:
     if config.population // config.group < size:
         raise BadInputError(
             f"--population must have a --group of {config.group} for each of the {size} ranks, {config.group * size} "
-            f"members at least, not {config.population}"
+            f"members at least, not {config.population}; a --group of {pair} would do"
         )
+    return config

@@ -206,9 +206,20 @@ def test_a_fault_names_the_place(tmp_path):
         ({"group": 5}, "--group must be even for mirrored noise, not 5"),
         ({"population": 20}, "--group must divide the population of 20, not 8"),
         ({"sigma": 0.0}, "--sigma must be above 0, not 0.0"),
+        ({"group": -2}, "--group must be at least 0, not -2"),
         ({"form": "fuller"}, "--form"),
     ],
 )
 def test_bad_settings_are_named(changes, message):
     with pytest.raises(BadInputError, match=message):
         _learner(**changes)
+
+
+@pytest.mark.parametrize(
+    ("population", "mirrored", "group"),
+    [(256, True, 64), (64, True, 16), (1024, True, 64), (20, True, 4), (2, True, 2), (10, True, 2), (7, False, 1)],
+)
+def test_a_group_that_is_left_open_is_a_quarter(population, mirrored, group):
+    config = snes.Config(population=population, mirrored=mirrored)
+    assert snes.check_sizes(config, 1).group == group
+    assert snes.check_sizes(config, min(4, population // 2)).group == group

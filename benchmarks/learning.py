@@ -87,7 +87,9 @@ EXPERIMENTS = {
     "snes-cartpole-v1": _evolved("CartPole-v1", 475.0),
     "snes-swimmer": _evolved("Swimmer-v5", 340.0),
     "snes-halfcheetah": _evolved("HalfCheetah-v5", 4815.0),  # rl-zoo's ARS at 12M steps
-    "snes-pong": _evolved("Pong", 0.0, 20),
+    "snes-pong": _evolved("Pong", 0.0, 20)._replace(
+        further=("--episodes 20 --seed 1000 --deterministic --env-option max-frames=108000",)  # whole games
+    ),
     "tmaze-10": _memory("TMaze --corridor 10", "success_rate", 0.99, 1000),
     "tmaze-70": _memory("TMaze --corridor 70", "success_rate", 0.99, 1000),
     "tmaze-100": _memory("TMaze --corridor 100", "success_rate", 0.99, 1000),

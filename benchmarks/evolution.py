@@ -6,8 +6,9 @@
     python benchmarks/evolution.py scaling
 
 `rival`: population 256, an MLP of 64×64 tanh units, whole generations (sampling, episodes, update) from new policies
-on; environment steps a second in the first minute after the first generation. EvoTorch has three ways to play: one
-environment (`GymNE`), the same with two actors, and a vector environment (`VecGymNE`); the best of them counts.
+on: environment steps a second in the first minute after the first generation, and when a generation's mean return first
+was 475, if it was. EvoTorch has three ways to play: one environment (`GymNE`), the same with two actors, and a vector
+environment (`VecGymNE`); the best of them counts.
 `pong`: generations of 32 members, `small-cnn`, episodes of 100 steps, in groups of 16 and in groups of one member.
 `scaling`: what a generation costs on one core, by parts, and from them a model of its time on R ranks, up to 1,440.
 Writes `benchmarks/results/evolution-*.json`. Nothing else may run meanwhile.
@@ -21,6 +22,7 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +31,7 @@ NETWORK = "Linear(obs_length, 64) >> Tanh() >> Linear(64, 64) >> Tanh() >> Linea
 RIVALS = ("GymNE", "GymNE, 2 actors", "VecGymNE")
 
 
-def evotorch(kind: str) -> float:
+def evotorch(kind: str) -> dict:
     from evotorch.algorithms import SNES
     from evotorch.neuroevolution import GymNE, VecGymNE
 
@@ -38,14 +40,15 @@ def evotorch(kind: str) -> float:
     else:
         problem = GymNE("CartPole-v1", NETWORK, num_actors=2 if "actors" in kind else None)
     searcher = SNES(problem, stdev_init=0.1, popsize=POPULATION)
-    searcher.step()
-    first, start = int(searcher.status["total_interaction_count"]), time.perf_counter()
-    while time.perf_counter() - start < SECONDS:
+
+    def play() -> tuple[int, float]:
         searcher.step()
-    return (int(searcher.status["total_interaction_count"]) - first) / (time.perf_counter() - start)
+        return int(searcher.status["total_interaction_count"]), float(searcher.status["mean_eval"])
+
+    return _speed(play)
 
 
-def rlab(group: int, form: str) -> float:
+def rlab(group: int, form: str) -> dict:
     import agents
     import envs
     from agents import snes
@@ -53,17 +56,17 @@ def rlab(group: int, form: str) -> float:
     config = snes.Config(population=POPULATION, group=group, form=form)
     if form == "full":
         config = snes.Config(population=POPULATION, group=group, form=form, utilities="nes", learning_rate=1.0)
-    return _speed(agents.SNES(config, functools.partial(envs.make, "CartPole-v1")))
+    return _evolve(agents.SNES(config, functools.partial(envs.make, "CartPole-v1")))
 
 
-def pong(group: int) -> float:
+def pong(group: int) -> dict:
     import agents
     import envs
     from agents import snes
 
     make = functools.partial(envs.make, "Pong", frame_size=42, max_frames=400)
     agent = agents.SNES(snes.Config(population=32, group=group, mirrored=group > 1), make, "small-cnn")
-    return _speed(agent)
+    return _evolve(agent)
 
 
 GROUP, RANKS = 16, (1, 2, 4, 16, 64, 256, 1440)
@@ -133,25 +136,37 @@ def scaling(out: Path) -> None:
     (out / "evolution-scaling.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _speed(agent: object) -> float:
-    """Steps a second of whole generations, after the first."""
+def _evolve(agent: object) -> dict:
     from agents import snes
     from rlab.schedules import Schedule
 
     learner = snes.Learner(agent, Schedule(10**9))
     updates = learner.updates()
-    next(updates)
-    first, start = learner.steps, time.perf_counter()
+
+    def play() -> tuple[int, float]:
+        update = next(updates)
+        return update.steps, update.metrics["mean"]
+
+    return _speed(play)
+
+
+def _speed(play: Callable[[], tuple[int, float]]) -> dict:
+    """`play` gives the steps so far and the mean return of one more generation."""
+    begun = time.perf_counter()
+    first, _ = play()
+    start = time.perf_counter()
+    steps, solved = first, None
     while time.perf_counter() - start < SECONDS:
-        next(updates)
-    return (learner.steps - first) / (time.perf_counter() - start)
+        steps, mean = play()
+        if solved is None and mean >= 475.0:
+            solved = round(time.perf_counter() - begun, 1)
+    return {"steps_per_second": round((steps - first) / (time.perf_counter() - start), 1), "solved_after": solved}
 
 
 MEASURES = {
     **{f"EvoTorch {kind}": functools.partial(evotorch, kind) for kind in RIVALS},
-    **{
-        f"rlab, groups of {g}, {f}": functools.partial(rlab, g, f) for g, f in itertools.product((64, 256), ("simple",))
-    },
+    "rlab, groups of 64, simple": functools.partial(rlab, 64, "simple"),
+    "rlab, groups of 256, simple": functools.partial(rlab, 256, "simple"),
     "rlab, groups of 256, full": functools.partial(rlab, 256, "full"),
     "Pong, groups of 16": functools.partial(pong, 16),
     "Pong, one by one": functools.partial(pong, 1),
@@ -166,25 +181,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(costs(arguments.one)) if arguments.what == "scaling" else MEASURES[arguments.one]())
+        measure = functools.partial(costs, arguments.one) if arguments.what == "scaling" else MEASURES[arguments.one]
+        print(json.dumps(measure()))
         return
     if arguments.what == "scaling":
         scaling(arguments.out)
         return
     names = [name for name in MEASURES if name.startswith("Pong") == (arguments.what == "pong")]
-    found: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[dict]] = {name: [] for name in names}
     for _, name in itertools.product(range(arguments.rounds), names):
         command = [sys.executable, __file__, arguments.what, "--one", name]
-        done = subprocess.run(
-            command, cwd=ROOT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        found[name].append(round(float(done.stdout.split()[-1]), 1))
+        said = subprocess.check_output(command, cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
+        found[name].append(json.loads(said.splitlines()[-1]))
         print(name, found[name][-1], flush=True)
-    best = {name: max(speeds) for name, speeds in found.items()}
+    best = {name: max(result["steps_per_second"] for result in results) for name, results in found.items()}
     theirs = max(speed for name, speed in best.items() if name.startswith(("EvoTorch", "Pong, one")))
     ratios = {name: round(speed / theirs, 2) for name, speed in best.items()}
-    result = {"steps_per_second": found, "ratios": ratios}
-    (arguments.out / f"evolution-{arguments.what}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (arguments.out / f"evolution-{arguments.what}.json").write_text(
+        json.dumps({"ratios": ratios, "measured": found}, indent=1) + "\n"
+    )
     print(json.dumps(ratios))
 
 

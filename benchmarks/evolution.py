@@ -9,7 +9,7 @@
 on: environment steps a second in the first minute after the first generation, and when a generation's mean return first
 was 475, if it was. EvoTorch has three ways to play: one environment (`GymNE`), the same with two actors, and a vector
 environment (`VecGymNE`); the best of them counts.
-`pong`: generations of 32 members, `small-cnn`, episodes of 100 steps, in groups of 16 and in groups of one member.
+`pong`: generations of 32 members, `small-cnn`, episodes of 400 steps, in groups of 16 and in groups of one member.
 `scaling`: what a generation costs on one core, by parts, and from them a model of its time on R ranks, up to 1,440.
 Writes `benchmarks/results/evolution-*.json`. Nothing else may run meanwhile.
 """
@@ -64,7 +64,7 @@ def pong(group: int) -> dict:
     import envs
     from agents import snes
 
-    make = functools.partial(envs.make, "Pong", frame_size=42, max_frames=400)
+    make = functools.partial(envs.make, "Pong", frame_size=42, max_frames=1600, threads=2)
     agent = agents.SNES(snes.Config(population=32, group=group, mirrored=group > 1), make, "small-cnn")
     return _evolve(agent)
 

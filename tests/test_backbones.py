@@ -26,7 +26,7 @@ FITTING = [
     ("cnn", IMAGE),
     ("nature", IMAGE),
     ("small-cnn", SMALL_IMAGE),
-    ("vbn-cnn", IMAGE),
+    ("vbn-cnn", SMALL_IMAGE),
     ("vbn-small-cnn", SMALL_IMAGE),
     *[(name, space) for name in ("highway", "residual", *MEMORIES) for space in (VECTOR, SMALL_IMAGE)],
 ]

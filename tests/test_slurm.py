@@ -239,8 +239,8 @@ def _wait(condition, what, seconds=100, process=None):
 
 
 def _progress(run):
-    """Whether the run makes updates: there is a first row of metrics."""
-    return (run / "metrics.csv").exists() and len((run / "metrics.csv").read_text().splitlines()) > 1
+    """How many rows of metrics the run has: once there is a new one, it makes updates."""
+    return len((run / "metrics.csv").read_text().splitlines()[1:]) if (run / "metrics.csv").exists() else 0
 
 
 def _shorten(run, more):
@@ -306,8 +306,9 @@ def test_a_job_that_is_asked_to_stop_is_queued_again_and_goes_on(tmp_path):
     assert early.returncode > 128, errors
     assert job.requeued()
 
+    before = _progress(job.run)
     process = job.start()
-    _wait(lambda: _progress(job.run), "no progress", process=process)
+    _wait(lambda: _progress(job.run) > before, "no progress", process=process)
     process.terminate()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors

@@ -173,7 +173,8 @@ def test_a_rank_that_stands_still_ends_the_job(tmp_path):
 def test_an_environment_that_does_not_come_back_ends_the_job(tmp_path):
     """Its rank is alive, and so is the thread that says so."""
     code = (
-        "import sys, time, functools, toys, envs, agents\n"
+        "import time, functools, toys, envs, agents; from rlab.parallel import watch\n"
+        "watch.STUCK, watch.SILENCE = 3.0, 4.0\n"
         "from rlab.parallel.comm import world\n"
         "class Hanging(toys.Matching):\n"
         "    def step(self, action):\n"
@@ -185,8 +186,8 @@ def test_an_environment_that_does_not_come_back_ends_the_job(tmp_path):
     start = time.monotonic()
     status, _, errors = _done(_ranks(2, code=code), timeout=120)
     assert status == 1
-    assert time.monotonic() - start < 30 + 30  # the second 30 to start
-    assert errors.count("error: rank 1 is lost or hangs") == 1
+    assert time.monotonic() - start < 40  # most of them to start
+    assert errors.count("error: rank 1 is lost or hangs: nothing was heard of it for 4 s") == 1
 
 
 def test_a_rank_whose_training_ended_without_the_others_is_found_out():
@@ -246,21 +247,18 @@ EVOLUTION += ("--max-episode-steps", "15")
 
 
 def test_evolution_is_the_same_to_the_bit_on_any_number_of_ranks(tmp_path):
-    """Also after a resume with another number of ranks."""
-    steps = "8000"
-    for ranks in (1, 2, 3, 4):
+    """Also of four, which made more than 20 generations before two went on with them."""
+    steps = "12000"
+    for ranks in (1, 2, 3):
         status, _, errors = _done(_ranks(ranks, *EVOLUTION, "--steps", steps, "--run", tmp_path / str(ranks)))
         assert status == 0, errors
-    status, _, errors = _done(_ranks(3, *EVOLUTION, "--steps", "3000", "--run", tmp_path / "cut"))
+    status, _, errors = _done(_ranks(4, *EVOLUTION, "--steps", "8000", "--run", tmp_path / "cut"))
     assert status == 0, errors
+    assert len((tmp_path / "cut" / "metrics.csv").read_text().splitlines()) > 20  # generations
     status, _, errors = _done(_ranks(2, "resume", tmp_path / "cut", "--steps", steps))
     assert status == 0, errors
-    found = {
-        run: (tmp_path / run / "policy" / "weights.safetensors").read_bytes() for run in ("1", "2", "3", "4", "cut")
-    }
-    assert len(set(found.values())) == 1
-    rows = (tmp_path / "1" / "metrics.csv").read_text().splitlines()
-    assert len(rows) > 20  # generations
+    found = {(tmp_path / run / "policy" / "weights.safetensors").read_bytes() for run in ("1", "2", "3", "cut")}
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("flags", ["", "normalize_observations=True"])

@@ -367,8 +367,10 @@ def check_sizes(config: Config, size: int) -> Config:
     if config.population % config.group:
         raise BadInputError(f"--group must divide the population of {config.population}, not {config.group}")
     if config.population // config.group < size:
+        enough = range(pair, config.population // size + 1, pair)
+        largest = max(group for group in enough if config.population % group == 0)
         raise BadInputError(
-            f"--population must have a --group of {config.group} for each of the {size} ranks, {config.group * size} "
-            f"members at least, not {config.population}; a --group of {pair} would do"
+            f"--population must have a group of {config.group} for each of the {size} ranks, {config.group * size} "
+            f"members at least, not {config.population}; --group {largest} would do"
         )
     return config

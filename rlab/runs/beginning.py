@@ -64,7 +64,7 @@ def reopen(name: str, run: str | Path, steps: int | None = None, comm: Communica
         found = find(name, run, steps)
         if found.checkpoint is None:
             say(f"{run} has no checkpoint yet: it begins again")
-        return found._replace(run=found.run.with_steps(found.steps))
+        return found
 
     beginning = on_first(comm or Serial(), open_run)
     _watch(comm, run)
@@ -82,7 +82,8 @@ def find(name: str, run: str | Path, steps: int | None = None) -> Beginning:
     checkpoint = opened.latest_checkpoint()
     if checkpoint and checkpoint.steps >= total:
         raise BadInputError(f"{run} has made {checkpoint.steps} steps; give a larger --steps to go on")
-    if steps is None and checkpoint and checkpoint.counters.get("schedule", {}).get("over"):
+    schedule = checkpoint.counters.get("schedule", {}) if checkpoint else {}
+    if steps is None and schedule.get("over") and schedule.get("cooling"):  # and not because its steps were done
         raise BadInputError(f"{run} has reached its target score; give a number of --steps to go on")
     return Beginning(opened, total, target_score, checkpoint)
 

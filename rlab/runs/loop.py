@@ -91,6 +91,8 @@ def _lead(
     unit: str,
 ) -> TrainingResult:
     """The loop of the first rank."""
+    if not run.of_task:  # only now it is certain that these steps can be made
+        run = run.with_steps(total_steps)
     start = time.perf_counter()
     writer = MetricsWriter(run.path, first_step)
     display = ProgressDisplay(total_steps, first_step, unit)

@@ -223,3 +223,15 @@ def test_a_group_that_is_left_open_is_a_quarter(population, mirrored, group):
     config = snes.Config(population=population, mirrored=mirrored)
     assert snes.check_sizes(config, 1).group == group
     assert snes.check_sizes(config, min(4, population // 2)).group == group
+
+
+def test_a_step_size_that_falls_is_what_the_schedule_leaves_of_it():
+    steps, left = [], []
+    for decay in (False, True):
+        learner = _learner(steps=5000, decay_learning_rate=decay)
+        updates = learner.updates()
+        first = next(updates)
+        left.append(1.0 - first.steps / 5000)
+        steps.append(next(updates).metrics["step_norm"])
+    assert 0.1 < left[0] == left[1] < 0.99
+    assert steps[1] / steps[0] == pytest.approx(left[0], rel=1e-3)

@@ -178,6 +178,8 @@ class Learner:
         self.search = ops.evolution.Search(tf.constant(mean), tf.constant(config.sigma * sought))
         self._sigma_rate = config.sigma_rate or ops.evolution.default_sigma_rate(int(sought.sum()))
         self._adam = ops.adam.initial_state(self.policy.size)
+        divide = functools.partial(policies.divide, self.policy, deterministic=config.deterministic)
+        self._divide = tf.function(divide, jit_compile=True, autograph=False)
         self._ask = tf.function(self._make_members, jit_compile=True, autograph=False)
         self._tell = tf.function(self._move, jit_compile=True, autograph=False)
         self.steps = self.generation = 0
@@ -252,7 +254,7 @@ class Learner:
                     self._env,
                     self._act,
                     self._memory,
-                    params,
+                    self._divide(params),
                     # A vector environment seeds its copies with successive numbers: members keep theirs in any group.
                     derive(*stream, "environments") + first * config.episodes,
                     derive(*stream, "actions", group),

@@ -235,7 +235,7 @@ def evaluate_members(
     features: int = 0,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Evaluation | None:
-    """One whole episode of each of the environment's G · E copies, under the parameters [G, D] of the members.
+    """One whole episode of each of the environment's G · E copies, under the members' parameters as `act` takes them.
 
     Who has played its episodes stops acting: each time that half of those who act have ended, the others go on among
     themselves (and best in an environment whose copies rest then, `single_episode` of `envs.make`).
@@ -246,9 +246,10 @@ def evaluate_members(
     import tensorflow as tf
 
     seen_at, _ = env.reset(seed=seed)
-    G, B = len(params), env.num_envs
+    G, B = len(tf.nest.flatten(params)[0]), env.num_envs
     returns, lengths, alive = np.zeros(B), np.zeros(B, np.int64), np.ones((G, B // G), bool)
     members, rows = np.arange(G), np.arange(B)  # who act, and where
+    seeds = np.stack([actions_seed + members, np.zeros(G, np.int64)], axis=1).astype(np.int32)
     state, resets = initial_state, np.ones(B, np.float32)
     actions: np.ndarray | None = None
     seen = moments.empty(features) if features else None
@@ -257,7 +258,7 @@ def evaluate_members(
             return None
         if seen:
             seen = moments.merge(seen, moments.of_rows(seen_at[alive.ravel()].reshape(-1, features)))
-        seeds = np.stack([actions_seed + members, np.full(len(members), t)], axis=1)
+        seeds[:, 1] = t
         acted, state = act(params, seen_at[rows], state, resets, seeds)
         if actions is None:
             actions = acted.numpy().copy()
@@ -271,7 +272,7 @@ def evaluate_members(
                 return Evaluation(returns.reshape(G, -1), lengths.reshape(G, -1), seen)
             kept = _narrowed(np.any(alive[members], axis=1))
             if len(kept) < len(members):
-                members = members[kept]
+                members, seeds = members[kept], seeds[kept]
                 rows = np.arange(B).reshape(G, -1)[members].ravel()
                 params, state = tf.nest.map_structure(functools.partial(tf.gather, indices=kept), (params, state))
         resets = np.zeros(len(rows), np.float32)

@@ -47,9 +47,9 @@ def test_a_group_plays_as_its_members_do_one_by_one(backbone):
         act = rlab.policies.compile_population(policy, episodes)
         memory = rlab.policies.population_state(policy, group, episodes)
         env = CARTPOLE(num_envs=group * episodes, seed=0, single_episode=group > 1)
+        given = [rlab.policies.divide(policy, tf.constant(params[i : i + group])) for i in range(0, members, group)]
         parts = [
-            evaluate_members(env, act, memory, tf.constant(params[i : i + group]), 100 + i * episodes, 0, 4)
-            for i in range(0, members, group)
+            evaluate_members(env, act, memory, some, 100 + i * group * episodes, 0, 4) for i, some in enumerate(given)
         ]
         found.append(parts)
     (together,), alone = found
@@ -69,7 +69,8 @@ def test_any_backbone_has_populations(backbone):
     params = tf.constant(np.stack([policy.initial_parameters(seed) for seed in range(2)]))
     observations, _ = probe.reset()
     given = rlab.policies.population_state(policy, 2, 1), np.ones(2), np.zeros((2, 2))
-    actions, _ = rlab.policies.compile_population(policy, 1)(params, observations, *given)
+    divided = rlab.policies.divide(policy, params)
+    actions, _ = rlab.policies.compile_population(policy, 1)(divided, observations, *given)
     for i, action in enumerate(actions.numpy()):
         output, _ = policy.apply(params[i], observations[i][None, None], policy.initial_state(1), tf.ones((1, 1)))
         assert action == output.distribution.mode()[0, 0]

@@ -13,6 +13,7 @@ _HOMES = {
     "compile_reference": "populations",
     "compile_trust_step": "trust",
     "deciding": "populations",
+    "divide": "populations",
     "population_state": "populations",
     "LinearCritic": "pair",
     "LinearFitter": "fitting",

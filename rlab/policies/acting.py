@@ -53,10 +53,10 @@ def compile_acting(
     return step
 
 
-def compile_packed(
-    function: Callable, params: tf.TensorSpec, state: State, arrays: Sequence[tf.TensorSpec]
-) -> Callable:
+def compile_packed(function: Callable, params: Any, state: State, arrays: Sequence[tf.TensorSpec]) -> Callable:
     """`function(params, state, *arrays)` compiled by XLA for these shapes, those of `state` with them.
+
+    `params` is the specification of a tensor or a nest of them.
 
     A call costs more for each of its arguments than acting does for a few environments, and the look-up of a trace as
     much again: so all arrays whose numbers have four bytes come as one argument, and the function is made concrete.
@@ -66,24 +66,26 @@ def compile_packed(
     apart = [i for i, spec in enumerate(arrays) if spec.dtype.size != 4]
     sizes = [arrays[i].shape.num_elements() for i in packed]
     memory = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), state)
+    many = len(tf.nest.flatten(params))
 
     @tf.function(jit_compile=True, autograph=False)
-    def unpack_and_call(params: tf.Tensor, words: tf.Tensor, *others: tf.Tensor) -> Any:
+    def unpack_and_call(words: tf.Tensor, *others: tf.Tensor) -> Any:
+        weights, others = tf.nest.pack_sequence_as(params, others[:many]), others[many:]
         given = dict(zip(apart, others, strict=False))  # the memory comes after them
         for i, part in zip(packed, tf.split(words, sizes), strict=True):
             given[i] = tf.bitcast(tf.reshape(part, arrays[i].shape), arrays[i].dtype)
         memory_now = tf.nest.pack_sequence_as(memory, others[len(apart) :])
-        return function(params, memory_now, *(given[i] for i in range(len(arrays))))
+        return function(weights, memory_now, *(given[i] for i in range(len(arrays))))
 
     words = tf.TensorSpec((sum(sizes),), tf.int32)
-    others = [*(arrays[i] for i in apart), *tf.nest.flatten(memory)]
-    concrete = unpack_and_call.get_concrete_function(params, words, *others)
+    others = [*tf.nest.flatten(params), *(arrays[i] for i in apart), *tf.nest.flatten(memory)]
+    concrete = unpack_and_call.get_concrete_function(words, *others)
 
     def call(params: Any, state: State, *given: Any) -> Any:
         found = [np.asarray(part, kind) for part, kind in zip(given, kinds, strict=True)]
         words = np.concatenate([found[i].reshape(-1).view(np.int32) for i in packed])
-        others = [*(tf.constant(found[i]) for i in apart), *tf.nest.flatten(state)]
-        return concrete(tf.convert_to_tensor(params), tf.constant(words), *others)
+        weights = map(tf.convert_to_tensor, tf.nest.flatten(params))
+        return concrete(tf.constant(words), *weights, *(tf.constant(found[i]) for i in apart), *tf.nest.flatten(state))
 
     return call
 

@@ -11,7 +11,7 @@ from rlab.types import State
 # (params [D], observations [B, ...], state, resets [B], seed int32 [2])
 # -> tensors (actions [B, ...], values [B], state)
 ActingStep = Callable[[Any, Any, State, Any, Any], tuple[Any, Any, State]]
-# (params [G, D], observations [G · E, ...], state [G, E, ...], resets [G · E], seeds int32 [G, 2])
+# (params of `divide`, observations [G · E, ...], state [G, E, ...], resets [G · E], seeds int32 [G, 2])
 # -> tensors (actions [G · E, ...], state)
 PopulationStep = Callable[[Any, Any, State, Any, Any], tuple[Any, State]]
 

@@ -12,16 +12,51 @@ from rlab.policies.actions import PopulationStep, action_dtype, shape_of
 from rlab.policies.policy import Policy
 from rlab.types import State
 
+_LARGE = 256  # numbers; smaller parameters of a member are passed together
+
+
+def divide(policy: Policy, params: tf.Tensor, deterministic: bool = True) -> list[tf.Tensor]:
+    """The members' parameters [G, D] as the acting step of a population takes them: what decides and nothing else.
+
+    Cut out of [G, D] at every step, a large matrix is copied at every step, which costs as much as its product; and
+    each tensor that is passed costs too. So the large ones, [G, ...] each, come after a row [G, S] of all others.
+    """
+    (small, large), layout = _division(policy, deterministic), policy.layout
+    split = zip(tf.split(params, layout.sizes, 1), layout.shapes, strict=True)
+    parts = [tf.reshape(part, (-1, *shape)) for part, shape in split]
+    row = tf.concat([tf.reshape(parts[i], (params.shape[0], layout.sizes[i])) for i in small], 1)
+    return [row, *(parts[i] for i in large)]
+
+
+def _join(policy: Policy, divided: list[tf.Tensor], deterministic: bool) -> list[tf.Tensor]:
+    """What `divide` gave of one member as the policy's parameters; what does not decide is 0."""
+    (small, large), layout = _division(policy, deterministic), policy.layout
+    row, *found = divided
+    parts = dict(zip(large, found, strict=True))
+    for i, part in zip(small, tf.split(row, [layout.sizes[i] for i in small]), strict=True):
+        parts[i] = tf.reshape(part, layout.shapes[i])
+    return [parts[i] if i in parts else tf.zeros(shape) for i, shape in enumerate(layout.shapes)]
+
+
+def _division(policy: Policy, deterministic: bool) -> tuple[list[int], list[int]]:
+    """The places in the layout of the small parameters that decide, and of the large ones; biases are small."""
+    names, shapes = policy.layout.names, policy.layout.shapes
+    deciding = [i for i, name in enumerate(names) if not name.startswith(_undecided(deterministic))]
+    large = [i for i in deciding if len(shapes[i]) > 1 and policy.layout.sizes[i] >= _LARGE]
+    return [i for i in deciding if i not in large], large
+
 
 def compile_population(policy: Policy, rows: int, deterministic: bool = True) -> PopulationStep:
     """One acting step of any number of members with E rows each, member after member, compiled by XLA for each number.
 
     The members' products are batched (`tf.vectorized_map` of the policy that all agents use), so a step costs one pass
-    over their parameters. With `deterministic` the likeliest action is taken and the seeds are not used.
+    over their parameters, which come from `divide`. With `deterministic` the likeliest action is taken and the seeds
+    are not used.
     """
 
     def act(given: tuple) -> tuple[tf.Tensor, State]:
-        params, observations, state, resets, seed = given
+        divided, observations, state, resets, seed = given
+        params = _join(policy, divided, deterministic)
         output, state = policy.apply(params, observations[None], state, resets[None])
         actions = output.distribution.mode() if deterministic else output.distribution.sample(seed)
         return actions[0], policy.remember(state, actions[0])
@@ -48,7 +83,10 @@ def compile_population(policy: Policy, rows: int, deterministic: bool = True) ->
             tf.TensorSpec((members, 2), tf.int32),
         ]
         memory = population_state(policy, members, rows)
-        return compile_packed(act_together, tf.TensorSpec((members, policy.size)), memory, arrays)
+        given = tf.nest.map_structure(
+            tf.TensorSpec.from_tensor, divide(policy, tf.zeros((members, policy.size)), deterministic)
+        )
+        return compile_packed(act_together, given, memory, arrays)
 
     def step(params: Any, observations: Any, state: State, resets: Any, seeds: Any) -> tuple[tf.Tensor, State]:
         return concrete(len(seeds))(params, state, observations, resets, seeds)
@@ -78,5 +116,10 @@ def population_state(policy: Policy, members: int, rows: int) -> State:
 def deciding(policy: Policy, deterministic: bool = True) -> np.ndarray:
     """Which of the parameters decide what is done, float32 [D]: 0 at the critic's, at statistics, at unused noise."""
     named = policy.named(policy.learned)
-    unused = ("value/", "log_std") if deterministic else ("value/",)
+    unused = _undecided(deterministic)
     return policy.flatten({name: part * (not name.startswith(unused)) for name, part in named.items()})
+
+
+def _undecided(deterministic: bool) -> tuple[str, ...]:
+    """How the names begin of parameters on which no action depends."""
+    return ("value/", "log_std") if deterministic else ("value/",)

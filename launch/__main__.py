@@ -13,7 +13,7 @@ from launch.doctor import doctor
 from launch.evaluate import evaluate, record
 from launch.flags import unknown_command
 from launch.listing import front_page, list_names
-from launch.tasks import task_command
+from launch.tasks import sample, task_command
 from launch.train import resume, train_command
 from rlab.errors import BadInputError, ElsewhereError, TrainingError
 from rlab.parallel.comm import launched_rank, launched_ranks
@@ -24,6 +24,7 @@ _COMMANDS = {
     "resume": resume,
     "evaluate": evaluate,
     "record": record,
+    "sample": sample,
     "slurm": slurm,
     "doctor": doctor,
     "list": list_names,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from launch.flags import NAMED_VALUE
+from launch.flags import NAMED_VALUE, require_directory
 from launch.quiet import start_tensorflow
 from launch.tasks import evaluate_task
 from launch.train import env_factory
@@ -92,8 +92,7 @@ def record(
         raise BadInputError(f"--episodes must be at least 1, not {episodes}")
     if out.suffix.lower() not in (".mp4", ".gif"):
         raise BadInputError(f"--out must end in .mp4 or .gif, not {out.name!r}")
-    if not out.absolute().parent.is_dir():
-        raise BadInputError(f"--out lies in {out.parent}, which is not a directory")
+    require_directory(out)
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory, and need not look for a screen
     import envs
 

@@ -119,3 +119,9 @@ def _option(name: str, default: Any, kind: Any, text: str) -> click.Option:
         return click.Option([f"{flag}/--no-{flag[2:]}"], default=default, help=text, show_default=True)
     kind = WHOLE if kind is int else kind
     return click.Option([flag], default=default, type=kind, help=text, show_default=default is not None)
+
+
+def require_directory(out: Path) -> None:
+    """Raise BadInputError where a file cannot be written since its directory is none."""
+    if not out.absolute().parent.is_dir():
+        raise BadInputError(f"--out lies in {out.parent}, which is not a directory")

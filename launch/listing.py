@@ -11,8 +11,9 @@ def front_page() -> str:
 
 agents      a3c  rpg  snes  trpo
 tasks       linear-regression  mnist  nback  copy  repeat-copy  addition  reverse
+            vae  pixelrnn
 commands    resume RUN   evaluate RUN   record RUN --out video.mp4   doctor trpo RUN   list
-            slurm -- COMMAND
+            sample RUN --out grid.png   slurm -- COMMAND
 
 Three to try:
   python -m launch a3c --env CartPole-v1      learns to balance in under a minute

@@ -10,12 +10,12 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from launch.flags import config_options, new_directory, value_of
+from launch.flags import config_options, new_directory, require_directory, value_of
 from launch.quiet import start_tensorflow
 from rlab.errors import BadInputError, nearest
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
-from rlab.tasks import TASKS
+from rlab.tasks import GENERATIVE, TASKS
 from rlab.tasks.configs import CONFIGS, defaults
 
 
@@ -101,9 +101,32 @@ def _show(task: Any, run: Run, steps: int) -> int:
     return 0
 
 
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="the picture, such as grid.png")
+@click.option("--count", type=int, default=64, show_default=True, help="images to draw")
+@click.option("--seed", type=int, default=0, show_default=True, help="the same seed draws the same images")
+def sample(run: Path, out: Path, count: int, seed: int) -> None:
+    """Draw images from the newest model of a run of vae or pixelrnn."""
+    if count < 1:
+        raise BadInputError(f"--count must be at least 1, not {count}")
+    if out.suffix.lower() != ".png":
+        raise BadInputError(f"--out must end in .png, not {out.name!r}")
+    require_directory(out)
+    opened = Run.open(run)
+    if opened.config.get("task") not in GENERATIVE:
+        kind = f"the task {opened.config['task']!r}" if opened.of_task else f"the agent {opened.config['agent']!r}"
+        raise BadInputError(f"{run} is a run of {kind}, which draws no images; {' and '.join(GENERATIVE)} do")
+    task = _task_of(opened)
+    from rlab.tasks import grids, training
+
+    grids.save(task.sample(training.load(task, opened), count, seed), out)
+    click.echo(f"{out}: {count} images", err=True)
+
+
 def make_task(name: str, config: Any, seed: int) -> Any:
     """A task with its data and its model, in a TensorFlow that is started for it."""
-    start_tensorflow(all_cores=getattr(config, "convolutional", False))
+    start_tensorflow(all_cores=getattr(config, "heavy", False))
     module, task = TASKS[name]
     return getattr(importlib.import_module(f"rlab.tasks.{module}"), task)(config, seed)
 

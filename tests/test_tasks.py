@@ -11,7 +11,7 @@ from rlab.datasets.images import load_images
 from rlab.errors import BadInputError, TrainingError
 from rlab.models.parameters import ParameterLayout
 from rlab.runs.directory import Run
-from rlab.tasks import TASKS, training
+from rlab.tasks import GENERATIVE, TASKS, training
 from rlab.tasks.classification import ImageTask, shifted
 from rlab.tasks.configs import CONFIGS, IMAGE_MODELS, ImageConfig, NBackConfig, RepeatCopyConfig
 from rlab.tasks.sequences import NBack, RepeatCopy
@@ -35,6 +35,9 @@ SMALL = {
         0.9,
         1.0,
     ),
+    # A digit of 8×8 binary pixels has 44 nats if every pixel is a coin.
+    "vae": ("--data digits --units 64 --latents 8 --epochs 30 --batch-size 64", "nll", 0.0, 27.0),
+    "pixelrnn": ("--data digits --units 8 --depth 1 --epochs 8 --learning-rate 1e-2", "nll", 0.0, 26.0),
 }
 
 
@@ -54,8 +57,15 @@ def test_each_task_solves_a_small_instance_from_the_command_line(task, launch, t
     assert (run / "metrics.csv").read_text().startswith("steps,seconds,steps_per_second,loss")
     assert list((run / "tensorboard").iterdir())
     assert len(list((run / "checkpoints").iterdir())) <= 3
-    if task in ("linear-regression", "mnist"):
+    if task in ("linear-regression", "mnist", *GENERATIVE):
         assert list((run / "pictures").glob("*.png"))
+    if task in GENERATIVE:
+        assert len(list((run / "pictures").glob("samples-*.png"))) > 3
+        drawn = [launch("sample", "run", "--count", 9, "--seed", seed, "--out", f"{seed}.png") for seed in (1, 2)]
+        assert [done.returncode for done in drawn] == [0, 0], drawn[0].stderr
+        launch("sample", "run", "--count", 9, "--seed", 1, "--out", "again.png")
+        first, second, again = ((tmp_path / f"{name}.png").read_bytes() for name in ("1", "2", "again"))
+        assert first == again != second
 
 
 def test_a_dnc_shows_its_memory(launch, tmp_path):
@@ -162,6 +172,13 @@ def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
         ("addition --samples 5", "--batch-size must be at most"),
         ("mnist --data digits --shift 8", "--shift must be less"),
         ("reverse --symbols 2 --max-length 1", "too few sequences"),
+        ("vae --data digits --binarization none", "needs --likelihood gaussian"),
+        ("pixelrnn --data digits --levels 4", "needs --binarization none"),
+        ("pixelrnn --data digits --binarization none", "needs --levels above 2"),
+        ("sample nothing --out grid.png", "nothing"),
+        ("sample nothing --out grid.gif", "--out must end in .png"),
+        ("sample nothing --out no/such/grid.png", "is not a directory"),
+        ("sample nothing --out grid.png --count 0", "--count must be at least 1"),
     ],
 )
 def test_bad_input_gets_one_line(arguments, message, launch, tmp_path):

@@ -54,6 +54,14 @@ def load_images(source: str) -> ImageSplits:
     )
 
 
+def binarize(images: np.ndarray, seed: int) -> np.ndarray:
+    """Images of 0 and 1, float32 [N, H, W]: each pixel is 1 with the probability that is its brightness.
+
+    So MNIST is binarized for models of its likelihood (Salakhutdinov and Murray 2008).
+    """
+    return (np.random.default_rng(seed).random(images.shape, np.float32) < images).astype(np.float32)
+
+
 def _digits() -> list[tuple[np.ndarray, np.ndarray]]:
     """scikit-learn's 1,797 digits: 1,437 for training, 360 for testing, in a fixed random order."""
     from sklearn.datasets import load_digits

@@ -21,6 +21,11 @@ _HOMES = {
     "LSTM": "recurrent",
     "Seq2Seq": "seq2seq",
     "DNC": "dnc",
+    "VAE": "vae",
+    "PixelRNN": "pixelrnn",
+    "MaskedConvolution": "causal",
+    "RowLSTM": "causal",
+    "DiagonalBiLSTM": "causal",
     "ParameterLayout": "parameters",
     "seed_stream": "initializers",
 }

@@ -9,4 +9,7 @@ TASKS = {
     "repeat-copy": ("sequences", "RepeatCopy"),
     "addition": ("translation", "Addition"),
     "reverse": ("translation", "Reverse"),
+    "vae": ("vae", "VAETask"),
+    "pixelrnn": ("pixelrnn", "PixelRNNTask"),
 }
+GENERATIVE = ("vae", "pixelrnn")  # those whose models draw images

@@ -1,8 +1,6 @@
 """Classification of images: MNIST and its like, by networks of every feed-forward kind."""
 
-import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -19,7 +17,7 @@ from rlab.seeding import derive
 from rlab.settings import check
 from rlab.tasks import pictures
 from rlab.tasks.batches import Shuffled
-from rlab.tasks.configs import ImageConfig
+from rlab.tasks.configs import ImageConfig, with_absolute_data
 from rlab.tasks.training import Apply, Report
 
 _CHUNK = 500  # images evaluated at once
@@ -34,8 +32,7 @@ class ImageTask:
 
     def __init__(self, config: ImageConfig, seed: int = 0) -> None:
         check(config)
-        if config.data not in ("mnist", "digits"):  # so that the run is understood from any directory
-            config = dataclasses.replace(config, data=str(Path(config.data).resolve()))
+        config = with_absolute_data(config)
         self.config, self.seed = config, seed
         self.splits = load_images(config.data)
         images = self.splits.train.images

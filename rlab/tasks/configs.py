@@ -1,6 +1,7 @@
 """The settings of every task, apart from their code so that `--help` answers without TensorFlow."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from rlab.settings import field
@@ -14,7 +15,16 @@ IMAGE_MODELS: dict[str, dict[str, Any]] = {
     "highway-cnn": {"depth": 9, "units": 32, "epochs": 10, "shift": 2, "learning_rate": 3e-3},
     "residual-cnn": {"depth": 9, "units": 32, "epochs": 10, "shift": 2, "learning_rate": 3e-3},
 }
+# The same of `vae` and `pixelrnn`.
+VAE_MODELS: dict[str, dict[str, Any]] = {"mlp": {}, "cnn": {"units": 256, "latents": 32, "epochs": 20}}
+PIXEL_MODELS: dict[str, dict[str, Any]] = {
+    "diagonal-bilstm": {},
+    "row-lstm": {"units": 32, "depth": 4},
+    "pixelcnn": {"units": 32, "depth": 8, "epochs": 20},
+}
 _MEMORIES = ("rnn", "lstm", "dnc")
+_DATA = "`mnist`, `digits` (no network needed), or the path of an .npz file"
+_BINARIZATIONS = ("fixed", "fresh", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +49,7 @@ class ImageConfig:
     """The settings of image classification."""
 
     model: str = field("mlp", "network", choices=list(IMAGE_MODELS))
-    data: str = field("mnist", "`mnist`, `digits` (no network needed), or the path of an .npz file")
+    data: str = field("mnist", _DATA)
     depth: int = field(2, "layers; `cnn` has its own: two convolutions and a layer of --units", low=1, high=200)
     units: int = field(100, "units of a layer; filters, of convolutions", low=1, high=65_536)
     initializer: str = field("orthogonal", "initial weights of `mlp`", choices=("orthogonal", "truncated_normal"))
@@ -52,8 +62,13 @@ class ImageConfig:
 
     @property
     def convolutional(self) -> bool:
-        """Whether the model is made of convolutions, which alone are work enough for a second core."""
+        """Whether the model is made of convolutions."""
         return self.model.endswith("cnn")
+
+    @property
+    def heavy(self) -> bool:
+        """Whether an update is work enough for a second core."""
+        return self.convolutional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +150,47 @@ class ReverseConfig(TranslationConfig):
     epochs: int = field(5, "passes over the pairs", low=1)
 
 
+@dataclasses.dataclass(frozen=True)
+class VAEConfig:
+    """The settings of the variational autoencoder."""
+
+    model: str = field("mlp", "encoder and decoder", choices=list(VAE_MODELS))
+    data: str = field("mnist", _DATA)
+    binarization: str = field("fresh", "of the training images; those to test are fixed", choices=_BINARIZATIONS)
+    likelihood: str = field("bernoulli", "p(x|z)", choices=("bernoulli", "gaussian"))
+    latents: int = field(50, "Z, numbers of z", low=1, high=10_000)
+    depth: int = field(2, "layers of `mlp`, each way; `cnn` has two convolutions and a layer", low=1, high=20)
+    units: int = field(500, "units of a layer", low=1, high=65_536)
+    draws: int = field(1, "K, latents drawn for a training image; of several, the importance-weighted bound", low=1)
+    importance_samples: int = field(100, "latents drawn for a test image to estimate its likelihood", low=1)
+    epochs: int = field(40, "passes over the training images", low=1)
+    batch_size: int = field(128, "images to an update", low=1)
+    learning_rate: float = field(1e-3, "step size of Adam", low=0.0, above=True)
+    decay_learning_rate: bool = field(True, "let the step size fall linearly to 0")
+    max_gradient_norm: float = field(1000.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
+
+    heavy = True
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelRNNConfig:
+    """The settings of PixelRNN and PixelCNN."""
+
+    model: str = field("diagonal-bilstm", "what the blocks are made of", choices=list(PIXEL_MODELS))
+    data: str = field("mnist", _DATA)
+    binarization: str = field("fixed", "of the images; `none` for grey levels", choices=_BINARIZATIONS)
+    levels: int = field(2, "values of a pixel", low=2, high=256)
+    units: int = field(24, "h, of a block's layer; there are 2h features between them", low=1, high=4096)
+    depth: int = field(3, "residual blocks", low=1, high=100)
+    epochs: int = field(4, "passes over the training images", low=1)
+    batch_size: int = field(16, "images to an update", low=1)
+    learning_rate: float = field(2e-3, "step size of Adam", low=0.0, above=True)
+    decay_learning_rate: bool = field(True, "let the step size fall linearly to 0")
+    max_gradient_norm: float = field(50.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
+
+    heavy = True
+
+
 CONFIGS: dict[str, type] = {
     "linear-regression": RegressionConfig,
     "mnist": ImageConfig,
@@ -143,9 +199,20 @@ CONFIGS: dict[str, type] = {
     "repeat-copy": RepeatCopyConfig,
     "addition": AdditionConfig,
     "reverse": ReverseConfig,
+    "vae": VAEConfig,
+    "pixelrnn": PixelRNNConfig,
 }
+_MODELS = {"mnist": IMAGE_MODELS, "vae": VAE_MODELS, "pixelrnn": PIXEL_MODELS}
 
 
 def defaults(task: str, model: str | None) -> dict[str, Any]:
     """The settings that suit a task's model, where they differ from its config's own."""
-    return {"model": model, **IMAGE_MODELS[model]} if task == "mnist" and model in IMAGE_MODELS else {}
+    models = _MODELS.get(task, {})
+    return {"model": model, **models[model]} if model in models else {}
+
+
+def with_absolute_data(config: Any) -> Any:
+    """The config with its data file's whole path, so that the run is understood from any directory."""
+    if config.data in ("mnist", "digits"):
+        return config
+    return dataclasses.replace(config, data=str(Path(config.data).resolve()))

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from rlab.runs.files import write_atomically
 
 
-def save_pictures(run: Path, pictures: dict[str, Figure], step: int) -> None:
-    """Write each figure to `pictures/NAME.png` and to the run's TensorBoard files."""
+def save_pictures(run: Path, pictures: dict[str, Figure], step: int, numbered: bool = False) -> None:
+    """Write each figure to `pictures/NAME.png`, or NAME-STEP.png, and to the run's TensorBoard files."""
     directory = run / "pictures"
     directory.mkdir(exist_ok=True)
     board = tf.summary.create_file_writer(str(run / "tensorboard"))
@@ -21,7 +21,8 @@ def save_pictures(run: Path, pictures: dict[str, Figure], step: int) -> None:
         for name, figure in pictures.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=110)
-            write_atomically(directory / f"{name}.png", buffer.getvalue())
+            file = f"{name}-{step:07}.png" if numbered else f"{name}.png"
+            write_atomically(directory / file, buffer.getvalue())
             tf.summary.image(name, tf.image.decode_png(buffer.getvalue(), channels=3)[None])
     board.close()
 

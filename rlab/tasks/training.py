@@ -127,7 +127,7 @@ def _train(task: Task, run: Run, steps: int, checkpoint: Checkpoint | None) -> T
     learner = Learner(task, steps, checkpoint)
     return run_loop(
         run,
-        learner.updates(),
+        learner.updates(functools.partial(_draw, task, run)),
         learner.checkpoint,
         steps,
         learner.steps,
@@ -135,6 +135,14 @@ def _train(task: Task, run: Run, steps: int, checkpoint: Checkpoint | None) -> T
         shown=task.shown,
         unit="updates",
     )
+
+
+def _draw(task: Task, run: Run, applied: Applied, steps: int) -> None:
+    """The pictures of a task that shows how far training is, such as samples."""
+    if hasattr(task, "pictures"):
+        from rlab.tasks.pictures import save_pictures  # matplotlib takes a while
+
+        save_pictures(run.path, task.pictures(applied), steps, numbered=True)
 
 
 class Learner:
@@ -151,7 +159,8 @@ class Learner:
         self.params = tf.constant(params)
         self._update = _compile_update(task, self.layout)
 
-    def updates(self) -> Generator[Update | None, None, None]:
+    def updates(self, draw: Callable[[Applied, int], None] = lambda *_: None) -> Generator[Update | None, None, None]:
+        """The updates to the last; `draw` is called after each validation."""
         applied, begun = Applied(self.layout, self.params, self.task.xla), self.steps
         while self.steps < self._total:
             metrics = self.update()
@@ -160,6 +169,7 @@ class Learner:
                 applied.update(self.params)
                 found = self.task.evaluate(applied, "validation")
                 metrics |= {f"validation_{name}": value for name, value in found.items()}
+                draw(applied, self.steps)
             yield Update(self.steps, metrics)
 
     def update(self) -> dict[str, float]:

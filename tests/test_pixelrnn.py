@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlab.models import causal
+from rlab.models import causal, diagonal
 from rlab.models.initializers import seed_stream
 from rlab.models.pixelrnn import KINDS, PixelRNN
 
@@ -93,12 +93,12 @@ def test_known_pixels_stay_and_the_others_are_drawn_given_them(kind):
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 3))
 def test_unskew_undoes_skew(height, width, features):
     images = tf.constant(np.random.default_rng(0).normal(size=(2, height, width, features)), tf.float32)
-    skewed = causal.skew(images)
+    skewed = diagonal.skew(images)
     assert skewed.shape == (2, height, width + height - 1, features)
     for i in range(height):
         np.testing.assert_array_equal(skewed[:, i, i : i + width], images[:, i])
         assert not np.delete(skewed.numpy()[:, i], range(i, i + width), 1).any()
-    np.testing.assert_array_equal(causal.unskew(skewed), images)
+    np.testing.assert_array_equal(diagonal.unskew(skewed), images)
 
 
 def test_the_row_lstm_is_its_equation():
@@ -117,25 +117,44 @@ def test_the_row_lstm_is_its_equation():
         np.testing.assert_allclose(layer(tf.constant(x))[0, i], h[1:6], atol=1e-5)
 
 
-def test_the_diagonal_bilstm_is_its_equation():
-    layer = causal.DiagonalBiLSTM(3, seed_stream(0))
+def test_the_diagonal_bilstm_is_its_equation_and_so_is_its_gradient():
+    layer = diagonal.DiagonalBiLSTM(3, seed_stream(0))
     layer.build((None, None, None, 2))
-    height, width = 4, 5
-    x = np.random.default_rng(0).normal(size=(1, height, width, 2)).astype(np.float32)
-    pixels, found = _images(1, height, width).numpy()[..., None], []
-    seen = np.zeros_like(pixels), pixels[:, :, ::-1]  # the one from the left must not see the pixel itself
-    for direction, image in enumerate((x[0], x[0, :, ::-1])):
-        kernel, recurrent, bias = (part.numpy()[direction] for part in (layer.kernel, layer.recurrent, layer.bias))
-        h, c = np.zeros((2, height + 1, width + 1, 3))  # a row above, a column before
-        for i, j in np.ndindex(height, width):
-            beside, above = (i + 1, j), (i, j + 1)
-            z = image[i, j] @ kernel + np.concatenate([h[beside], h[above]]) @ recurrent + bias
-            z += seen[direction][0, i, j] @ layer.pixel_kernel.numpy()
-            h[i + 1, j + 1], c[i + 1, j + 1] = _lstm(z, c[beside])
-        found.append(h[1:, 1:])
-    left, right = found[0], found[1][:, ::-1]
-    expected = left + np.concatenate([np.zeros((1, width, 3)), right[:-1]])
-    np.testing.assert_allclose(layer(tf.constant(x), tf.constant(pixels))[0], expected, atol=1e-5)
+    count, height, width = 4, 3, 4
+    generator = np.random.default_rng(0)
+    x = tf.constant(generator.normal(size=(count, height, width, 2)), tf.float32)
+    pixels = _images(count, height, width)[..., None]
+    weights = tf.constant(generator.normal(size=(count, height, width, 3)), tf.float32)
+
+    def twin():
+        """Pixel by pixel."""
+        found = []
+        for direction, (image, seen) in enumerate(
+            ((x, tf.zeros_like(pixels)), (x[:, :, ::-1], pixels[:, :, ::-1]))  # the first must not see the pixel itself
+        ):
+            nothing = tf.zeros((count, 3))
+            h, c = {}, {}
+            for i, j in np.ndindex(height, width):
+                beside, above = h.get((i, j - 1), nothing), h.get((i - 1, j), nothing)
+                z = tf.matmul(image[:, i, j], layer.kernel[direction]) + layer.bias[direction]
+                z += tf.matmul(tf.concat([beside, above], -1), layer.recurrent[direction])
+                z += tf.matmul(seen[:, i, j], tf.convert_to_tensor(layer.pixel_kernel))
+                o, f, k, g = tf.split(z, 4, -1)
+                c[i, j] = tf.sigmoid(f) * c.get((i, j - 1), nothing) + tf.sigmoid(k) * tf.tanh(g)
+                h[i, j] = tf.sigmoid(o) * tf.tanh(c[i, j])
+            found.append(tf.stack([tf.stack([h[i, j] for j in range(width)], 1) for i in range(height)], 1))
+        right = found[1][:, :, ::-1]
+        return found[0] + tf.concat([tf.zeros_like(right[:, :1]), right[:, :-1]], 1)
+
+    found = []
+    for function in (lambda: layer(x, pixels), twin):
+        with tf.GradientTape() as tape:
+            tape.watch((x, pixels))
+            outputs = function()
+            total = tf.reduce_sum(outputs * weights)
+        found.append([outputs, *tape.gradient(total, [x, pixels, *layer.trainable_variables])])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
 def _lstm(z, c):

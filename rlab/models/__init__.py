@@ -25,7 +25,7 @@ _HOMES = {
     "PixelRNN": "pixelrnn",
     "MaskedConvolution": "causal",
     "RowLSTM": "causal",
-    "DiagonalBiLSTM": "causal",
+    "DiagonalBiLSTM": "diagonal",
     "ParameterLayout": "parameters",
     "seed_stream": "initializers",
 }

@@ -1,7 +1,7 @@
 """Layers over images whose outputs see earlier pixels only, row by row and from left to right.
 
-Van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel recurrent neural networks", 2016: masked convolutions (section 3.4), the
-Row LSTM (3.1) and the Diagonal BiLSTM (3.2). All map float32 [N, H, W, F] to [N, H, W, units].
+Van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel recurrent neural networks", 2016: masked convolutions (section 3.4) and
+the Row LSTM (3.1); the Diagonal BiLSTM (3.2) is in `diagonal.py`. All map float32 [N, H, W, F] to [N, H, W, units].
 
 Each layer can also go through an image pixel by pixel, as sampling must, without ever computing anything twice. What it
 needs of the rows above is its `memory`; of its own row, what lies to the left, its `carry`. A row is `[W, N, ...]`:
@@ -138,7 +138,7 @@ class RowLSTM(keras.layers.Layer):
             self.add_weight(shape=shape, initializer=start, name=name)
             for shape, start, name in zip(shapes, self._initializers, ("kernel", "recurrent"), strict=True)
         )
-        self.bias = self.add_weight(shape=(4 * self.units,), initializer=_forget_bias, name="bias")
+        self.bias = self.add_weight(shape=(4 * self.units,), initializer=forget_bias, name="bias")
         self._features = input_shape[-1]
         self.built = True
 
@@ -149,7 +149,7 @@ class RowLSTM(keras.layers.Layer):
         rows = tf.transpose(z, (1, 2, 0, 3))  # [H, W, N, 4·units]
 
         def step(state: Cells, projected: tf.Tensor) -> tuple[tf.Tensor, Cells]:
-            state = _lstm(projected + self._see(state.output), state.cell)
+            state = lstm(projected + self._see(state.output), state.cell)
             return state.output, state
 
         begin = self.initial_memory(inputs.shape[0], width)
@@ -175,142 +175,20 @@ class RowLSTM(keras.layers.Layer):
 
     def pixel(self, carry: tf.Tensor, x: tf.Tensor, above: Any) -> tuple[tf.Tensor, tf.Tensor, Cells]:
         z = tf.matmul(tf.concat([carry, x], -1), tf.convert_to_tensor(self.kernel)) + self.bias
-        cells = _lstm(z + above[0], above[1])
+        cells = lstm(z + above[0], above[1])
         return cells.output, x, cells
 
     def below(self, memory: Cells, kept: Cells, row: tf.Tensor) -> Cells:
         return kept
 
 
-class DiagonalBiLSTM(keras.layers.Layer):
-    """Two LSTMs that walk along the diagonals, one from each upper corner; their outputs are added.
-
-    At each pixel an LSTM sees the input there and its own outputs at the pixel it comes from and at the one above:
-    [o, f, i, g] = K_is x + K_ss (h_beside, h_above), with the cell of the pixel beside. Skewed, so that row i is moved
-    i pixels to the right, the diagonals are columns, and each is one step. What comes from the right is moved down by
-    a row, so that it sees no later pixel. Unlike the paper's, it is also given each pixel itself, which the row below
-    may see: else no row's last pixel would reach the beginning of the next. So a pixel sees all that are before it.
-    """
-
-    def __init__(self, units: int, seeds: Iterator[int], name: str = "diagonal_bilstm") -> None:
-        super().__init__(name=name)
-        self.units = units
-        self._initializers = orthogonal(1.0, seeds), orthogonal(1.0, seeds), orthogonal(1.0, seeds)
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        features, units = input_shape[-1], self.units
-
-        def both(start: keras.initializers.Initializer) -> Any:
-            """Of the two directions, the halves of one orthogonal matrix."""
-            return lambda shape, dtype=None: tf.stack(tf.split(start((shape[1], 2 * shape[2]), dtype), 2, -1))
-
-        *starts, pixel_init = self._initializers
-        input_init, recurrent_init = map(both, starts)
-        self.kernel = self.add_weight(shape=(2, features, 4 * units), initializer=input_init, name="kernel")
-        self.recurrent = self.add_weight(shape=(2, 2 * units, 4 * units), initializer=recurrent_init, name="recurrent")
-        self.bias = self.add_weight(
-            shape=(2, 4 * units),
-            initializer=lambda shape, dtype=None: tf.stack([_forget_bias(shape[1:])] * 2),
-            name="bias",
-        )
-        self.pixel_kernel = self.add_weight(shape=(1, 4 * units), initializer=pixel_init, name="pixel")
-        self.built = True
-
-    def call(self, inputs: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-        count, height, width, features = inputs.shape
-        units = self.units
-        both = tf.reshape(tf.stack([inputs, inputs[:, :, ::-1]]), (2, -1, features))
-        z = tf.matmul(both, tf.convert_to_tensor(self.kernel)) + tf.convert_to_tensor(self.bias)[:, None]
-        left, right = tf.unstack(tf.reshape(z, (2, count, height, width, 4 * units)))
-        right += tf.tensordot(images[:, :, ::-1], self.pixel_kernel, 1)
-        z = skew(tf.concat([left, right], 0))
-        # [S, 2, H · N, 4·units]: the rows of all images together, so that a step is one product for each direction.
-        diagonals = z.shape[2]
-        z = tf.transpose(tf.reshape(z, (2, count, height, diagonals, 4 * units)), (3, 0, 2, 1, 4))
-        z = tf.reshape(z, (diagonals, 2, height * count, 4 * units))
-        inside = _inside(height, width)[:, None, :, None, None] * np.ones((1, 1, 1, count, 1), np.float32)
-        inside = tf.constant(inside.reshape(diagonals, 1, height * count, 1))
-        recurrent = tf.convert_to_tensor(self.recurrent)
-
-        def step(state: Cells, projected: tf.Tensor, inside: tf.Tensor) -> tuple[tf.Tensor, Cells]:
-            above = tf.pad(state.output, ((0, 0), (count, 0), (0, 0)))[:, : height * count]
-            seen = tf.matmul(tf.concat([state.output, above], -1), recurrent)
-            state = Cells(*(part * inside for part in _lstm(projected + seen, state.cell)))
-            return state.output, state
-
-        zeros = tf.zeros((2, height * count, units))
-        outputs, _ = unroll(step, (z, inside), Cells(zeros, zeros), tf.TensorSpec(zeros.shape))
-        outputs = tf.transpose(tf.reshape(outputs, (diagonals, 2, height, count, units)), (1, 3, 2, 0, 4))
-        outputs = unskew(tf.reshape(outputs, (2 * count, height, diagonals, units)))
-        left, right = tf.unstack(tf.reshape(outputs, (2, count, height, width, units)))
-        return left + tf.pad(right[:, :-1, ::-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
-
-    def initial_memory(self, count: int, width: int) -> Any:
-        """Outputs of the row above from the left and from the right, [W, N, units] each."""
-        zeros = tf.zeros((width, count, self.units))
-        return zeros, zeros
-
-    def initial_carry(self, count: int) -> Cells:
-        zeros = tf.zeros((count, self.units))
-        return Cells(zeros, zeros)
-
-    def above(self, memory: Any) -> Any:
-        left, right = memory
-        return tf.tensordot(left, self.recurrent[0, self.units :], 1), right
-
-    def pixel(self, carry: Cells, x: tf.Tensor, above: Any) -> tuple[tf.Tensor, Cells, Any]:
-        cells = self._beside(0, carry, x, above[0])
-        return cells.output + above[1], cells, (cells.output, x)
-
-    def below(self, memory: Any, kept: Any, row: tf.Tensor) -> Any:
-        """The row is complete: now the other LSTM can come through it, from the right."""
-        left, x = kept
-        above = tf.tensordot(memory[1], self.recurrent[1, self.units :], 1)
-        above += tf.tensordot(row, self.pixel_kernel, 1)
-
-        def step(state: Cells, x: tf.Tensor, above: tf.Tensor) -> tuple[tf.Tensor, Cells]:
-            state = self._beside(1, state, x, above)
-            return state.output, state
-
-        begin = self.initial_carry(x.shape[1])
-        right, _ = unroll(step, (x[::-1], above[::-1]), begin, tf.TensorSpec(begin.output.shape))
-        return left, right[::-1]
-
-    def _beside(self, direction: int, state: Cells, x: tf.Tensor, above: tf.Tensor) -> Cells:
-        """One LSTM at a pixel, from its state at the pixel beside and what comes from above."""
-        z = above + tf.matmul(x, self.kernel[direction]) + self.bias[direction]
-        return _lstm(z + tf.matmul(state.output, self.recurrent[direction, : self.units]), state.cell)
-
-
-def skew(images: tf.Tensor) -> tf.Tensor:
-    """[N, H, W, F] to [N, H, W + H − 1, F]: row i is moved i pixels to the right, zeros are moved in."""
-    _, height, width, features = images.shape
-    padded = tf.pad(images, ((0, 0), (0, 0), (0, height), (0, 0)))
-    # Read on in rows one shorter, each row begins one pixel later than the one before.
-    flat = tf.reshape(padded, (-1, height * (width + height), features))[:, :-height]
-    return tf.reshape(flat, (-1, height, width + height - 1, features))
-
-
-def unskew(images: tf.Tensor) -> tf.Tensor:
-    """The inverse of `skew`: [N, H, S, F] to [N, H, S − H + 1, F]."""
-    _, height, diagonals, features = images.shape
-    flat = tf.pad(tf.reshape(images, (-1, height * diagonals, features)), ((0, 0), (0, height), (0, 0)))
-    return tf.reshape(flat, (-1, height, diagonals + 1, features))[:, :, : diagonals - height + 1]
-
-
-def _inside(height: int, width: int) -> np.ndarray:
-    """Which places of a skewed image hold a pixel, float32 [S, H]."""
-    columns = np.arange(width + height - 1)[:, None] - np.arange(height)
-    return ((columns >= 0) & (columns < width)).astype(np.float32)
-
-
-def _lstm(z: tf.Tensor, cell: tf.Tensor) -> Cells:
+def lstm(z: tf.Tensor, cell: tf.Tensor) -> Cells:
     """The gates' sums z [..., 4·units], in the order o, f, i, g, and the cell before to output and cell."""
     o, f, i, g = tf.split(z, 4, -1)
     cell = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(g)
     return Cells(tf.sigmoid(o) * tf.tanh(cell), cell)
 
 
-def _forget_bias(shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
+def forget_bias(shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
     """Forget gates start open."""
     return tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0], dtype or "float32"), shape[-1] // 4)

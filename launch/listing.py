@@ -11,7 +11,7 @@ def front_page() -> str:
 
 agents      a3c  rpg  snes  trpo
 tasks       linear-regression  mnist  nback  copy  repeat-copy  addition  reverse
-            vae  pixelrnn
+            vae  gan  pixelrnn
 commands    resume RUN   evaluate RUN   record RUN --out video.mp4   doctor trpo RUN   list
             sample RUN --out grid.png   slurm -- COMMAND
 

@@ -107,7 +107,7 @@ def _show(task: Any, run: Run, steps: int) -> int:
 @click.option("--count", type=int, default=64, show_default=True, help="images to draw")
 @click.option("--seed", type=int, default=0, show_default=True, help="the same seed draws the same images")
 def sample(run: Path, out: Path, count: int, seed: int) -> None:
-    """Draw images from the newest model of a run of vae or pixelrnn."""
+    """Draw images from the newest model of a run of vae, gan or pixelrnn."""
     if count < 1:
         raise BadInputError(f"--count must be at least 1, not {count}")
     if out.suffix.lower() != ".png":
@@ -116,7 +116,7 @@ def sample(run: Path, out: Path, count: int, seed: int) -> None:
     opened = Run.open(run)
     if opened.config.get("task") not in GENERATIVE:
         kind = f"the task {opened.config['task']!r}" if opened.of_task else f"the agent {opened.config['agent']!r}"
-        raise BadInputError(f"{run} is a run of {kind}, which draws no images; {' and '.join(GENERATIVE)} do")
+        raise BadInputError(f"{run} is a run of {kind}, which draws no images; {', '.join(GENERATIVE)} do")
     task = _task_of(opened)
     from rlab.tasks import grids, training
 

@@ -13,7 +13,8 @@ from rlab.models.parameters import ParameterLayout
 from rlab.runs.directory import Run
 from rlab.tasks import GENERATIVE, TASKS, training
 from rlab.tasks.classification import ImageTask, shifted
-from rlab.tasks.configs import CONFIGS, IMAGE_MODELS, ImageConfig, NBackConfig, RepeatCopyConfig
+from rlab.tasks.configs import CONFIGS, IMAGE_MODELS, GANConfig, ImageConfig, NBackConfig, RepeatCopyConfig
+from rlab.tasks.gan import GANTask
 from rlab.tasks.sequences import NBack, RepeatCopy
 
 # Each learns a small instance in seconds: the flags, and the test metric that it must reach.
@@ -37,6 +38,8 @@ SMALL = {
     ),
     # A digit of 8×8 binary pixels has 44 nats if every pixel is a coin.
     "vae": ("--data digits --units 64 --latents 8 --epochs 30 --batch-size 64", "nll", 0.0, 27.0),
+    # Of noise the density has −60 nats and less.
+    "gan": ("--data digits --model mlp --units 64 --latents 8 --epochs 30 --learning-rate 1e-3", "parzen", -25.0, 50.0),
     "pixelrnn": ("--data digits --units 8 --depth 1 --epochs 8 --learning-rate 1e-2", "nll", 0.0, 26.0),
 }
 
@@ -76,6 +79,7 @@ def test_a_dnc_shows_its_memory(launch, tmp_path):
 
 EIGHT_UPDATES = {
     "nback": (NBack, NBackConfig(n=1, mean_length=6.0, deviation=1.0, samples=32, batch_size=16, units=4, epochs=4)),
+    "gan": (GANTask, GANConfig(model="mlp", data="digits", units=4, batch_size=512, epochs=4, averaging=0.9)),
     "cnn": (ImageTask, ImageConfig(model="cnn", data="digits", units=4, batch_size=512, epochs=4)),
 }
 

@@ -22,6 +22,7 @@ _HOMES = {
     "Seq2Seq": "seq2seq",
     "DNC": "dnc",
     "VAE": "vae",
+    "GAN": "gan",
     "PixelRNN": "pixelrnn",
     "MaskedConvolution": "causal",
     "RowLSTM": "causal",

@@ -10,6 +10,7 @@ TASKS = {
     "addition": ("translation", "Addition"),
     "reverse": ("translation", "Reverse"),
     "vae": ("vae", "VAETask"),
+    "gan": ("gan", "GANTask"),
     "pixelrnn": ("pixelrnn", "PixelRNNTask"),
 }
-GENERATIVE = ("vae", "pixelrnn")  # those whose models draw images
+GENERATIVE = ("vae", "gan", "pixelrnn")  # those whose models draw images

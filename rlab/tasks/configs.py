@@ -15,13 +15,14 @@ IMAGE_MODELS: dict[str, dict[str, Any]] = {
     "highway-cnn": {"depth": 9, "units": 32, "epochs": 10, "shift": 2, "learning_rate": 3e-3},
     "residual-cnn": {"depth": 9, "units": 32, "epochs": 10, "shift": 2, "learning_rate": 3e-3},
 }
-# The same of `vae` and `pixelrnn`.
+# The same of `vae`, `gan` and `pixelrnn`.
 VAE_MODELS: dict[str, dict[str, Any]] = {"mlp": {}, "cnn": {"units": 256, "latents": 32, "epochs": 20}}
 PIXEL_MODELS: dict[str, dict[str, Any]] = {
     "diagonal-bilstm": {},
     "row-lstm": {"units": 32, "depth": 4},
     "pixelcnn": {"units": 32, "depth": 8, "epochs": 20},
 }
+GAN_MODELS: dict[str, dict[str, Any]] = {"mlp": {"units": 512, "epochs": 40}, "cnn": {}}
 _MEMORIES = ("rnn", "lstm", "dnc")
 _DATA = "`mnist`, `digits` (no network needed), or the path of an .npz file"
 _BINARIZATIONS = ("fixed", "fresh", "none")
@@ -173,6 +174,29 @@ class VAEConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class GANConfig:
+    """The settings of generative adversarial networks."""
+
+    model: str = field("cnn", "both networks", choices=list(GAN_MODELS))
+    data: str = field("mnist", _DATA)
+    latents: int = field(64, "Z, numbers of z", low=1, high=10_000)
+    units: int = field(
+        32, "filters of the convolutions next to the image; units of a layer of `mlp`", low=1, high=65_536
+    )
+    averaging: float = field(
+        0.999, "of the parameters that are kept: their part in the next average", low=0.0, high=0.999999
+    )
+    epochs: int = field(20, "passes over the training images", low=1)
+    batch_size: int = field(64, "images to an update", low=1)
+    learning_rate: float = field(3e-4, "step size of Adam", low=0.0, above=True)
+    beta_1: float = field(0.5, "Adam's memory of gradients", low=0.0, high=0.999)
+    decay_learning_rate: bool = field(True, "let the step size fall linearly to 0")
+    max_gradient_norm: float = field(100.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
+
+    heavy = True
+
+
+@dataclasses.dataclass(frozen=True)
 class PixelRNNConfig:
     """The settings of PixelRNN and PixelCNN."""
 
@@ -200,9 +224,10 @@ CONFIGS: dict[str, type] = {
     "addition": AdditionConfig,
     "reverse": ReverseConfig,
     "vae": VAEConfig,
+    "gan": GANConfig,
     "pixelrnn": PixelRNNConfig,
 }
-_MODELS = {"mnist": IMAGE_MODELS, "vae": VAE_MODELS, "pixelrnn": PIXEL_MODELS}
+_MODELS = {"mnist": IMAGE_MODELS, "vae": VAE_MODELS, "gan": GAN_MODELS, "pixelrnn": PIXEL_MODELS}
 
 
 def defaults(task: str, model: str | None) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from rlab.runs.directory import Run
 from rlab.runs.files import WEIGHTS
 from rlab.runs.loop import TrainingResult, Update, run_loop
 
+_DRAWINGS = 20  # at most, over a run
+
 # Runs a method of the task's model under given parameters, compiled: `apply(method, *tensors)`.
 Apply = Callable[..., Any]
 
@@ -150,26 +152,32 @@ class Learner:
 
     def __init__(self, task: Task, steps: int, checkpoint: Checkpoint | None = None) -> None:
         self.task, self._total = task, steps
+        epochs = -(-steps // task.updates_per_epoch)
+        self._between_drawings = -(-epochs // _DRAWINGS) * task.updates_per_epoch
         self.layout = ParameterLayout(task.model)
+        self._averaging = getattr(task.config, "averaging", 0.0)
         params, self.state, self.steps = self.layout.initial(), adam.initial_state(self.layout.size), 0
+        average = params
         if checkpoint:
-            params = self.layout.flatten(subset(checkpoint.arrays, "model"))
+            average = self.layout.flatten(subset(checkpoint.arrays, "model"))
+            params = self.layout.flatten(subset(checkpoint.arrays, "latest")) if self._averaging else average
             self.state = adam.AdamState(**{k: tf.constant(v) for k, v in subset(checkpoint.arrays, "adam").items()})
             self.steps = checkpoint.steps
-        self.params = tf.constant(params)
+        self.params, self.average = tf.constant(params), tf.constant(average)  # one and the same, without averaging
         self._update = _compile_update(task, self.layout)
 
     def updates(self, draw: Callable[[Applied, int], None] = lambda *_: None) -> Generator[Update | None, None, None]:
-        """The updates to the last; `draw` is called after each validation."""
-        applied, begun = Applied(self.layout, self.params, self.task.xla), self.steps
+        """The updates to the last; `draw` is called after some of the validations."""
+        applied, begun = Applied(self.layout, self.average, self.task.xla), self.steps
         while self.steps < self._total:
             metrics = self.update()
             # The first update validates too, so that the columns of metrics.csv are known from its first row.
             if self.steps in (begun + 1, self._total) or self.steps % self.task.updates_per_epoch == 0:
-                applied.update(self.params)
+                applied.update(self.average)
                 found = self.task.evaluate(applied, "validation")
                 metrics |= {f"validation_{name}": value for name, value in found.items()}
-                draw(applied, self.steps)
+                if self.steps == self._total or self.steps % self._between_drawings == 0:
+                    draw(applied, self.steps)
             yield Update(self.steps, metrics)
 
     def update(self) -> dict[str, float]:
@@ -185,10 +193,20 @@ class Learner:
             if not np.isfinite(metrics[name]):
                 raise TrainingError(f"update {self.steps}: {name} is not finite ({metrics[name]})")
         self.params, self.state, self.steps = params, state, self.steps + 1
+        # The first averages are short, so that nothing of the initial parameters stays in them.
+        kept = min(self._averaging, self.steps / (self.steps + 10.0)) if self._averaging else 0.0
+        self.average = self._blend(self.average, params, tf.constant(kept)) if kept else params
         return metrics
 
+    @staticmethod
+    @tf.function(jit_compile=True)
+    def _blend(average: tf.Tensor, params: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
+        return params + kept * (average - params)
+
     def checkpoint(self) -> Checkpoint:
-        arrays = {f"model/{name}": array for name, array in self.layout.named(self.params.numpy()).items()}
+        arrays = {f"model/{name}": array for name, array in self.layout.named(self.average.numpy()).items()}
+        if self._averaging:
+            arrays |= {f"latest/{name}": array for name, array in self.layout.named(self.params.numpy()).items()}
         arrays |= {f"adam/{name}": part.numpy() for name, part in self.state._asdict().items()}
         return Checkpoint(self.steps, arrays, {})
 
@@ -200,12 +218,12 @@ class Learner:
 
 def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
     """The compiled update: (parameters [D], Adam's state, batch, step size) to both after it, and the metrics."""
-    bound = task.config.max_gradient_norm
+    bound, beta_1 = task.config.max_gradient_norm, getattr(task.config, "beta_1", 0.9)
 
     @tf.function(jit_compile=True)  # in a graph without XLA too: one pass over the parameters in place of ten
     def descend(params: tf.Tensor, state: adam.AdamState, gradient: tf.Tensor, rate: tf.Tensor) -> tuple:
         norm = tf.norm(gradient)
-        return *adam.adam(params, state, gradient * (bound / tf.maximum(norm, bound)), rate), norm
+        return *adam.adam(params, state, gradient * (bound / tf.maximum(norm, bound)), rate, beta_1), norm
 
     @tf.function(jit_compile=task.xla)
     def update(params: tf.Tensor, state: adam.AdamState, batch: Any, rate: tf.Tensor) -> tuple:

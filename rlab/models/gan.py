@@ -1,0 +1,145 @@
+"""Generative adversarial networks: one network draws images, another tells them from real ones.
+
+Goodfellow et al., "Generative adversarial nets", 2014; of convolutions after Radford, Metz, Chintala, 2016 (DCGAN).
+Images are float32 [N, H, W] between 0 and 1.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import keras
+import tensorflow as tf
+
+from rlab.models.initializers import RECTIFIER_GAIN, orthogonal
+from rlab.models.vae import Deconvolution
+
+_LEAK = 0.2  # of the discriminators' rectifiers
+
+
+class GAN(keras.Model):
+    """A generator G(z), z ~ N(0, I), and a discriminator D(x), the logarithm of the odds that x is real.
+
+    Args:
+        shape: (H, W) of the images.
+        latents: Z, numbers of z.
+        generator: maps z [N, Z] to logits of pixels, [N, H, W].
+        discriminator: maps images [N, H, W] to D, [N].
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], latents: int, generator: keras.layers.Layer, discriminator: keras.layers.Layer
+    ) -> None:
+        super().__init__(name="gan")
+        self.shape, self.latents = shape, latents
+        self.generator, self.discriminator = generator, discriminator
+
+    def build(self, *_: object) -> None:
+        self.generator.build((None, self.latents))
+        self.discriminator.build((None, *self.shape))
+        self.built = True
+
+    def call(self, latents: tf.Tensor) -> tf.Tensor:
+        """Images [N, H, W] of z [N, Z]."""
+        return tf.sigmoid(self.generator(latents))
+
+    def losses(self, images: tf.Tensor, latents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Of the discriminator, E −ln σ(D(x)) − ln(1 − σ(D(G(z)))), and of the generator, E −ln σ(D(G(z))).
+
+        The generator's is the one that does not saturate (section 3). Each reaches its own network alone, so the
+        gradient of their sum is that of both at once.
+        """
+        drawn = self(latents)
+        real, false = self.discriminator(images), self.discriminator(tf.stop_gradient(drawn))
+        parameters = self.discriminator.trainable_variables
+        frozen = [(variable, tf.stop_gradient(tf.convert_to_tensor(variable))) for variable in parameters]
+        with keras.StatelessScope(state_mapping=frozen):
+            judged = self.discriminator(drawn)
+        telling = tf.reduce_mean(tf.nn.softplus(-real)) + tf.reduce_mean(tf.nn.softplus(false))
+        return telling, tf.reduce_mean(tf.nn.softplus(-judged))
+
+
+class DenseGenerator(keras.layers.Layer):
+    """Rectified layers of `units` to the logits of an image's pixels."""
+
+    def __init__(self, shape: tuple[int, int], units: Sequence[int], seeds: Iterator[int]) -> None:
+        super().__init__(name="generator")
+        self.shape = shape
+        self.hidden = [_dense(size, RECTIFIER_GAIN, seeds, f"dense_{i}") for i, size in enumerate(units)]
+        self.norms = [keras.layers.LayerNormalization(name=f"norm_{i}") for i in range(len(units))]
+        self.pixels = _dense(shape[0] * shape[1], 1.0, seeds, "pixels")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        for layer, norm in zip(self.hidden, self.norms, strict=True):
+            layer.build(input_shape)
+            input_shape = (None, layer.units)
+            norm.build(input_shape)
+        self.pixels.build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        for layer, norm in zip(self.hidden, self.norms, strict=True):
+            inputs = tf.nn.relu(norm(layer(inputs)))
+        return tf.reshape(self.pixels(inputs), (-1, *self.shape))
+
+
+class DenseDiscriminator(keras.layers.Layer):
+    """Leaky rectified layers of `units` over all pixels, and one number."""
+
+    def __init__(self, units: Sequence[int], seeds: Iterator[int]) -> None:
+        super().__init__(name="discriminator")
+        self.hidden = [_dense(size, RECTIFIER_GAIN, seeds, f"dense_{i}") for i, size in enumerate(units)]
+        self.odds = _dense(1, 0.1, seeds, "odds")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        _, height, width = input_shape
+        width = (height or 0) * (width or 0)
+        for layer in self.hidden:
+            layer.build((None, width))
+            width = layer.units
+        self.odds.build((None, width))
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        features = tf.reshape(inputs, (-1, inputs.shape[1] * inputs.shape[2]))
+        for layer in self.hidden:
+            features = tf.nn.leaky_relu(layer(features), _LEAK)
+        return self.odds(features)[:, 0]
+
+
+class ConvolutionalDiscriminator(keras.layers.Layer):
+    """Convolutions of 4×4 and stride 2 with leaky rectifiers, and one number."""
+
+    def __init__(self, filters: Sequence[int], seeds: Iterator[int]) -> None:
+        super().__init__(name="discriminator")
+        self.convolutions = [
+            keras.layers.Conv2D(
+                size, 4, 2, "same", kernel_initializer=orthogonal(RECTIFIER_GAIN, seeds), name=f"conv_{i}"
+            )
+            for i, size in enumerate(filters)
+        ]
+        self.odds = _dense(1, 0.1, seeds, "odds")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape = (*input_shape, 1)
+        for layer in self.convolutions:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+        self.odds.build((None, shape[1] * shape[2] * shape[3]))
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        features = inputs[..., None]
+        for layer in self.convolutions:
+            features = tf.nn.leaky_relu(layer(features), _LEAK)
+        return self.odds(tf.reshape(features, (-1, features.shape[1] * features.shape[2] * features.shape[3])))[:, 0]
+
+
+def dense_gan(shape: tuple[int, int], latents: int, units: Sequence[int], seeds: Iterator[int]) -> GAN:
+    """A GAN whose networks have layers of `units`, the discriminator's in reverse."""
+    return GAN(shape, latents, DenseGenerator(shape, units, seeds), DenseDiscriminator(units[::-1], seeds))
+
+
+def convolutional_gan(shape: tuple[int, int], latents: int, filters: int, seeds: Iterator[int]) -> GAN:
+    """A DCGAN of two convolutions each, of `filters` and twice as many."""
+    generator = Deconvolution(shape, (2 * filters, filters), seeds, normalized=True)
+    return GAN(shape, latents, generator, ConvolutionalDiscriminator((filters, 2 * filters), seeds))
+
+
+def _dense(units: int, gain: float, seeds: Iterator[int], name: str) -> keras.layers.Dense:
+    return keras.layers.Dense(units, kernel_initializer=orthogonal(gain, seeds), name=name)

@@ -110,6 +110,12 @@ EXPERIMENTS = {
     "nback-dnc": _task("nback --model dnc", "accuracy", 0.995),
     "addition": _task("addition --digits 3", "accuracy", 0.99),
     "repeat-copy-dnc": _task("repeat-copy --model dnc", "wrong_bits", 0.01),
+    "vae": _task("vae", "bound", -86.76),
+    "gan": _task("gan", "parzen", 225.0),
+    "gan-mlp": _task("gan --model mlp", "parzen", 225.0),
+    "pixelrnn-diagonal": _task("pixelrnn", "nll", 79.2),
+    "pixelrnn-row": _task("pixelrnn --model row-lstm", "nll", 80.54),
+    "pixelrnn-cnn": _task("pixelrnn --model pixelcnn", "nll", 81.3),
     "repeat-copy-lstm": _task("repeat-copy --model lstm", "wrong_bits", 0.01),
 }
 
@@ -192,7 +198,8 @@ def main() -> None:
     runs = arguments.runs.resolve()
     for name in arguments.names:
         experiment = EXPERIMENTS[name]
-        more = ["--data", str(Path(arguments.data).resolve())] if arguments.data and name.startswith("mnist") else []
+        images = arguments.data and name.startswith(("mnist", "vae", "gan", "pixelrnn"))
+        more = ["--data", str(Path(arguments.data).resolve())] if images else []
         results = [train_and_evaluate(name, seed, runs, more) for seed in arguments.seeds]
         scores = [result["evaluation"][experiment.score] for result in results]
         seconds = [result["wall_clock_seconds"] for result in results]

@@ -208,7 +208,7 @@ class PixelRNNConfig:
     depth: int = field(3, "residual blocks", low=1, high=100)
     epochs: int = field(4, "passes over the training images", low=1)
     batch_size: int = field(16, "images to an update", low=1)
-    learning_rate: float = field(2e-3, "step size of Adam", low=0.0, above=True)
+    learning_rate: float = field(5e-3, "step size of Adam", low=0.0, above=True)
     decay_learning_rate: bool = field(True, "let the step size fall linearly to 0")
     max_gradient_norm: float = field(50.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
 

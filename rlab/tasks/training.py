@@ -1,6 +1,7 @@
 """One way to train, resume and test every task; its runs look like an agent's.
 
-A task holds a built model and says what a batch is, what the loss is, and how well parameters do. Parameters are one
+A task holds a built model and says what a batch is, what the loss is, and how well parameters do. One with `parts` > 1
+has a batch computed in so many equal parts side by side, which divides long loops of small steps. Parameters are one
 vector and the update is one compiled function of it, as for agents. The batch of an update depends on the seed and the
 number of the update alone, so a resumed run equals one that was never stopped, bit for bit.
 """
@@ -8,6 +9,7 @@ number of the update alone, so a resumed run equals one that was never stopped, 
 import dataclasses
 import functools
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -219,18 +221,38 @@ class Learner:
 def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
     """The compiled update: (parameters [D], Adam's state, batch, step size) to both after it, and the metrics."""
     bound, beta_1 = task.config.max_gradient_norm, getattr(task.config, "beta_1", 0.9)
+    parts = getattr(task, "parts", 1)
 
     @tf.function(jit_compile=True)  # in a graph without XLA too: one pass over the parameters in place of ten
     def descend(params: tf.Tensor, state: adam.AdamState, gradient: tf.Tensor, rate: tf.Tensor) -> tuple:
         norm = tf.norm(gradient)
         return *adam.adam(params, state, gradient * (bound / tf.maximum(norm, bound)), rate, beta_1), norm
 
-    @tf.function(jit_compile=task.xla)
-    def update(params: tf.Tensor, state: adam.AdamState, batch: Any, rate: tf.Tensor) -> tuple:
+    def differentiate(params: tf.Tensor, batch: Any) -> tuple:
         with tf.GradientTape() as tape:
             tape.watch(params)
             loss, metrics = layout.call(params, task.loss, batch)
-        params, state, norm = descend(params, state, tape.gradient(loss, params), rate)
-        return params, state, {"loss": loss, **metrics, "gradient_norm": norm}
+        return tape.gradient(loss, params), {"loss": loss, **metrics}
 
-    return update
+    @tf.function(jit_compile=task.xla)
+    def update(params: tf.Tensor, state: adam.AdamState, batch: Any, rate: tf.Tensor) -> tuple:
+        gradient, metrics = differentiate(params, batch)
+        params, state, norm = descend(params, state, gradient, rate)
+        return params, state, {**metrics, "gradient_norm": norm}
+
+    if parts == 1:
+        return update
+    compiled = tf.function(differentiate, jit_compile=task.xla)
+    threads = ThreadPoolExecutor(parts)
+
+    def update_in_parts(params: tf.Tensor, state: adam.AdamState, batch: Any, rate: tf.Tensor) -> tuple:
+        """The same of a batch whose parts are computed side by side, a thread to each, and averaged in their order."""
+        split = [tf.nest.map_structure(lambda array, i=i: tf.split(array, parts)[i], batch) for i in range(parts)]
+        if not compiled.experimental_get_tracing_count():
+            compiled.get_concrete_function(params, split[0])  # by one thread, before all ask for it
+        found = list(threads.map(functools.partial(compiled, params), split))
+        gradient, metrics = tf.nest.map_structure(lambda *each: tf.add_n(each) / parts, *found)
+        params, state, norm = descend(params, state, gradient, rate)
+        return params, state, {**metrics, "gradient_norm": norm}
+
+    return update_in_parts

@@ -133,13 +133,14 @@ class RowLSTM(keras.layers.Layer):
         self._initializers = orthogonal(1.0, seeds), orthogonal(1.0, seeds)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        shapes = (2 * input_shape[-1], 4 * self.units), (3 * self.units, 4 * self.units)
+        features = input_shape[-1] or 0
+        shapes = (2 * features, 4 * self.units), (3 * self.units, 4 * self.units)
         self.kernel, self.recurrent = (
             self.add_weight(shape=shape, initializer=start, name=name)
             for shape, start, name in zip(shapes, self._initializers, ("kernel", "recurrent"), strict=True)
         )
         self.bias = self.add_weight(shape=(4 * self.units,), initializer=forget_bias, name="bias")
-        self._features = input_shape[-1]
+        self._features = features
         self.built = True
 
     def call(self, inputs: tf.Tensor, images: tf.Tensor | None = None) -> tf.Tensor:

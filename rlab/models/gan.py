@@ -4,6 +4,7 @@ Goodfellow et al., "Generative adversarial nets", 2014; of convolutions after Ra
 Images are float32 [N, H, W] between 0 and 1.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -89,15 +90,14 @@ class DenseDiscriminator(keras.layers.Layer):
         self.odds = _dense(1, 0.1, seeds, "odds")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        _, height, width = input_shape
-        width = (height or 0) * (width or 0)
+        shape = (None, math.prod(input_shape[1:]))
         for layer in self.hidden:
-            layer.build((None, width))
-            width = layer.units
-        self.odds.build((None, width))
+            layer.build(shape)
+            shape = (None, layer.units)
+        self.odds.build(shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        features = tf.reshape(inputs, (-1, inputs.shape[1] * inputs.shape[2]))
+        features = tf.reshape(inputs, (-1, math.prod(inputs.shape[1:])))
         for layer in self.hidden:
             features = tf.nn.leaky_relu(layer(features), _LEAK)
         return self.odds(features)[:, 0]
@@ -117,17 +117,17 @@ class ConvolutionalDiscriminator(keras.layers.Layer):
         self.odds = _dense(1, 0.1, seeds, "odds")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        shape = (*input_shape, 1)
+        shape = (1, *input_shape[1:], 1)
         for layer in self.convolutions:
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
-        self.odds.build((None, shape[1] * shape[2] * shape[3]))
+        self.odds.build((None, math.prod(shape)))
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         features = inputs[..., None]
         for layer in self.convolutions:
             features = tf.nn.leaky_relu(layer(features), _LEAK)
-        return self.odds(tf.reshape(features, (-1, features.shape[1] * features.shape[2] * features.shape[3])))[:, 0]
+        return self.odds(tf.reshape(features, (-1, math.prod(features.shape[1:]))))[:, 0]
 
 
 def dense_gan(shape: tuple[int, int], latents: int, units: Sequence[int], seeds: Iterator[int]) -> GAN:

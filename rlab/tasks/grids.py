@@ -55,6 +55,6 @@ def latent_map(codes: np.ndarray, labels: np.ndarray) -> Figure:
     else:
         places = np.pad(codes, ((0, 0), (0, 2 - codes.shape[1])))
         axes.set(xlabel="first latent", ylabel="second")
-    points = axes.scatter(*places.T, c=labels, s=6, cmap="tab10" if labels.max() < 10 else "viridis")
+    points = axes.scatter(places[:, 0], places[:, 1], c=labels, s=6, cmap="tab10" if labels.max() < 10 else "viridis")
     figure.colorbar(points, ax=axes, label="label")
     return figure

@@ -68,9 +68,10 @@ class VAETask:
         images = self.pixels.images[split][start : start + _CHUNK]
         count = len(images)
         images = np.concatenate([images, np.zeros((_CHUNK - count, *self.pixels.shape), np.float32)])
-        weigh, weights = (self._weigh_one if draws == 1 else self._weigh), []
-        while sum(map(len, weights)) < draws:
-            seed = np.array([derive(self.seed, split, start), len(weights)], np.int32)
+        weigh = self._weigh_one if draws == 1 else self._weigh
+        weights = []
+        for block in range(-(-draws // _DRAWS)):
+            seed = np.array([derive(self.seed, split, start), block], np.int32)
             weights.append(apply(weigh, images, seed).astype(np.float64))
         found = np.concatenate(weights)[:draws, :count]
         most = found.max(0)

@@ -89,8 +89,8 @@ class DenseDiscriminator(keras.layers.Layer):
         self.hidden = [_dense(size, RECTIFIER_GAIN, seeds, f"dense_{i}") for i, size in enumerate(units)]
         self.odds = _dense(1, 0.1, seeds, "odds")
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        shape = (None, math.prod(input_shape[1:]))
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        shape: tuple[int | None, int] = (None, math.prod(input_shape[1:]))
         for layer in self.hidden:
             layer.build(shape)
             shape = (None, layer.units)
@@ -116,7 +116,7 @@ class ConvolutionalDiscriminator(keras.layers.Layer):
         ]
         self.odds = _dense(1, 0.1, seeds, "odds")
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[int, ...]) -> None:
         shape = (1, *input_shape[1:], 1)
         for layer in self.convolutions:
             layer.build(shape)

@@ -163,7 +163,7 @@ class VAEConfig:
     depth: int = field(2, "layers of `mlp`, each way; `cnn` has two convolutions and a layer", low=1, high=20)
     units: int = field(500, "units of a layer", low=1, high=65_536)
     draws: int = field(1, "K, latents drawn for a training image; of several, the importance-weighted bound", low=1)
-    importance_samples: int = field(100, "latents drawn for a test image to estimate its likelihood", low=1)
+    importance_samples: int = field(50, "latents drawn for a test image to estimate its likelihood", low=1)
     epochs: int = field(40, "passes over the training images", low=1)
     batch_size: int = field(128, "images to an update", low=1)
     learning_rate: float = field(1e-3, "step size of Adam", low=0.0, above=True)

@@ -92,7 +92,7 @@ class PixelRNNTask:
         images = self._levels(self.pixels.images["test"][:_CHUNK])
         each = apply(self.model.pixel_log_probs, images)
         lines = ["rows of pixels   nats of them, a test image"]
-        for part in np.array_split(np.arange(self.pixels.shape[0]), 4):
+        for part in np.array_split(np.arange(self.pixels.shape[0]), min(4, self.pixels.shape[0])):
             lines.append(f"{part[0]:6d} to {part[-1]:3d}   {-each[:, part].sum((1, 2)).mean():8.2f}")
         lines.append("completions.png: the upper half that was given, eight completions, the image itself")
         return Report("\n".join(lines), figures)

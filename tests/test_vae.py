@@ -6,7 +6,7 @@ import scipy.stats
 import tensorflow as tf
 
 from rlab.models.initializers import seed_stream
-from rlab.models.vae import VAE, Deconvolution, convolutional_vae, dense_vae, divergence, importance_bound
+from rlab.models.vae import VAE, Deconvolution, DenseDecoder, Encoder, divergence, importance_bound, make_vae
 
 SHAPE = (4, 5)
 
@@ -26,7 +26,11 @@ class _Affine:
 
 def _linear(latents=2, deviation=0.5):
     """p(x|z) = N(Wz + b, s²I): the image's pixels are z's linear functions, and q(z|x) is linear too."""
-    model = VAE(SHAPE, latents, _Affine(20), _Affine(latents), "gaussian", seed_stream(0), deviation)
+    decoder = DenseDecoder(SHAPE, (1,), seed_stream(0))
+    decoder.hidden = _Affine(latents)
+    model = VAE(
+        SHAPE, latents, Encoder(SHAPE, _Affine(20), latents, seed_stream(1), False), decoder, "gaussian", deviation
+    )
     model.build()
     return model
 
@@ -49,9 +53,9 @@ def test_the_divergence_is_that_of_samples():
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-@pytest.mark.parametrize("make", [dense_vae, convolutional_vae])
-def test_the_mean_of_the_weights_is_the_bound(likelihood, make):
-    model = make(SHAPE, 3, (8,) if make is dense_vae else 8, likelihood, seed_stream(0))
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_the_mean_of_the_weights_is_the_bound(likelihood, kind):
+    model = make_vae(kind, SHAPE, 3, 8, 1, likelihood, seed_stream(0))
     model.build()
     images, noise = _images(binary=True), _noise(20_000, 6, 3)
     reconstruction, kl = model.bound(images, noise)
@@ -63,7 +67,7 @@ def test_the_mean_of_the_weights_is_the_bound(likelihood, make):
 def test_bound_below_importance_bound_below_the_exact_likelihood():
     model = _linear()
     images = _images()
-    weights, bias = model.pixels.kernel.numpy().T.astype(np.float64), model.pixels.bias.numpy()
+    weights, bias = model.decoder.pixels.kernel.numpy().T.astype(np.float64), model.decoder.pixels.bias.numpy()
     exact = scipy.stats.multivariate_normal(bias, weights @ weights.T + 0.25 * np.eye(20))
     truth = exact.logpdf(images.numpy().reshape(6, 20))
     bound = np.subtract(*model.bound(images, _noise(50_000, 6, 2)))
@@ -76,15 +80,15 @@ def test_bound_below_importance_bound_below_the_exact_likelihood():
 
 def test_with_the_exact_posterior_the_bound_is_the_likelihood():
     model = _linear()
-    kernel = model.pixels.kernel.numpy().astype(np.float64)  # [Z, 20]
+    kernel = model.decoder.pixels.kernel.numpy().astype(np.float64)  # [Z, 20]
     precision = np.eye(2) + kernel @ kernel.T / 0.25
     # A rotation of z makes the true posterior's covariance diagonal, as q's is.
     _, rotation = np.linalg.eigh(precision)
     kernel = rotation.T @ kernel
     variance = 1.0 / np.diag(np.eye(2) + kernel @ kernel.T / 0.25)
-    model.pixels.kernel.assign(kernel)
-    model.posterior.kernel.assign(np.concatenate([kernel.T / 0.25 * variance, np.zeros((20, 2))], 1))
-    model.posterior.bias.assign(np.concatenate([np.zeros(2), np.log(variance)]))
+    model.decoder.pixels.kernel.assign(kernel)
+    model.encoder.posterior.kernel.assign(np.concatenate([kernel.T / 0.25 * variance, np.zeros((20, 2))], 1))
+    model.encoder.posterior.bias.assign(np.concatenate([np.zeros(2), np.log(variance)]))
     exact = scipy.stats.multivariate_normal(np.zeros(20), kernel.T @ kernel + 0.25 * np.eye(20))
     weights = model.log_weights(_images(), _noise(3, 6, 2)).numpy()
     truth = exact.logpdf(_images().numpy().reshape(6, 20))
@@ -92,7 +96,7 @@ def test_with_the_exact_posterior_the_bound_is_the_likelihood():
 
 
 def test_the_bernoulli_likelihood_is_its_formula():
-    model = dense_vae(SHAPE, 3, (8,), "bernoulli", seed_stream(0))
+    model = make_vae("mlp", SHAPE, 3, 8, 1, "bernoulli", seed_stream(0))
     model.build()
     images, latents = _images(binary=True), _noise(2, 6, 3)
     p = model.decode(tf.reshape(latents, (12, 3))).numpy().reshape(2, 6, *SHAPE)
@@ -110,4 +114,4 @@ def test_deconvolutions_make_images_of_any_size(shape):
 
 def test_an_unknown_likelihood_is_refused():
     with pytest.raises(ValueError, match="bernoulli"):
-        dense_vae(SHAPE, 3, (8,), "poisson", seed_stream(0))
+        make_vae("mlp", SHAPE, 3, 8, 1, "poisson", seed_stream(0))

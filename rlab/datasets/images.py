@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlab.datasets.rollouts import frames
 from rlab.errors import BadInputError
 
+ENVIRONMENT = "env:"  # how sources of images begin that are environments
+_FRAMES = 12_000, 2_000  # of an environment, to train and to test
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -30,13 +33,18 @@ class ImageSplits(NamedTuple):
 
 
 def load_images(source: str) -> ImageSplits:
-    """`mnist` (downloaded once by Keras), `digits` (scikit-learn's, 8×8, no network) or the path of an `.npz` file.
+    """`mnist` (downloaded once by Keras), `digits` (scikit-learn's, 8×8, no network), the path of an `.npz` file, or
+    `env:NAME`: what an environment shows under random actions, all of one class (`rlab/datasets/rollouts.py`).
 
     A file holds x_train and x_test, uint8 [N, H, W], and y_train and y_test, integers [N], as Keras's mnist.npz does.
     A twelfth of the training images, always the same, is for validation. Raises BadInputError when there is no such
     file, when it holds something else, or when the download fails.
     """
-    if source == "digits":
+    if source.startswith(ENVIRONMENT):
+        shown = frames(source.removeprefix(ENVIRONMENT), _FRAMES[0] + _FRAMES[1], 0)
+        arrays = [(part, np.zeros(len(part), np.int32)) for part in np.split(shown, [_FRAMES[0]])]
+        brightest = 255.0
+    elif source == "digits":
         arrays, brightest = _digits(), 16.0
     else:
         arrays, brightest = _mnist() if source == "mnist" else _read(Path(source)), 255.0

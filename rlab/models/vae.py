@@ -19,51 +19,61 @@ _CONVOLUTIONS = (ConvSpec(32, 4, 2, "same"), ConvSpec(64, 4, 2, "same"))
 _LOG_2PI = math.log(2.0 * math.pi)
 
 
+class Encoder(keras.layers.Layer):
+    """q(z|x) = N(m(x), diag v(x)): images [N, H, W] to m and ln v, [N, Z] each.
+
+    `torso` maps [N, H·W], or [N, H, W, 1] if it is `convolutional`, to features [N, units].
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], torso: keras.layers.Layer, latents: int, seeds: Iterator[int], convolutional: bool
+    ) -> None:
+        super().__init__(name="encoder")
+        self.torso, self._inputs = torso, (*shape, 1) if convolutional else (math.prod(shape),)
+        # Small at first, so that q begins near the prior and z matters little.
+        self.posterior = keras.layers.Dense(2 * latents, kernel_initializer=orthogonal(0.1, seeds), name="posterior")
+
+    def build(self, *_: object) -> None:
+        self.torso.build((None, *self._inputs))
+        self.posterior.build((None, self.torso.units))
+        self.built = True
+
+    def call(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        mean, log_variance = tf.split(self.posterior(self.torso(tf.reshape(images, (-1, *self._inputs)))), 2, -1)
+        return mean, log_variance
+
+
 class VAE(keras.Model):
     """p(x|z, θ) = Π Bernoulli(σ(f(z, θ))) or N(f(z, θ), s²I), with p(z) = N(0, I) and q(z|x) = N(m(x), diag v(x)).
 
     Args:
         shape: (H, W) of the images.
         latents: Z, numbers of z.
-        encoder: maps [N, H·W], or [N, H, W, 1] if it is `convolutional`, to features [N, units].
-        decoder: maps z [N, Z] to features; [N, units], or [N, H, W] if it is `convolutional`.
+        encoder: q(z|x), of images of this shape.
+        decoder: maps z [N, Z] to f(z, θ), [N, H, W].
         likelihood: of `LIKELIHOODS`.
-        seeds: one seed to each initializer.
         deviation: s of the gaussian likelihood at first; it is learned.
-        convolutional: what encoder and decoder are.
     """
 
     def __init__(
         self,
         shape: tuple[int, int],
         latents: int,
-        encoder: keras.layers.Layer,
+        encoder: Encoder,
         decoder: keras.layers.Layer,
         likelihood: str,
-        seeds: Iterator[int],
         deviation: float = 0.3,
-        convolutional: bool = False,
     ) -> None:
         super().__init__(name="vae")
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood must be one of {', '.join(LIKELIHOODS)}, not {likelihood!r}")
-        self.shape, self.latents, self.convolutional = shape, latents, convolutional
+        self.shape, self.latents = shape, latents
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        # Small at first, so that q begins near the prior and z matters little.
-        self.posterior = keras.layers.Dense(2 * latents, kernel_initializer=orthogonal(0.1, seeds), name="posterior")
-        self.pixels = None
-        if not convolutional:
-            pixels = math.prod(shape)
-            self.pixels = keras.layers.Dense(pixels, kernel_initializer=orthogonal(1.0, seeds), name="pixels")
         self._log_deviation = math.log(deviation)
 
     def build(self, *_: object) -> None:
-        height, width = self.shape
-        self.encoder.build((None, height, width, 1) if self.convolutional else (None, height * width))
-        self.posterior.build((None, self.encoder.units))
+        self.encoder.build()
         self.decoder.build((None, self.latents))
-        if self.pixels:
-            self.pixels.build((None, self.decoder.units))
         if self.likelihood == "gaussian":
             start = keras.initializers.Constant(self._log_deviation)
             self.log_deviation = self.add_weight(shape=(), initializer=start, name="log_deviation")
@@ -75,23 +85,16 @@ class VAE(keras.Model):
 
     def encode(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """m(x) and ln v(x), [N, Z] each."""
-        images = tf.reshape(images, (-1, *self.shape, 1) if self.convolutional else (-1, math.prod(self.shape)))
-        mean, log_variance = tf.split(self.posterior(self.encoder(images)), 2, -1)
-        return mean, log_variance
+        return self.encoder(images)
 
     def decode(self, latents: tf.Tensor) -> tf.Tensor:
         """The mean of p(x|z), [N, H, W], of z [N, Z]."""
-        outputs = self._outputs(latents)
+        outputs = self.decoder(latents)  # logits, or means
         return tf.sigmoid(outputs) if self.likelihood == "bernoulli" else outputs
-
-    def _outputs(self, latents: tf.Tensor) -> tf.Tensor:
-        """f(z, θ): logits, or means."""
-        features = self.decoder(latents)
-        return tf.reshape(self.pixels(features) if self.pixels else features, (-1, *self.shape))
 
     def log_likelihood(self, images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
         """ln p(x|z) of each image under its latents [K, N, Z]: [K, N], nats."""
-        outputs = self._outputs(tf.reshape(latents, (-1, self.latents)))
+        outputs = self.decoder(tf.reshape(latents, (-1, self.latents)))
         outputs = tf.reshape(outputs, (*latents.shape[:2], *self.shape))
         if self.likelihood == "bernoulli":
             # ln σ(o) where the pixel is 1 and ln (1 − σ(o)) where it is 0; between them the mixture of both.
@@ -175,14 +178,36 @@ class Deconvolution(keras.layers.Layer):
         return images[:, :height, :width, 0]
 
 
-def dense_vae(shape: tuple[int, int], latents: int, units: Sequence[int], likelihood: str, seeds: Iterator[int]) -> VAE:
-    """A VAE whose encoder has rectified layers of `units`, and the decoder the same ones backwards."""
-    encoder = MLP(units, "relu", seeds, name="encoder")
-    return VAE(shape, latents, encoder, MLP(units[::-1], "relu", seeds, name="decoder"), likelihood, seeds)
+class DenseDecoder(keras.layers.Layer):
+    """Rectified layers of `units` over z [N, Z], and one to the pixels [N, H, W]."""
+
+    def __init__(self, shape: tuple[int, int], units: Sequence[int], seeds: Iterator[int]) -> None:
+        super().__init__(name="decoder")
+        self.shape = shape
+        self.hidden = MLP(units, "relu", seeds, name="hidden")
+        self.pixels = keras.layers.Dense(math.prod(shape), kernel_initializer=orthogonal(1.0, seeds), name="pixels")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.hidden.build(input_shape)
+        self.pixels.build((None, self.hidden.units))
+
+    def call(self, latents: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(self.pixels(self.hidden(latents)), (-1, *self.shape))
 
 
-def convolutional_vae(shape: tuple[int, int], latents: int, units: int, likelihood: str, seeds: Iterator[int]) -> VAE:
-    """A VAE of two convolutions of stride 2 and a layer of `units`, and the same backwards."""
-    encoder = CNN(_CONVOLUTIONS, units, seeds, name="encoder")
-    decoder = Deconvolution(shape, (64, 32), seeds)
-    return VAE(shape, latents, encoder, decoder, likelihood, seeds, convolutional=True)
+def make_encoder(
+    kind: str, shape: tuple[int, int], latents: int, units: int, depth: int, seeds: Iterator[int]
+) -> Encoder:
+    """Of kind `mlp`, `depth` rectified layers of `units`; of `cnn`, two convolutions of stride 2 and one such layer."""
+    if kind == "mlp":
+        return Encoder(shape, MLP((units,) * depth, "relu", seeds, name="torso"), latents, seeds, False)
+    return Encoder(shape, CNN(_CONVOLUTIONS, units, seeds, name="torso"), latents, seeds, True)
+
+
+def make_vae(
+    kind: str, shape: tuple[int, int], latents: int, units: int, depth: int, likelihood: str, seeds: Iterator[int]
+) -> VAE:
+    """A VAE with the encoder that `make_encoder` gives, and a decoder of its layers backwards."""
+    encoder = make_encoder(kind, shape, latents, units, depth, seeds)
+    decoder = DenseDecoder(shape, (units,) * depth, seeds) if kind == "mlp" else Deconvolution(shape, (64, 32), seeds)
+    return VAE(shape, latents, encoder, decoder, likelihood)

@@ -35,6 +35,8 @@ class ImageTask:
         config = with_absolute_data(config)
         self.config, self.seed = config, seed
         self.splits = load_images(config.data)
+        if self.splits.classes < 2:
+            raise BadInputError(f"--data {config.data}: images of one class leave nothing to classify")
         images = self.splits.train.images
         if config.shift >= min(images.shape[1:]):
             raise BadInputError(f"--shift must be less than the {min(images.shape[1:])} pixels, not {config.shift}")

@@ -25,6 +25,7 @@ PIXEL_MODELS: dict[str, dict[str, Any]] = {
 GAN_MODELS: dict[str, dict[str, Any]] = {"mlp": {"units": 512, "epochs": 40}, "cnn": {}}
 _MEMORIES = ("rnn", "lstm", "dnc")
 _DATA = "`mnist`, `digits` (no network needed), or the path of an .npz file"
+_IMAGES = f"{_DATA}; `env:NAME[,option=value ...]` for what an environment shows"
 _BINARIZATIONS = ("fixed", "fresh", "none")
 
 
@@ -156,7 +157,7 @@ class VAEConfig:
     """The settings of the variational autoencoder."""
 
     model: str = field("mlp", "encoder and decoder", choices=list(VAE_MODELS))
-    data: str = field("mnist", _DATA)
+    data: str = field("mnist", _IMAGES)
     binarization: str = field("fresh", "of the training images; those to test are fixed", choices=_BINARIZATIONS)
     likelihood: str = field("bernoulli", "p(x|z)", choices=("bernoulli", "gaussian"))
     latents: int = field(50, "Z, numbers of z", low=1, high=10_000)
@@ -178,7 +179,7 @@ class GANConfig:
     """The settings of generative adversarial networks."""
 
     model: str = field("cnn", "both networks", choices=list(GAN_MODELS))
-    data: str = field("mnist", _DATA)
+    data: str = field("mnist", _IMAGES)
     latents: int = field(64, "Z, numbers of z", low=1, high=10_000)
     units: int = field(
         32, "filters of the convolutions next to the image; units of a layer of `mlp`", low=1, high=65_536
@@ -201,7 +202,7 @@ class PixelRNNConfig:
     """The settings of PixelRNN and PixelCNN."""
 
     model: str = field("diagonal-bilstm", "what the blocks are made of", choices=list(PIXEL_MODELS))
-    data: str = field("mnist", _DATA)
+    data: str = field("mnist", _IMAGES)
     binarization: str = field("fixed", "of the images; `none` for grey levels", choices=_BINARIZATIONS)
     levels: int = field(2, "values of a pixel", low=2, high=256)
     units: int = field(24, "h, of a block's layer; there are 2h features between them", low=1, high=4096)
@@ -238,6 +239,6 @@ def defaults(task: str, model: str | None) -> dict[str, Any]:
 
 def with_absolute_data(config: Any) -> Any:
     """The config with its data file's whole path, so that the run is understood from any directory."""
-    if config.data in ("mnist", "digits"):
+    if config.data in ("mnist", "digits") or config.data.startswith("env:"):
         return config
     return dataclasses.replace(config, data=str(Path(config.data).resolve()))

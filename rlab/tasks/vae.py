@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from rlab.errors import BadInputError
 from rlab.models.initializers import seed_stream
-from rlab.models.vae import convolutional_vae, dense_vae, importance_bound
+from rlab.models.vae import importance_bound, make_vae
 from rlab.seeding import derive
 from rlab.settings import check
 from rlab.tasks import grids
@@ -35,10 +35,8 @@ class VAETask:
         self.updates_per_epoch = self.pixels.batches.updates_per_epoch
         self.xla = config.model == "mlp"
         seeds, shape = seed_stream(derive(seed, "parameters")), self.pixels.shape
-        if config.model == "mlp":
-            self.model = dense_vae(shape, config.latents, (config.units,) * config.depth, config.likelihood, seeds)
-        else:
-            self.model = convolutional_vae(shape, config.latents, config.units, config.likelihood, seeds)
+        sizes = config.latents, config.units, config.depth
+        self.model = make_vae(config.model, shape, *sizes, config.likelihood, seeds)
         self.model.build()
 
     def batch(self, update: int) -> Any:

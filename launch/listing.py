@@ -30,7 +30,7 @@ def list_names(as_json: bool) -> None:
     import agents
     import envs
     from agents.tuning import tuned_names
-    from rlab.policies.names import BACKBONES
+    from rlab.policies.names import BACKBONES, RUN_BACKBONES
     from rlab.tasks import TASKS
 
     games = [name for name in envs.names() if envs.is_atari(name)]
@@ -42,7 +42,7 @@ def list_names(as_json: bool) -> None:
     for agent in agents.AGENTS:
         click.echo(f"agent {agent}: tuned for {', '.join(tuned_names(agent))}")
     click.echo(f"tasks: {', '.join(TASKS)}")
-    for name, text in BACKBONES.items():
+    for name, text in (BACKBONES | RUN_BACKBONES).items():
         click.echo(f"backbone {name}: {text}")
     click.echo(f"\nAtari games ({len(games)}):\n" + _wrapped(games))
     click.echo(f"\nother environments ({len(others)}):\n" + _wrapped(others))

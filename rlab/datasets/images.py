@@ -12,7 +12,7 @@ from rlab.datasets.rollouts import frames
 from rlab.errors import BadInputError
 
 ENVIRONMENT = "env:"  # how sources of images begin that are environments
-_FRAMES = 12_000, 2_000  # of an environment, to train and to test
+_FRAMES = 8_000, 1_000  # of an environment, to train and to test
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import gymnasium as gym
 import keras
@@ -16,6 +17,7 @@ from rlab.models.recurrent import LSTM, RNN, RecurrentLayer
 from rlab.models.residual import DeepMLP
 from rlab.models.window import WindowEncoder
 from rlab.policies.actions import shape_of
+from rlab.policies.encoders import Codes, is_encoder, read_sizes
 from rlab.policies.names import BACKBONES
 from rlab.types import State
 
@@ -75,7 +77,7 @@ class Backbone(keras.layers.Layer):
     ) -> tuple[tf.Tensor, State]:
         time, batch = observations.shape[:2]
         features = tf.reshape(observations, (time * batch, *observations.shape[2:]))
-        features = _preprocess(features, self.observation_space)
+        features = _preprocess(features, self.observation_space, getattr(self.torso[0], "of_pixels", False))
         image = is_image(self.observation_space)
         if self.normalize:
             mean, deviation = (tf.stop_gradient(tf.convert_to_tensor(part)) for part in (self.mean, self.deviation))
@@ -106,12 +108,20 @@ def build_backbone(
     horizon: int = 0,
     normalize: bool = False,
     scale: float = 1.0,
+    encoder: dict[str, Any] | None = None,
 ) -> Backbone:
     """The named backbone for these observations; raises BadInputError when the name or the space does not fit.
 
     `extra` is how many numbers a step it is given besides, `horizon` that of its LSTM, if it has one; `normalize` is
-    whether it normalizes its observations, `scale` a factor on them.
+    whether it normalizes its observations, `scale` a factor on them. `encoder` are the sizes of one from a run, whose
+    weights are read only where these are not given.
     """
+    if is_encoder(name):
+        if not is_image(observation_space):
+            raise BadInputError(f"backbone {name!r} takes images (uint8, three-dimensional), not {observation_space}")
+        height, width, _ = _preprocessed_shape(observation_space)
+        codes = Codes(name, (height, width), encoder or read_sizes(name), encoder is None, seeds)
+        return Backbone(observation_space, [codes], None, extra, normalize, scale)
     if name not in BACKBONES:
         raise BadInputError(f"unknown backbone {name!r}{nearest(name, BACKBONES)}")
     image = is_image(observation_space)
@@ -166,10 +176,13 @@ _TORSOS: dict[str, Callable[[Iterator[int]], keras.layers.Layer]] = {
 }
 
 
-def _preprocess(observations: tf.Tensor, space: gym.Space) -> tf.Tensor:
-    """What the torso sees of [N, ...]: standardized pixels, channels last; one-hot rows; or flat float vectors."""
+def _preprocess(observations: tf.Tensor, space: gym.Space, of_pixels: bool = False) -> tf.Tensor:
+    """What the torso sees of [N, ...]: pixels, channels last; one-hot rows; or flat float vectors.
+
+    Pixels are standardized, or between 0 and 1 for a torso `of_pixels`.
+    """
     if is_image(space):
-        images = _standardize(observations)
+        images = tf.cast(observations, tf.float32) / 255.0 if of_pixels else _standardize(observations)
         return tf.transpose(images, (0, 2, 3, 1)) if _channels_first(space) else images
     if isinstance(space, gym.spaces.Discrete):
         return tf.one_hot(observations - int(space.start), int(space.n))

@@ -14,3 +14,9 @@ BACKBONES = {
     "dnc": "a differentiable neural computer over the same: 16 locations of 16 numbers, 2 read heads",
     "seq2seq": "a sequence encoder over the last 8 outputs of the same",
 }
+
+# Those that begin with what a run has learned.
+RUN_BACKBONES = {
+    "vae:RUN": "the encoder of a run of the task `vae`, as it is, over each frame of an image; 256 units over it",
+    "vae-tuned:RUN": "the same, learned further",
+}

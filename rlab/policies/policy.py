@@ -15,6 +15,7 @@ from rlab.models.parameters import ParameterLayout
 from rlab.ops.distributions import Bernoulli, Categorical, DiagonalGaussian, Distribution, MultiCategorical
 from rlab.policies.actions import shape_of
 from rlab.policies.backbones import DEVIATION, MEAN, build_backbone, default_backbone, is_image
+from rlab.policies.encoders import FROZEN, is_encoder, read_sizes, with_absolute_run
 from rlab.types import State
 
 _STATISTICS = (MEAN, DEVIATION, REFERENCE_MEAN, REFERENCE_DEVIATION)  # parameters that are counted, not learned
@@ -48,10 +49,11 @@ class ActorCritic(keras.Model):
         initial_std: float = 1.0,
         normalize: bool = False,
         scale: float = 1.0,
+        encoder: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(name="actor_critic")
         seeds = seed_stream(seed)
-        self.backbone = build_backbone(backbone, observation_space, seeds, extra, horizon, normalize, scale)
+        self.backbone = build_backbone(backbone, observation_space, seeds, extra, horizon, normalize, scale, encoder)
         # A nearly uniform first policy explores; the value head starts at the scale of its features.
         outputs = _head_size(action_space)
         self.policy_head = keras.layers.Dense(outputs, kernel_initializer=orthogonal(0.01, seeds), name="policy")
@@ -89,6 +91,7 @@ class Policy:
         normalize_observations: shift and scale vectors by the parameters that `with_statistics` sets; new ones do
             neither.
         observation_scale: a factor on vectors, normalized or not.
+        encoder: sizes of the encoder of a backbone `vae:RUN`; without them they and its weights are read from the run.
     """
 
     def __init__(
@@ -101,10 +104,13 @@ class Policy:
         initial_std: float = 1.0,
         normalize_observations: bool = False,
         observation_scale: float = 1.0,
+        encoder: dict[str, Any] | None = None,
     ) -> None:
         self.observation_space = observation_space
         self.action_space = action_space
-        self.backbone = backbone or default_backbone(observation_space)
+        self.backbone, self._encoder = backbone or default_backbone(observation_space), encoder
+        if is_encoder(self.backbone) and not encoder:
+            self.backbone = with_absolute_run(self.backbone)
         self.observe_actions, self.horizon, self.initial_std = observe_actions, horizon, initial_std
         self.normalize_observations, self.observation_scale = normalize_observations, observation_scale
         self._outputs = _head_size(action_space)
@@ -128,7 +134,12 @@ class Policy:
         extra = self._outputs if self.observe_actions else 0
         spaces = self.observation_space, self.action_space
         seen = self.normalize_observations, self.observation_scale
-        return ActorCritic(*spaces, self.backbone, seed, extra, self.horizon, self.initial_std, *seen)
+        return ActorCritic(*spaces, self.backbone, seed, extra, self.horizon, self.initial_std, *seen, self._encoder)
+
+    @property
+    def encoder(self) -> dict[str, Any] | None:
+        """The sizes of its encoder, if it has one from a run."""
+        return (self._encoder or read_sizes(self.backbone)) if is_encoder(self.backbone) else None
 
     def initial_parameters(self, seed: int) -> np.ndarray:
         """Fresh parameters, float32 [D]; the same seed gives the same bits."""
@@ -150,7 +161,8 @@ class Policy:
     def learned(self) -> np.ndarray:
         """Which of the parameters are learned and not counted, float32 [D]: 0 where the statistics lie."""
         named = self.named(np.ones(self.size, np.float32))
-        return self.flatten({name: part * (name.split("/")[-1] not in _STATISTICS) for name, part in named.items()})
+        kept = lambda name: name.split("/")[-1] in _STATISTICS or FROZEN in f"/{name}"  # noqa: E731
+        return self.flatten({name: part * (not kept(name)) for name, part in named.items()})
 
     @property
     def refers(self) -> bool:

@@ -24,6 +24,7 @@ def save_architecture(run: Path, policy: Policy) -> None:
         "observe_actions": policy.observe_actions,
         "normalize_observations": policy.normalize_observations,
         "observation_scale": policy.observation_scale,
+        **({"encoder": policy.encoder} if policy.encoder else {}),
         "observation_space": space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
     }
@@ -39,7 +40,7 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     try:
         architecture = json.loads((run / "policy" / _ARCHITECTURE).read_text())
         observations, actions = (space_from_json(architecture[f"{kind}_space"]) for kind in ("observation", "action"))
-        optional = ("observe_actions", "normalize_observations", "observation_scale")
+        optional = ("observe_actions", "normalize_observations", "observation_scale", "encoder")
         options = {name: architecture[name] for name in optional if name in architecture}
         policy = Policy(observations, actions, architecture["backbone"], **options)
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -1,0 +1,110 @@
+"""The encoder of a variational autoencoder as a backbone: `vae:RUN` as it is, `vae-tuned:RUN` learned further."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
+import tensorflow as tf
+
+from rlab.errors import BadInputError
+from rlab.models.initializers import RECTIFIER_GAIN, orthogonal
+from rlab.models.vae import make_encoder
+
+KINDS = ("vae", "vae-tuned")
+FROZEN = "/frozen_codes/encoder/"  # in the names of parameters that are kept as they are
+_UNITS = 256
+_SIZES = ("model", "latents", "units", "depth")
+
+
+def is_encoder(name: str) -> bool:
+    """Whether a backbone's name is that of an encoder from a run."""
+    return name.partition(":")[0] in KINDS and ":" in name
+
+
+def with_absolute_run(name: str) -> str:
+    """The name with the whole path of its run, so that it is understood from any directory."""
+    kind, _, run = name.partition(":")
+    return f"{kind}:{Path(run).resolve()}"
+
+
+def read_sizes(name: str) -> dict[str, Any]:
+    """What `make_encoder` must know of the run's encoder; raises BadInputError where it is no run of a VAE."""
+    run = Path(name.partition(":")[2])
+    try:
+        settings = json.loads((run / "config.json").read_text())
+        if settings.get("task") != "vae":
+            kind = settings.get("task") or settings.get("agent")
+            raise BadInputError(f"backbone {name!r}: {run} is a run of {kind!r}, not of `python -m launch vae`")
+        return {key: settings["config"][key] for key in _SIZES}
+    except OSError as error:
+        raise BadInputError(f"backbone {name!r}: {run} is no run directory ({error.strerror})") from error
+    except (ValueError, KeyError) as error:
+        raise BadInputError(f"backbone {name!r}: {run}/config.json is damaged ({error})") from error
+
+
+def _read_weights(name: str) -> dict[str, np.ndarray]:
+    path = Path(name.partition(":")[2]) / "model" / "weights.safetensors"
+    try:
+        arrays = safetensors.numpy.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise BadInputError(f"backbone {name!r}: {path} cannot be read ({error})") from error
+    kept = "encoder/"
+    return {key.removeprefix(kept): array for key, array in arrays.items() if key.startswith(kept)}
+
+
+class Codes(keras.layers.Layer):
+    """m(x) of each channel of an image, side by side, and a rectified layer of 256 units.
+
+    Maps images [N, H, W, C] between 0 and 1 to features [N, 256]. Frozen, no gradient reaches the encoder.
+
+    Args:
+        name_of_run: the backbone's name.
+        shape: (H, W).
+        sizes: of `read_sizes`.
+        trained: begin with the run's weights, which else come from elsewhere.
+        seeds: one seed to each initializer.
+    """
+
+    of_pixels = True  # it wants the brightness itself
+
+    def __init__(
+        self, name_of_run: str, shape: tuple[int, int], sizes: dict[str, Any], trained: bool, seeds: Iterator[int]
+    ) -> None:
+        self._frozen = not name_of_run.startswith("vae-tuned:")
+        super().__init__(name="frozen_codes" if self._frozen else "codes")
+        self._run, self._shape, self._trained = name_of_run, shape, trained
+        model, latents, units, depth = (sizes[key] for key in _SIZES)
+        self.encoder = make_encoder(model, shape, latents, units, depth, seeds)
+        self._latents = sizes["latents"]
+        self.dense = keras.layers.Dense(
+            _UNITS, "relu", kernel_initializer=orthogonal(RECTIFIER_GAIN, seeds), name="dense"
+        )
+        self.units = _UNITS
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        self.encoder.build()
+        self.dense.build((None, input_shape[-1] * self._latents))
+        self.built = True
+        if not self._trained:
+            return
+        weights, (height, width) = _read_weights(self._run), self._shape
+        for variable in self.encoder.trainable_variables:
+            name = variable.path.split("/encoder/")[-1]
+            found = weights.get(name)
+            if found is None or found.shape != tuple(variable.shape):
+                raise BadInputError(
+                    f"backbone {self._run!r} does not fit images of {height}×{width}: {name!r} has shape "
+                    f"{None if found is None else found.shape}, not {tuple(variable.shape)}"
+                )
+            variable.assign(found)
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        _, height, width, channels = images.shape
+        apart = tf.reshape(tf.transpose(images, (0, 3, 1, 2)), (-1, height, width))
+        codes = tf.reshape(self.encoder(apart)[0], (-1, channels * self._latents))
+        return self.dense(tf.stop_gradient(codes) if self._frozen else codes)

@@ -79,19 +79,27 @@ def counted(episodes: int) -> str:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="the video file, such as video.mp4")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="the file, such as video.mp4")
+@click.option("--demonstrations", is_flag=True, help="keep what it saw and did in an .npz file, in place of a video")
 @click.option("--episodes", type=int, default=1, show_default=True, help="whole episodes to film")
 @click.option("--seed", type=int, default=0, show_default=True, help="of environment and actions")
 @click.option("--deterministic", is_flag=True, help="take the likeliest action in place of a sample")
 @_env_option
 def record(
-    run: Path, out: Path, episodes: int, seed: int, deterministic: bool, changes: tuple[tuple[str, Any], ...]
+    run: Path,
+    out: Path,
+    demonstrations: bool,
+    episodes: int,
+    seed: int,
+    deterministic: bool,
+    changes: tuple[tuple[str, Any], ...],
 ) -> None:
-    """Film a run's newest policy at play."""
+    """Film a run's newest policy at play, or record its demonstrations for others to imitate."""
     if episodes < 1:
         raise BadInputError(f"--episodes must be at least 1, not {episodes}")
-    if out.suffix.lower() not in (".mp4", ".gif"):
-        raise BadInputError(f"--out must end in .mp4 or .gif, not {out.name!r}")
+    suffixes = (".npz",) if demonstrations else (".mp4", ".gif")
+    if out.suffix.lower() not in suffixes:
+        raise BadInputError(f"--out must end in {' or '.join(suffixes)}, not {out.name!r}")
     require_directory(out)
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory, and need not look for a screen
     import envs
@@ -101,8 +109,18 @@ def record(
         raise BadInputError(f"{run} is a run of the task {opened.config['task']!r}, which plays nothing to film")
     factory = _env_to_play(opened, dict(changes))
     start_tensorflow()
-    from rlab.evaluation import film_episodes
     from rlab.runs.loading import load_policy
+
+    if demonstrations:
+        from rlab import demonstrations as demos
+        from rlab.runs.files import write_atomically
+
+        found = demos.demonstrate(load_policy(run, seed), factory, episodes, seed, deterministic)
+        write_atomically(out.absolute(), demos.save(found))
+        told = f"{counted(episodes)}, {len(found.actions):,} steps, mean score {found.returns.mean():g}"
+        click.echo(f"{out}: {told}", err=True)
+        return
+    from rlab.evaluation import film_episodes
 
     filmed = envs.make_filmed(factory.args[0], derive(seed, "recording"), **factory.keywords)
     policy = load_policy(run, seed)

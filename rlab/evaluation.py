@@ -23,11 +23,14 @@ def play_episodes(
     episodes: int,
     seed: int,
     deterministic: bool = False,
+    watch: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], None] | None = None,
 ) -> list[Episode]:
-    """Exactly `episodes` whole episodes under the policy.
+    """Exactly `episodes` whole episodes under the policy, in the order in which they ended.
 
     Environment i plays a number of episodes fixed beforehand: to take the first that end would favour the short ones.
-    Raises BadInputError when the policy does not fit the environment, TrainingError when no episode will end.
+    After each step `watch` is told the observations before it [B, ...], the actions [B, ...], in which environments it
+    counts and where an episode ended, bool [B] each. Raises BadInputError when the policy does not fit the environment,
+    TrainingError when no episode will end.
     """
     B = min(episodes, _PARALLEL)
     env = make_env(num_envs=B, seed=derive(seed, "evaluation"))
@@ -42,9 +45,12 @@ def play_episodes(
         if silent > PATIENCE:
             raise TrainingError(f"no episode ended in {PATIENCE:,} steps: the environment needs a time limit")
         actions, state = policy.act(observations, state, resets, deterministic)
+        before = observations.copy() if watch else observations
         observations, _, terminated, truncated, info = env.step(actions)
         ended = terminated | truncated
         played += finished_episodes(ended & (quota > 0), info) if ended.any() else []
+        if watch:
+            watch(before, actions, quota > 0, ended)
         silent = 0 if ended.any() else silent
         quota -= ended & (quota > 0)
         resets = ended.astype(np.float32)

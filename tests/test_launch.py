@@ -12,6 +12,8 @@ import pytest
 import safetensors.numpy
 from conftest import ROOT
 
+from rlab import demonstrations
+from rlab.errors import BadInputError
 from rlab.runs.metrics import read_metrics
 
 QUICK = ("--env", "CartPole-v1", "--workers", "2", "--envs-per-worker", "4")
@@ -82,6 +84,7 @@ def test_list_as_data(launch):
         (("evaluate", "nowhere"), "not a run"),
         (("resume", "nowhere"), "not a run"),
         (("record", "nowhere", "--out", "video.txt"), ".mp4"),
+        (("record", "nowhere", "--demonstrations", "--out", "video.mp4"), ".npz"),
         (("rpg", "--env", "TMaze", "--corridor", "0"), "corridor must be a whole number, at least 1, not 0"),
         (("rpg", "--env", "TMaze", "--corridor", "long"), "corridor must be a whole number"),
         (("rpg", "--env", "CartPoleNoVel-v1", "--truncation", "501"), "no more than 500 steps"),
@@ -130,6 +133,27 @@ def test_evaluate_in_a_changed_environment(launch, trained):
     assert "'max_episode_steps'" in _one_line(launch(*command, "max-episode-step=7"))
     assert "NAME=VALUE" in _one_line(launch(*command, "7"))
     assert "'seed' is no option" in _one_line(launch(*command, "seed=7"))
+
+
+def test_record_keeps_demonstrations(launch, trained, tmp_path):
+    done = launch("record", trained[0], "--demonstrations", "--out", "demos.npz", "--episodes", 3, "--seed", 5)
+    assert done.returncode == 0, done.stderr
+    found = demonstrations.load(tmp_path / "demos.npz")
+    assert len(found.returns) == 3
+    # CartPole gives a point a step.
+    np.testing.assert_array_equal(np.bincount(found.episodes), found.returns)
+    assert found.observations.shape == (len(found.actions), 4)
+    assert set(found.actions.tolist()) <= {0, 1}
+    evaluated = json.loads(launch("evaluate", trained[0], "--episodes", 3, "--seed", 5, "--json").stdout)
+    assert evaluated["mean_return"] == found.returns.mean()
+    # The dynamics: what was done leads from each observation to the next of its episode.
+    row = int(np.flatnonzero(found.episodes == 0)[0])
+    step = found.observations[row + 1, 0] - found.observations[row, 0]
+    np.testing.assert_allclose(step, 0.02 * found.observations[row, 1], atol=1e-6)
+    (tmp_path / "no.npz").write_bytes(b"nothing")
+    for name, message in (("no.npz", "is no .npz file"), ("missing.npz", "is missing")):
+        with pytest.raises(BadInputError, match=message):
+            demonstrations.load(tmp_path / name)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio's reader leaves pipes open

@@ -1,0 +1,69 @@
+"""What a policy saw and did, for others to imitate: whole episodes in one .npz file."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from rlab.errors import BadInputError
+from rlab.evaluation import play_episodes
+from rlab.policies.trained import TrainedPolicy
+
+
+class Demonstrations(NamedTuple):
+    """N steps of E whole episodes, one after another."""
+
+    observations: np.ndarray  # [N, ...], before each action
+    actions: np.ndarray  # [N, ...], as the environment takes them
+    episodes: np.ndarray  # int32 [N], the number of the episode, from 0 on
+    returns: np.ndarray  # float64 [E]
+
+
+def demonstrate(
+    policy: TrainedPolicy,
+    make_env: Callable[..., gym.vector.VectorEnv],
+    episodes: int,
+    seed: int,
+    deterministic: bool = False,
+) -> Demonstrations:
+    """Exactly `episodes` whole episodes of the policy, the same that `play_episodes` plays."""
+    playing: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    finished: list[list[tuple[np.ndarray, np.ndarray]]] = []
+
+    def watch(observations: np.ndarray, actions: np.ndarray, counts: np.ndarray, ended: np.ndarray) -> None:
+        for row in np.flatnonzero(counts).tolist():
+            playing.setdefault(row, []).append((observations[row], np.array(actions[row])))
+            if ended[row]:
+                finished.append(playing.pop(row))
+
+    played = play_episodes(policy, make_env, episodes, seed, deterministic, watch)
+    observations, actions = (np.stack([step[k] for taken in finished for step in taken]) for k in (0, 1))
+    numbers = np.repeat(np.arange(len(finished), dtype=np.int32), [len(taken) for taken in finished])
+    return Demonstrations(observations, actions, numbers, np.array([episode.score for episode in played]))
+
+
+def save(demonstrations: Demonstrations) -> bytes:
+    """The content of an .npz file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **demonstrations._asdict())
+    return buffer.getvalue()
+
+
+def load(path: str | Path) -> Demonstrations:
+    """Raises BadInputError for a file that is missing or holds no demonstrations. Executes nothing found in it."""
+    path = Path(path)
+    if not zipfile.is_zipfile(path):
+        wrong = "is no .npz file" if path.is_file() else "is missing"
+        raise BadInputError(f"{path} {wrong}; `python -m launch record RUN --demonstrations --out {path}` makes one")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = Demonstrations(*(file[name] for name in Demonstrations._fields))
+    except Exception as error:  # whatever NumPy and zipfile make of a damaged file
+        raise BadInputError(f"{path} holds no demonstrations: {error}") from error
+    if not len(found.observations) == len(found.actions) == len(found.episodes) > 0:
+        raise BadInputError(f"{path} is damaged: its arrays are not of one length")
+    return found

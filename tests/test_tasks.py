@@ -13,8 +13,17 @@ from rlab.models.parameters import ParameterLayout
 from rlab.runs.directory import Run
 from rlab.tasks import GENERATIVE, TASKS, training
 from rlab.tasks.classification import ImageTask, shifted
-from rlab.tasks.configs import CONFIGS, IMAGE_MODELS, GANConfig, ImageConfig, NBackConfig, RepeatCopyConfig
+from rlab.tasks.configs import (
+    CONFIGS,
+    IMAGE_MODELS,
+    GANConfig,
+    ImageConfig,
+    NBackConfig,
+    PixelRNNConfig,
+    RepeatCopyConfig,
+)
 from rlab.tasks.gan import GANTask
+from rlab.tasks.pixelrnn import PixelRNNTask
 from rlab.tasks.sequences import NBack, RepeatCopy
 
 # Each learns a small instance in seconds: the flags, and the test metric that it must reach.
@@ -149,6 +158,20 @@ def test_a_file_of_few_images_and_a_moved_one(launch, tmp_path):
     gone = launch("evaluate", "run")
     assert gone.returncode == 2
     assert "is missing" in gone.stderr
+
+
+def test_a_batch_in_parts_is_the_batch():
+    config = PixelRNNConfig(model="pixelcnn", data="digits", units=4, depth=1, batch_size=6)
+    found = []
+    for parts in (1, 2, 3):
+        task = PixelRNNTask(config)
+        task.parts, task.xla = parts, False
+        learner = training.Learner(task, 10)
+        metrics = [learner.update() for _ in range(2)]
+        found.append((learner.params.numpy(), metrics[-1]["loss"], metrics[-1]["gradient_norm"]))
+    for params, *metrics in found[1:]:
+        np.testing.assert_allclose(params, found[0][0], atol=1e-5)
+        np.testing.assert_allclose(metrics, found[0][1:], rtol=1e-4)
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):

@@ -16,6 +16,7 @@ from rlab.datasets import images
 from rlab.datasets.rollouts import frames
 from rlab.errors import BadInputError
 from rlab.policies import Policy
+from rlab.runs.directory import Run
 from rlab.tasks import training
 from rlab.tasks.configs import VAEConfig
 from rlab.tasks.vae import VAETask
@@ -23,24 +24,25 @@ from rlab.tasks.vae import VAETask
 PONG = functools.partial(envs.make, "Pong", frame_size=20)
 
 
-@pytest.fixture(scope="module", params=["mlp", "cnn"])
-def run(request, tmp_path_factory):
-    """A VAE of Pong's frames that has hardly been trained."""
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A VAE of Pong's frames, as it is before its first update."""
     path = tmp_path_factory.mktemp("vae") / "run"
     config = VAEConfig(
-        model=request.param,
+        model="cnn",
         data="env:Pong,frame_size=20",
         binarization="none",
         likelihood="gaussian",
         latents=5,
         units=16,
-        epochs=1,
-        batch_size=100,
-        importance_samples=1,
+        batch_size=50,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "_FRAMES", (480, 96))
-        training.train(VAETask(config), path)
+        patch.setattr(images, "_FRAMES", (64, 32))
+        task = VAETask(config)
+    assert task.pixels.images["test"].shape == (32, 20, 20)
+    made = Run.create(path, training.settings_of(task) | {"steps": 1})
+    made.save_checkpoint(training.Learner(task, 1).checkpoint())
     return path
 
 

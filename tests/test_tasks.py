@@ -80,12 +80,12 @@ def test_each_task_solves_a_small_instance_from_the_command_line(task, launch, t
         assert (run / "pictures" / "memory.png").stat().st_size > 1000
     if task in GENERATIVE:
         assert len(list((run / "pictures").glob("samples-*.png"))) > 3
-        assert launch("sample", "run", "--out", "grid.png").returncode == 0
+        # The seed decides; of one model it is tried.
+        drawn = [("a", 1), ("b", 1), ("c", 2)] if task == "vae" else [("a", 1)]
+        for name, seed in drawn:
+            assert launch("sample", "run", "--count", 9, "--seed", seed, "--out", f"{name}.png").returncode == 0
     if task == "vae":
-        drawn = [launch("sample", "run", "--count", 9, "--seed", seed, "--out", f"{seed}.png") for seed in (1, 2)]
-        assert [done.returncode for done in drawn] == [0, 0], drawn[0].stderr
-        launch("sample", "run", "--count", 9, "--seed", 1, "--out", "again.png")
-        first, second, again = ((tmp_path / f"{name}.png").read_bytes() for name in ("1", "2", "again"))
+        first, again, second = ((tmp_path / f"{name}.png").read_bytes() for name, _ in drawn)
         assert first == again != second
 
 

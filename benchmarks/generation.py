@@ -10,21 +10,20 @@ Each in a process with one compute thread and in one with as many as there are c
 fastest of each. A part of an epoch is timed, medians over rounds after one that does not count. PixelRNNs have no like
 in Keras: the reference is PixelCNN's masked convolutions, and of the LSTMs a `keras.layers.RNN` over rows and over
 diagonals.
-`sampling`: PixelRNN's samples with what its neighbours left behind, against the whole network anew for every pixel.
+`sampling`: PixelRNN's samples with what its neighbours left behind, against the whole network anew for every pixel,
+whose seconds for an image are those of eight pixels times the rest.
 Writes `benchmarks/results/generation-*.json`. Nothing else may run meanwhile.
 """
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from models import seconds
 
 from launch.quiet import start_tensorflow
 
@@ -48,19 +47,6 @@ def make(part: str, data: str) -> Any:
     config = kind(**(defaults(name, model[0] if model else kind().model) | {"data": data}))
     module, task = TASKS[name]
     return getattr(importlib.import_module(f"rlab.tasks.{module}"), task)(config)
-
-
-def seconds(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median seconds of each run, taken in turn, after one call that is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def epoch(part: str, data: str, rounds: int) -> dict[str, float]:

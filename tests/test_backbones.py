@@ -28,9 +28,7 @@ FITTING = [
     ("small-cnn", SMALL_IMAGE),
     ("vbn-cnn", SMALL_IMAGE),
     ("vbn-small-cnn", SMALL_IMAGE),
-    *[(name, VECTOR) for name in ("highway", "residual", *MEMORIES)],
-    # Of the memories over images one: they stand on the same torso, and a DNC takes half a minute to compile.
-    *[(name, SMALL_IMAGE) for name in ("highway", "residual", "lstm")],
+    *[(name, space) for name in ("highway", "residual", *MEMORIES) for space in (VECTOR, SMALL_IMAGE)],
 ]
 IDS = [f"{name}-{type(space).__name__}{space.shape}" for name, space in FITTING]
 every_backbone = pytest.mark.parametrize(("backbone", "space"), FITTING, ids=IDS)

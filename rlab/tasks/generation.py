@@ -1,28 +1,12 @@
-"""What the tasks of generative models have in common: pixels to learn from, and images to look at."""
-
-from typing import Any, Protocol
+"""What the tasks of generative models have in common: the pixels to learn from."""
 
 import numpy as np
 
 from rlab.datasets.images import ImageSplits, binarize, load_images
 from rlab.seeding import derive
 from rlab.tasks.batches import Shuffled
-from rlab.tasks.training import Apply, Report
 
 _FIXED = {"train": 1, "validation": 2, "test": 3}  # seeds of the fixed binarization, the same for every run
-
-
-class Generative(Protocol):
-    """A task whose model draws images."""
-
-    def sample(self, apply: Apply, count: int, seed: int) -> np.ndarray:
-        """Images float32 [count, H, W] between 0 and 1; the same seed gives the same."""
-
-    def pictures(self, apply: Apply) -> dict[str, Any]:
-        """Figures by name that show how far training is."""
-
-    def report(self, apply: Apply) -> Report:
-        """What the model learned, to look at."""
 
 
 class Pixels:

@@ -40,7 +40,12 @@ class Report(NamedTuple):
 
 
 class Task(Protocol):
-    """What the trainer asks of a task; made as `TaskClass(config, seed)`, where `config` is a `TaskClass.Config`."""
+    """What the trainer asks of a task; made as `TaskClass(config, seed)`, where `config` is a `TaskClass.Config`.
+
+    A task may have more: `parts`, into which a batch is cut; `pictures(apply)`, figures by name that are drawn over
+    training; `sample(apply, count, seed)`, images [count, H, W] of a model that draws them; and in its config
+    `averaging` of the parameters and Adam's `beta_1`.
+    """
 
     name: str  # on the command line
     config: Any

@@ -124,7 +124,7 @@ class A3C:
         Parameters, statistics, counters and the schedule are restored, on any number of ranks; the environments begin
         new episodes, with new seeds. With `steps` the run's target score, if it has one, no longer ends it.
         """
-        beginning = runs.reopen("a3c", run, steps, ranks.world())
+        beginning = runs.reopen("a3c", run, env, steps, ranks.world())
         settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
         return agent._train(beginning)
@@ -146,6 +146,7 @@ class A3C:
             parameters.steps,
             graph=functools.partial(policies.trace_graph, self.policy),
             comm=self.comm,
+            env=self.env,
             agree=side.agree,
         )
 

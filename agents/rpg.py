@@ -148,7 +148,7 @@ class RPG:
         The run goes on as if it had never stopped, to the bit. With `steps` the run's target score, if it has one, no
         longer ends it.
         """
-        beginning = runs.reopen("rpg", run, steps, ranks.world())
+        beginning = runs.reopen("rpg", run, env, steps, ranks.world())
         settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
         return agent._train(beginning)
@@ -169,6 +169,7 @@ class RPG:
             graph=functools.partial(policies.trace_graph, self.policy),
             shown=("score", "success", "entropy"),
             comm=self.comm,
+            env=self.env,
         )
 
     def make_baseline(self) -> Any:

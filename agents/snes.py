@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
-from rlab import ops, policies, rollout, runs
+from rlab import ops, policies, rewards, rollout, runs
 from rlab.errors import BadInputError, TrainingError
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
@@ -130,7 +130,7 @@ class SNES:
         The run goes on as if it had never stopped, to the bit, on any number of ranks. With `steps` the run's target
         score, if it has one, no longer ends it.
         """
-        beginning = runs.reopen("snes", run, steps, ranks.world())
+        beginning = runs.reopen("snes", run, env, steps, ranks.world())
         settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
         return agent._train(beginning)
@@ -151,6 +151,7 @@ class SNES:
             graph=functools.partial(policies.trace_graph, self.policy),
             shown=("score", "best", "sigma"),
             comm=self.comm,
+            env=self.env,
         )
 
 
@@ -163,6 +164,7 @@ class Learner:
         self.config, self.policy, self.comm, self.seed = agent.config, agent.policy, agent.comm, agent.seed
         config, self._schedule = self.config, schedule
         self._noise = tf.constant(derive(self.seed, "noise"))
+        self._learned = rewards.model_of(agent.env) is not None
         self._groups = config.population // config.group
         self._own = range(self.comm.rank, self._groups, self.comm.size)
         self._counted = _counted_groups(config, self.policy.normalized)
@@ -205,8 +207,8 @@ class Learner:
         played = self._play()
         if played is None:
             return None
-        returns, lengths = played
-        fitness = returns.mean(axis=1)
+        returns, fitness, lengths = played
+        fitness = fitness.mean(axis=1)
         if not np.isfinite(fitness).all():
             raise TrainingError(f"generation {self.generation}, step {self.steps}: a return is NaN or infinite")
         shape = {"centered-ranks": ops.evolution.centered_ranks, "nes": ops.evolution.nes_utilities}[config.utilities]
@@ -233,8 +235,8 @@ class Learner:
         }
         return runs.Update(self.steps, metrics, episodes, self._schedule.end)
 
-    def _play(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Returns and lengths [P, E] of the generation, of all ranks; the observations' moments are counted.
+    def _play(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Returns, fitness and lengths [P, E] of the generation, of all ranks; the observations' moments are counted.
 
         None once a rank was asked to stop: it comes at once, and nothing is counted.
         """
@@ -244,7 +246,8 @@ class Learner:
         features, size = self.policy.normalized, self.comm.size
         played = config.group * config.episodes
         # Each group is a row of numbers: the only thing that is sent. Ranks with fewer groups send a row of nothing.
-        rows = np.zeros((-(-self._groups // size), 2 * played))
+        sent = 3 if self._learned else 2
+        rows = np.zeros((-(-self._groups // size), sent * played))
         seen = np.zeros((-(-self._counted // size), 1 + 2 * features))
         for i, group in enumerate(self._own):
             first = group * config.group
@@ -271,17 +274,18 @@ class Learner:
             if found is None:
                 rows[i:] = -1.0
                 break
-            rows[i] = np.concatenate([found.returns.ravel(), found.lengths.ravel()])
+            rows[i] = np.concatenate([found.lengths, found.returns, found.fitness][:sent], axis=None)
             if found.seen:
                 seen[i] = np.concatenate([np.ravel(part) for part in found.seen])
         everywhere = self._in_order(rows, self._groups)
-        if (everywhere[:, played] < 0.0).any():  # the first of its lengths
+        if (everywhere[:, 0] < 0.0).any():  # the first of its lengths
             return None
         if features:
             for row in self._in_order(seen, self._counted):
                 self._statistics.merge(ops.moments.Moments(*np.split(row, [1, 1 + features])))
         shape = (config.population, config.episodes)
-        return everywhere[:, :played].reshape(shape), everywhere[:, played:].reshape(shape)
+        lengths, returns, *learned = (part.reshape(shape) for part in np.split(everywhere, sent, axis=1))
+        return returns, learned[0] if learned else returns, lengths
 
     def _in_order(self, rows: np.ndarray, groups: int) -> np.ndarray:
         """The rows [groups, ...] of all ranks, which were dealt the groups in turn, in the order of the groups."""

@@ -169,7 +169,7 @@ class TRPO:
 
         With `steps` the run's target score, if it has one, no longer ends it.
         """
-        beginning = runs.reopen("trpo", run, steps, ranks.world())
+        beginning = runs.reopen("trpo", run, env, steps, ranks.world())
         settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
         return agent._train(beginning)
@@ -190,6 +190,7 @@ class TRPO:
             graph=functools.partial(policies.trace_graph, self.policy),
             shown=("score", "success", "kl", "entropy"),
             comm=self.comm,
+            env=self.env,
         )
 
 

@@ -28,7 +28,7 @@ class TMaze:
     action_space = gym.spaces.Discrete(4)
 
     def __init__(self, corridor: int = 10) -> None:
-        self.corridor = _whole("corridor", corridor, 1)
+        self.corridor = whole("corridor", corridor, 1)
         self.limit: int | None = 20 * (corridor + 1)
 
     def begin(self, rng: np.random.Generator) -> np.ndarray:
@@ -78,8 +78,8 @@ class NBack:
     limit: int | None = None
 
     def __init__(self, n: int = 2, k: int = 4, length: int = 20) -> None:
-        self.n, self.k = _whole("n", n, 1), _whole("k", k, 2)
-        self.length = _whole("length", length, n + 1)
+        self.n, self.k = whole("n", n, 1), whole("k", k, 2)
+        self.length = whole("length", length, n + 1)
         self.observation_space = gym.spaces.Box(0.0, 1.0, (k,), np.float32)
         self.action_space = gym.spaces.Discrete(k)
 
@@ -120,7 +120,7 @@ class DelayedRecall:
     limit: int | None = None
 
     def __init__(self, k: int = 4, delay: int = 20) -> None:
-        self.k, self.delay = _whole("k", k, 2), _whole("delay", delay, 0)
+        self.k, self.delay = whole("k", k, 2), whole("delay", delay, 0)
         self.observation_space = gym.spaces.Box(0.0, 1.0, (k + 1,), np.float32)
         self.action_space = gym.spaces.Discrete(k)
 
@@ -146,7 +146,7 @@ class DelayedRecall:
         return pictures.draw_symbols(self.k, shown, state[0] == self.delay + 1)
 
 
-def _whole(name: str, value: object, low: int) -> int:
+def whole(name: str, value: object, low: int) -> int:
     """The value itself, if it is a whole number of at least `low`; else BadInputError."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
         raise BadInputError(f"{name} must be a whole number, at least {low}, not {value!r}")

@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from envs.exploration import DeepSea
 from envs.memory import DelayedRecall, NBack, TMaze
 from envs.poles import CartPole, DoublePole, Pendulum, SinglePole
 from envs.rows import ROWS, register
@@ -25,6 +26,7 @@ def lunar_lander_without_velocities(**options: Any) -> gym.Env:
 register("TMaze", TMaze)
 register("NBack", NBack)
 register("DelayedRecall", DelayedRecall)
+register("DeepSea", DeepSea)
 register("CartPoleNoVel-v1", CartPole, 500)
 register("PendulumNoVel-v1", Pendulum, 200)
 register("SinglePoleNoVel", SinglePole, 1000)

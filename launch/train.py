@@ -17,9 +17,12 @@ from launch.tasks import resume_task
 from rlab.errors import BadInputError
 from rlab.parallel.comm import launched_rank
 from rlab.runs.directory import Run, require_free
+from rlab.seeding import derive
 from rlab.settings import from_settings
 
 _STEPS = "agent steps in all (each four frames of an Atari game); the last update is finished"
+_NOVELTY = "weight of a bonus for observations that are new; 0 for none"
+_IMITATE = "demonstrations, of `record --demonstrations`, to learn from in place of the environment's rewards"
 _DEFAULT_ENV = {"a3c": "Pong", "rpg": "TMaze", "snes": "CartPole-v1", "trpo": "CartPole-v1"}
 
 
@@ -50,6 +53,8 @@ def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | No
         click.Option(
             ["--backbone"], default=settings["backbone"], show_default=True, help="network; `list` shows them"
         ),
+        click.Option(["--novelty"], type=click.FloatRange(0.0), default=0.0, help=_NOVELTY, show_default=True),
+        click.Option(["--imitate"], type=click.Path(path_type=Path), help=_IMITATE),
     ]
     options += config_options(module.Config, settings["config"])
     flags = {str(option.name) for option in options}
@@ -98,6 +103,7 @@ def resume(run: Path, steps: int | None) -> int:
         return resume_task(opened, steps)
     factory = env_factory(config, run)
     start_tensorflow()
+    factory = with_rewards(factory, config.get("rewards"), config["seed"])
     result = getattr(agents, agents.AGENTS[config["agent"]]).resume(run, factory, steps)
     return _report(result, config["config"].get("deterministic", False))
 
@@ -125,6 +131,21 @@ def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
     return functools.partial(envs.make, envs.resolve(name), **options)
 
 
+def with_rewards(factory: functools.partial, described: dict[str, Any] | None, seed: int) -> Any:
+    """The factory with learned rewards as they are described, if they are."""
+    if not described:
+        return factory
+    from rlab import imitation, novelty
+
+    kinds: dict[str, Any] = {
+        "novelty": (novelty.Config, novelty.with_bonus),
+        "imitation": (imitation.Config, imitation.rewarded_by),
+    }
+    settings = dict(described)
+    config, add = kinds[settings.pop("kind")]
+    return add(factory, from_settings(config, settings), derive(seed, "rewards"))
+
+
 def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The environment's canonical name, its tuned settings, and its options with their defaults."""
     asked = value_of("--env", arguments)
@@ -144,12 +165,20 @@ def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, value
 
     if values["steps"] < 1:
         raise BadInputError(f"--steps must be at least 1, not {values['steps']}")
+    if values["novelty"] and values["imitate"]:
+        raise BadInputError("--novelty and --imitate cannot go together: imitation replaces the rewards")
     if values["backbone"] == "":
         raise BadInputError("--backbone is empty; `python -m launch list` shows the names")
     if values["run"] and launched_rank() == 0:
         require_free(values["run"])
     start_tensorflow()
     factory = functools.partial(envs.make, env, **options)
+    described = None
+    if values["novelty"]:
+        described = {"kind": "novelty", "weight": values["novelty"]}
+    if values["imitate"]:
+        described = {"kind": "imitation", "demonstrations": str(values["imitate"].resolve())}
+    factory = with_rewards(factory, described, values["seed"])
     return getattr(agents, agents.AGENTS[agent])(config, env=factory, policy=values["backbone"], seed=values["seed"])
 
 

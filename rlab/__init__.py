@@ -15,10 +15,13 @@ __version__ = "0.1.0"
 _SUBMODULES = {
     "errors",
     "evaluation",
+    "imitation",
     "models",
+    "novelty",
     "ops",
     "parallel",
     "policies",
+    "rewards",
     "rollout",
     "runs",
     "seeding",

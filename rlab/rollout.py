@@ -221,6 +221,7 @@ class Evaluation(NamedTuple):
     """What became of a group of members, over E episodes of each."""
 
     returns: np.ndarray  # float64 [G, E]
+    fitness: np.ndarray  # float64 [G, E]; the returns, or the sums of learned rewards
     lengths: np.ndarray  # int64 [G, E], steps
     seen: moments.Moments | None  # of the observations on which they acted
 
@@ -247,7 +248,8 @@ def evaluate_members(
 
     seen_at, _ = env.reset(seed=seed)
     G, B = len(tf.nest.flatten(params)[0]), env.num_envs
-    returns, lengths, alive = np.zeros(B), np.zeros(B, np.int64), np.ones((G, B // G), bool)
+    returns, fitness, lengths = np.zeros(B), np.zeros(B), np.zeros(B, np.int64)
+    alive = np.ones((G, B // G), bool)
     members, rows = np.arange(G), np.arange(B)  # who act, and where
     seeds = np.stack([actions_seed + members, np.zeros(G, np.int64)], axis=1).astype(np.int32)
     state, resets = initial_state, np.ones(B, np.float32)
@@ -267,9 +269,10 @@ def evaluate_members(
         ending = alive.ravel() & (terminated | truncated)
         if ending.any():
             returns[ending], lengths[ending] = info["episode"]["r"][ending], info["episode"]["l"][ending]
+            fitness[ending] = info.get("rewarded", info["episode"]["r"])[ending]
             alive &= ~ending.reshape(alive.shape)
             if not alive.any():
-                return Evaluation(returns.reshape(G, -1), lengths.reshape(G, -1), seen)
+                return Evaluation(returns.reshape(G, -1), fitness.reshape(G, -1), lengths.reshape(G, -1), seen)
             kept = _narrowed(np.any(alive[members], axis=1))
             if len(kept) < len(members):
                 members, seeds = members[kept], seeds[kept]

@@ -1,5 +1,7 @@
 """Generative adversarial networks: each loss reaches its own network, and the density that judges is a density."""
 
+import functools
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -28,23 +30,46 @@ def _batch(count=5):
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
 @pytest.mark.parametrize("stateless", [False, True])  # as a function of explicit parameters, which is how it is trained
-def test_each_loss_reaches_its_own_network_alone(kind, stateless):
+@pytest.mark.parametrize("penalty", [0.0, 2.0])
+def test_each_network_moves_by_its_own_loss_alone(kind, stateless, penalty):
+    """The one gradient of both, against two losses that are each differentiated in one network's parameters."""
     model = _model(kind)
-    layout = ParameterLayout(model)
+    layout, (images, latents) = ParameterLayout(model), _batch()
     params = [v.value for v in model.trainable_variables]
     if stateless:
         params = [tf.convert_to_tensor(v) + 0.01 for v in params]
+
+    def plain():
+        with tf.GradientTape() as inner:
+            inner.watch(images)
+            real, false = model.discriminator(images), model.discriminator(model(latents))
+        slopes = tf.reduce_sum(inner.gradient(real, images) ** 2, (1, 2))
+        telling = 0.5 * penalty * slopes - tf.math.log_sigmoid(real) - tf.math.log(1.0 - tf.sigmoid(false))
+        return tf.reduce_mean(telling), tf.reduce_mean(-tf.math.log_sigmoid(false))
+
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(params)
-        losses = layout.call(params, model.losses, *_batch()) if stateless else model.losses(*_batch())
+        call = functools.partial(layout.call, params) if stateless else lambda function, *given: function(*given)
+        losses, expected = call(model.losses, images, latents, penalty), call(plain)
+    found = tape.gradient(losses[0], params)
     names = [name.split("/")[0] for name in layout.names]
     assert set(names) == {model.generator.name, model.discriminator.name}
-    for loss, own in zip(losses, (model.discriminator.name, model.generator.name), strict=True):
-        for name, gradient in zip(names, tape.gradient(loss, params), strict=True):
-            if name == own:
-                assert float(tf.norm(gradient)) > 0.0
-            else:
-                assert gradient is None or not gradient.numpy().any()
+    for name, own, *theirs in zip(names, found, *(tape.gradient(loss, params) for loss in expected), strict=True):
+        right = theirs[0] if name == model.discriminator.name else theirs[1]
+        assert float(tf.norm(right)) > 0.0
+        np.testing.assert_allclose(own, right, rtol=1e-3, atol=1e-6)
+    assert all(gradient is None for gradient in tape.gradient(losses[1], params))
+
+
+def test_the_gradient_is_finite_where_the_discriminator_is_certain():
+    model = _model("mlp")
+    images, latents = _batch()
+    for odds in (-200.0, 200.0):
+        model.discriminator.odds.bias.assign([odds])
+        with tf.GradientTape() as tape:
+            loss, _ = model.losses(images, latents)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])

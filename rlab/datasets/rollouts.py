@@ -29,11 +29,12 @@ def frames(source: str, count: int, seed: int) -> np.ndarray:
         while len(found) * _COPIES < count:
             for _ in range(_SPACING):
                 observations, *_ = env.step(env.action_space.sample())
-            found.append(_grey(np.asarray(observations)).copy())
+            found.append(grey(np.asarray(observations)).copy())
     return np.concatenate(found)[:count]
 
 
-def _grey(observations: np.ndarray) -> np.ndarray:
+def grey(observations: np.ndarray) -> np.ndarray:
+    """The newest frame of each observation as it is stacked in them, brightness [B, H, W] from 0 to 255."""
     if observations.ndim == 3:
         return observations
     if observations.shape[1] < observations.shape[3]:  # channels first: the frames of the last few steps

@@ -1,6 +1,7 @@
 """How the run of an agent begins, and begins again."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,8 @@ import numpy as np
 from rlab.errors import BadInputError
 from rlab.parallel import watch
 from rlab.parallel.comm import Communicator, Serial, on_first
-from rlab.runs.checkpoints import Checkpoint
+from rlab.rewards import REWARDS, model_of, unwrapped
+from rlab.runs.checkpoints import Checkpoint, subset
 from rlab.runs.directory import Run, describe_factory
 from rlab.runs.progress import say
 
@@ -41,20 +43,30 @@ def begin(
         raise BadInputError(f"the target score must be finite, not {target_score}")
     settings = {
         "agent": name,
-        "env": describe_factory(agent.env),
+        "env": describe_factory(unwrapped(agent.env)),
         "backbone": agent.policy.backbone,
         "seed": agent.seed,
         "steps": steps,
         "target_score": target_score,
         "config": dataclasses.asdict(agent.config),
     }
+    if rewards := model_of(agent.env):
+        settings["rewards"] = rewards.describe()
     created = on_first(comm or Serial(), lambda: Run.create(run, settings))
     _watch(comm, run)
     return Beginning(created, steps, target_score)
 
 
-def reopen(name: str, run: str | Path, steps: int | None = None, comm: Communicator | None = None) -> Beginning:
+def reopen(
+    name: str,
+    run: str | Path,
+    env: Callable[..., Any],
+    steps: int | None = None,
+    comm: Communicator | None = None,
+) -> Beginning:
     """The agent's run with its newest checkpoint, to go on up to `steps` in all (None: as it was begun).
+
+    Where rewards are learned, `env` goes on with them too.
 
     With `steps` the run's target score, if it has one, no longer ends it. Raises BadInputError when the run is another
     agent's, and when it has its steps or its target already.
@@ -68,6 +80,8 @@ def reopen(name: str, run: str | Path, steps: int | None = None, comm: Communica
 
     beginning = on_first(comm or Serial(), open_run)
     _watch(comm, run)
+    if (rewards := model_of(env)) and beginning.checkpoint:
+        rewards.restore(subset(beginning.checkpoint.arrays, REWARDS))
     return beginning
 
 

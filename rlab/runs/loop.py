@@ -7,13 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from rlab.parallel import watch
 from rlab.parallel.comm import Communicator, Serial
+from rlab.rewards import REWARDS, RewardModel, model_of
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
 from rlab.runs.metrics import MetricsWriter
@@ -57,6 +58,7 @@ def run_loop(
     comm: Communicator | None = None,
     unit: str = "steps",
     agree: Callable[[int | None], int | None] | None = None,
+    env: Callable[..., Any] | None = None,
 ) -> TrainingResult:
     """Drive `updates` to its end, or to the first SIGINT or SIGTERM.
 
@@ -68,12 +70,15 @@ def run_loop(
     Of the ranks `comm`, each of which drives the same updates, the first alone logs, shows and saves; a signal to any
     of them stops them all after the same update. Where ranks are not in step, `agree` is told the number of the signal
     that this rank has had, or None, as often as `updates` yields, and gives that of the one which stops it.
+    Where the factory `env` has learned rewards, their metrics and what they learned go with those of the agent.
     """
     comm = comm or Serial()
     agree = agree or functools.partial(_agreed, comm)
     try:
         if comm.rank:
             return _follow(run, updates, checkpoint, agree)
+        if rewards := model_of(env) if env else None:
+            updates, checkpoint = _with_metrics(updates, rewards), functools.partial(_with_rewards, checkpoint, rewards)
         return _lead(run, updates, checkpoint, total_steps, first_step, graph, shown, agree, unit)
     finally:
         watch.end()
@@ -123,6 +128,20 @@ def _lead(
     finally:
         display.close()
         writer.close()
+
+
+def _with_metrics(
+    updates: Generator[Update | None, None, None], rewards: RewardModel
+) -> Generator[Update | None, None, None]:
+    with contextlib.closing(updates):
+        for update in updates:
+            yield update._replace(metrics=update.metrics | rewards.metrics()) if update else None
+
+
+def _with_rewards(checkpoint: Callable[[], Checkpoint], rewards: RewardModel) -> Checkpoint:
+    found = checkpoint()
+    learned = {f"{REWARDS}/{name}": array for name, array in rewards.arrays().items()}
+    return found._replace(arrays=found.arrays | learned)
 
 
 def _follow(

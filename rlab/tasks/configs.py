@@ -184,6 +184,7 @@ class GANConfig:
     units: int = field(
         32, "filters of the convolutions next to the image; units of a layer of `mlp`", low=1, high=65_536
     )
+    penalty: float = field(0.3, "weight of half the squared slope of D at real images (R1)", low=0.0)
     averaging: float = field(
         0.999, "of the parameters that are kept: their part in the next average", low=0.0, high=0.999999
     )

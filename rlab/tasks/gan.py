@@ -47,8 +47,8 @@ class GANTask:
         )
 
     def loss(self, batch: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        discriminator, generator = self.model.losses(*batch)
-        return discriminator + generator, {"discriminator_loss": discriminator, "generator_loss": generator}
+        discriminator, generator = self.model.losses(*batch, self.config.penalty)
+        return discriminator, {"discriminator_loss": discriminator, "generator_loss": generator}
 
     def evaluate(self, apply: Apply, split: str) -> dict[str, float]:
         """Nats an image under a kernel density of samples, whose width suits the validation images best."""

@@ -1,0 +1,275 @@
+"""Learned rewards: what the wrapper gives, what novelty counts, what imitation tells apart; resumed to the bit."""
+
+import functools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import agents
+import envs
+import rlab
+from rlab import demonstrations, imitation, novelty
+from rlab.demonstrations import Demonstrations
+from rlab.errors import BadInputError
+from rlab.rewards import Rewarded, model_of
+
+
+class Distance:
+    """A model whose rewards are known: how far a step went, once for each row that counts."""
+
+    def give(self, before, actions, after, rewards, counts):
+        self.counts = counts.copy()
+        return np.abs(after - before).sum(-1) + 100.0 * (actions == 1)
+
+
+def _made(**keywords):
+    factory = Rewarded(functools.partial(envs.make, "DeepSea", size=4), lambda *_: Distance())
+    return factory, factory(num_envs=3, seed=0, **keywords)
+
+
+def test_rewards_are_the_models_and_scores_the_environments_own():
+    factory, env = _made()
+    env.reset()
+    for _ in range(2):
+        for _step in range(4):
+            _, rewards, terminated, _, info = env.step(np.array([1, 0, 1]))
+            # Down one row of four in [-1, 1] is 0.5, and so is one column to the right.
+            np.testing.assert_allclose(rewards, [101.0, 0.5, 101.0])
+        assert terminated.all()
+        np.testing.assert_allclose(info["rewarded"], [404.0, 2.0, 404.0])
+        np.testing.assert_allclose(info["episode"]["r"], [0.99, 0.0, 0.99], rtol=1e-6)
+    assert model_of(factory) is factory.model
+    assert model_of(functools.partial(envs.make, "DeepSea")) is None
+
+
+def test_copies_that_rest_count_no_more():
+    factory, env = _made(single_episode=True)
+    env.reset()
+    for _ in range(4):
+        env.step(np.zeros(3, int))
+        assert factory.model.counts.all()
+    _, rewards, *_ = env.step(np.ones(3, int))
+    assert not factory.model.counts.any()
+    assert not rewards.any()
+    env.reset(seed=1)
+    env.step(np.zeros(3, int))
+    assert factory.model.counts.all()
+
+
+def test_a_saved_environment_goes_on_with_the_same_rewards():
+    _, env = _made()
+    env.reset()
+    env.step(np.array([1, 0, 1]))
+    saved = env.save_state()
+    expected = [env.step(np.array([1, 1, 0])) for _ in range(3)]
+    _, other = _made()
+    other.reset()
+    other.load_state(saved)
+    for old in expected:
+        new = other.step(np.array([1, 1, 0]))
+        for a, b in zip(old[:4], new[:4], strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(expected[-1][4]["rewarded"], new[4]["rewarded"])
+
+
+# Novelty.
+
+PLANE = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+
+def test_pseudo_counts_are_those_of_the_paper():
+    gain, learned, scale = np.array([0.5, 0.01, -1.0], np.float32), 16.0, 0.1
+    with np.errstate(divide="ignore"):
+        expected = 1.0 / (np.exp(scale / 4.0 * np.maximum(gain, 0.0)) - 1.0)
+    np.testing.assert_allclose(novelty.pseudo_counts(gain, np.float32(learned), scale), expected, rtol=1e-3)
+
+
+def test_what_counts_exactly_is_counted_exactly():
+    """Of a density that has seen x so often among n, ρ = N/n and ρ' = (N + 1)/(n + 1), with c n^{-1/2} = 1."""
+    often, n = np.array([1.0, 5.0, 50.0]), 10_000.0
+    gain = np.log((often + 1) / (n + 1)) - np.log(often / n)
+    found = novelty.pseudo_counts(gain.astype(np.float32), np.float32(n), np.sqrt(n))
+    np.testing.assert_allclose(found, often, rtol=0.02)
+
+
+def _seen_at(kind, places):
+    """Observations of places [B, 2] in [-1, 1]: their numbers, or a white square there in front of grey blocks."""
+    if kind == "vector":
+        return places.astype(np.float32)
+    blocks = np.random.default_rng(0).integers(0, 2, (7, 7)) * 110
+    frames = np.tile(np.kron(blocks, np.ones((6, 6)))[None], (len(places), 1, 1)).astype(np.uint8)
+    for frame, (row, column) in zip(frames, np.round(19.0 + 18.0 * places).astype(int), strict=True):
+        frame[row : row + 4, column : column + 4] = 255
+    return frames[..., None]
+
+
+@pytest.mark.parametrize("kind", ["vector", "image"])
+def test_what_was_seen_often_is_less_new(kind):
+    generator = np.random.default_rng(0)
+    space = PLANE if kind == "vector" else gym.spaces.Box(0, 255, (42, 42, 1), np.uint8)
+    model = novelty.Novelty(space, novelty.Config(weight=1.0), seed=0)
+    rest = np.zeros(8), np.ones(8, bool)
+
+    def bonus(centre):
+        seen = _seen_at(kind, np.clip(generator.normal(centre, 0.15, (8, 2)), -1.0, 1.0))
+        return model.give(seen, np.zeros(8), seen, *rest)
+
+    for _ in range(300):
+        bonus(-0.5)
+    often, never = np.concatenate([bonus(-0.5) for _ in range(5)]), bonus(0.5)
+    assert 0.0 <= 2.0 * often.mean() < never.mean() <= 1.0
+    metrics = model.metrics()
+    assert set(metrics) == {"bonus", "surprise"}
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_rows_that_do_not_count_are_not_learned_of():
+    first, second = (novelty.Novelty(PLANE, novelty.Config(), seed=0) for _ in range(2))
+    seen = np.array([[0.1, 0.2], [0.8, -0.9]], np.float32)
+    other = np.array([[0.1, 0.2], [-0.7, 0.3]], np.float32)
+    counts = np.array([True, False])
+    for model, x in ((first, seen), (second, other)):
+        model.give(x, np.zeros(2), x, np.zeros(2), counts)
+    np.testing.assert_array_equal(first.arrays()["params"], second.arrays()["params"])
+
+
+def test_numbers_without_bounds_are_seen_by_their_deviations():
+    space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    model = novelty.Novelty(space, novelty.Config(), seed=0)
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        x = (100.0 + 5.0 * generator.normal(size=(8, 3))).astype(np.float32)
+        model.give(x, np.zeros(8), x, np.zeros(8), np.ones(8, bool))
+    arrays = model.arrays()
+    np.testing.assert_allclose(arrays["seen/mean"], 100.0, atol=2.0)
+    assert arrays["seen/rows"] == 160
+
+
+def test_a_bonus_finds_the_treasure_of_the_deep_sea(tmp_path):
+    """The same agent, settings and seed without it goes left for ever."""
+    factory = functools.partial(envs.make, "DeepSea", size=10)
+    config = agents.TRPO.Config(batch_size=512)
+    plain = agents.TRPO(config, factory).train(tmp_path / "plain", 20_000)
+    curious = agents.TRPO(config, novelty.with_bonus(factory)).train(tmp_path / "curious", 20_000)
+    assert plain.mean_score < 0.5 < 0.9 < curious.mean_score
+
+
+# Imitation.
+
+
+def _shown(count=400, width=3, actions=2):
+    """Whoever shows it goes by the sign of the first number."""
+    x = np.random.default_rng(0).normal(size=(count, width)).astype(np.float32)
+    a = (x[:, 0] > 0).astype(np.int64)
+    return Demonstrations(x, a, np.zeros(count, np.int32), np.ones(1))
+
+
+def _saved(tmp_path, shown, name="shown.npz"):
+    path = tmp_path / name
+    path.write_bytes(demonstrations.save(shown))
+    return str(path)
+
+
+LINE = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+
+def _imitation(tmp_path, **settings):
+    path = _saved(tmp_path, _shown())
+    config = imitation.Config(demonstrations=path, batch_size=128, minibatch=64, **settings)
+    return imitation.Imitation(LINE, gym.spaces.Discrete(2), demonstrations.load(path), config, 0)
+
+
+def _act(model, generator, right):
+    x = generator.normal(size=(32, 3)).astype(np.float32)
+    a = (x[:, 0] > 0).astype(int)
+    return model.give(x, a if right else 1 - a, x, np.zeros(32), np.ones(32, bool))
+
+
+def test_the_discriminator_rewards_what_the_demonstrator_does(tmp_path):
+    model, generator = _imitation(tmp_path, learning_rate=3e-3), np.random.default_rng(1)
+    for step in range(200):
+        _act(model, generator, right=step % 2 == 0)  # half of what it does is wrong
+    right, wrong = _act(model, generator, True).mean(), _act(model, generator, False).mean()
+    assert 0.0 < 2.0 * wrong < right
+    metrics = model.metrics()
+    assert set(metrics) == {"imitation_reward", "discriminator_loss", "told_apart"}
+    assert 0.5 < metrics["told_apart"] < 1.0
+
+
+def test_imitation_goes_on_as_if_it_had_never_stopped(tmp_path):
+    whole, generator = _imitation(tmp_path), np.random.default_rng(1)
+    for _ in range(6):
+        _act(whole, generator, True)
+    other = _imitation(tmp_path)
+    other.restore(whole.arrays())
+    for seed in range(6):
+        first, second = (_act(model, np.random.default_rng(seed), False) for model in (whole, other))
+        np.testing.assert_array_equal(first, second)
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(array, other.arrays()[name])
+
+
+def _with(kind, tmp_path):
+    factory = functools.partial(envs.make, "CartPole-v1")
+    if kind == "novelty":
+        return novelty.with_bonus(factory)
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    shown = Demonstrations(x, (x[:, 2] > 0).astype(np.int64), np.zeros(300, np.int32), np.ones(1))
+    return imitation.rewarded_by(factory, imitation.Config(demonstrations=_saved(tmp_path, shown)))
+
+
+@pytest.mark.parametrize("kind", ["novelty", "imitation"])
+def test_a_resumed_run_has_the_same_parameters(kind, tmp_path):
+    config = agents.TRPO.Config(batch_size=256, parallel_envs=4, critic_epochs=1)
+    agents.TRPO(config, _with(kind, tmp_path)).train(tmp_path / "whole", 2048)
+    agents.TRPO(config, _with(kind, tmp_path)).train(tmp_path / "halves", 1024)
+    agents.TRPO.resume(tmp_path / "halves", _with(kind, tmp_path), 2048)
+    runs = [rlab.runs.Run.open(tmp_path / name).latest_checkpoint() for name in ("whole", "halves")]
+    assert any(name.startswith("rewards/") for name in runs[0].arrays)
+    for name, array in runs[0].arrays.items():
+        np.testing.assert_array_equal(array, runs[1].arrays[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("agent", "config"),
+    [
+        ("A3C", {"workers": 2, "envs_per_worker": 4}),
+        ("RPG", {"episodes_per_batch": 8}),
+        ("SNES", {"population": 8}),
+    ],
+)
+def test_every_agent_learns_from_a_bonus(agent, config, tmp_path):
+    kind = getattr(agents, agent)
+    factory = novelty.with_bonus(functools.partial(envs.make, "DeepSea", size=4), novelty.Config(weight=2.0))
+    result = kind(kind.Config(**config), factory).train(tmp_path / "run", 1000)
+    header, *rows = (result.run / "metrics.csv").read_text().splitlines()
+    row = dict(zip(header.split(","), rows[-1].split(","), strict=True))
+    assert float(row["bonus"]) > 0.0
+    assert -0.01 <= float(row["score"]) <= 0.99  # the environment's own, not the bonus
+    saved = rlab.runs.Run.open(result.run).latest_checkpoint()
+    assert saved.arrays["rewards/adam/count"] > 10
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"observations": np.zeros((400, 4), np.float32)}, "observations have shape"),
+        ({"actions": np.full(400, 7)}, "actions from 7 to 7"),
+        ({"observations": np.full((400, 3), np.nan, np.float32)}, "not finite"),
+    ],
+)
+def test_demonstrations_of_something_else_are_refused(change, said, tmp_path):
+    path = _saved(tmp_path, _shown()._replace(**change))
+    with pytest.raises(BadInputError, match=said):
+        imitation.Imitation(
+            LINE, gym.spaces.Discrete(2), demonstrations.load(path), imitation.Config(demonstrations=path), 0
+        )
+
+
+@pytest.mark.parametrize("space", [gym.spaces.Discrete(3), gym.spaces.Box(0.0, 1.0, (2, 2), np.float32)])
+def test_observations_that_cannot_be_known_are_refused(space, tmp_path):
+    with pytest.raises(BadInputError, match="novelty is known of"):
+        novelty.Novelty(space, novelty.Config(), 0)
+    with pytest.raises(BadInputError, match="imitation is known of"):
+        imitation.Imitation(space, gym.spaces.Discrete(2), _shown(), imitation.Config(), 0)

@@ -81,6 +81,9 @@ def test_list_as_data(launch):
         (("a3c", "--env", "Pong", "--sticky-actions", "3"), "probability"),
         (("a3c", "--env", "CartPole-v1", "--learning-rate", "inf"), "finite"),
         (("a3c", "--env="), "unknown environment ''"),
+        (("trpo", "--novelty", "-1"), "'--novelty'"),
+        (("trpo", "--imitate", "nowhere.npz"), "nowhere.npz is missing; `python -m launch record RUN --demonstrations"),
+        (("trpo", "--imitate", "a.npz", "--novelty", "1"), "cannot go together"),
         (("evaluate", "nowhere"), "not a run"),
         (("resume", "nowhere"), "not a run"),
         (("record", "nowhere", "--out", "video.txt"), ".mp4"),
@@ -150,6 +153,13 @@ def test_record_keeps_demonstrations(launch, trained, tmp_path):
     row = int(np.flatnonzero(found.episodes == 0)[0])
     step = found.observations[row + 1, 0] - found.observations[row, 0]
     np.testing.assert_allclose(step, 0.02 * found.observations[row, 1], atol=1e-6)
+    imitating = ("trpo", "--imitate", "demos.npz", "--batch-size", 256)
+    done = launch(*imitating, "--env", "CartPole-v1", "--steps", 256, "--run", "imitating")
+    assert done.returncode == 0, done.stderr
+    assert "imitation_reward" in (tmp_path / "imitating" / "metrics.csv").read_text().splitlines()[0]
+    assert launch("resume", "imitating", "--steps", 512).returncode == 0
+    assert launch("evaluate", "imitating", "--episodes", 1).returncode == 0
+    assert "demos.npz was recorded in another environment" in _one_line(launch(*imitating, "--env", "Acrobot-v1"))
     (tmp_path / "no.npz").write_bytes(b"nothing")
     for name, message in (("no.npz", "is no .npz file"), ("missing.npz", "is missing")):
         with pytest.raises(BadInputError, match=message):

@@ -14,7 +14,16 @@ from envs.poles import DoublePole, SinglePole
 from envs.rows import ROWS
 from rlab.errors import BadInputError
 
-OWN = ["TMaze", "NBack", "DelayedRecall", "CartPoleNoVel-v1", "PendulumNoVel-v1", "SinglePoleNoVel", "DoublePoleNoVel"]
+OWN = [
+    "TMaze",
+    "NBack",
+    "DelayedRecall",
+    "DeepSea",
+    "CartPoleNoVel-v1",
+    "PendulumNoVel-v1",
+    "SinglePoleNoVel",
+    "DoublePoleNoVel",
+]
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -80,6 +89,25 @@ def test_without_velocities_it_is_the_same_task(name, whole, kept):
         assert ours_rest[1:3] == theirs_rest[1:3]
         if ours_rest[1]:
             break
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_the_deep_sea_by_hand(size):
+    env = gym.make("DeepSea", size=size)
+    for left_at in range(size + 1):  # size: never
+        seen, _ = env.reset(seed=0)
+        assert seen.tolist() == [-1.0, -1.0]
+        for row in range(size):
+            action = int(row != left_at)
+            seen, reward, ended, _, info = env.step(action)
+            treasure = row + 1 == size == left_at
+            assert reward == pytest.approx(treasure - 0.01 / size * action)
+            assert ended == (row + 1 == size)
+            column = row + 1 if row < left_at else max(left_at - 1, 0) + row - left_at
+            np.testing.assert_allclose(seen, [2 * (row + 1) / size - 1, 2 * column / size - 1], atol=1e-6)
+        assert info["is_success"] == (left_at == size)
+    with pytest.raises(BadInputError, match="size must be a whole number, at least 2, not 1"):
+        envs.make("DeepSea", size=1)
 
 
 @pytest.mark.parametrize("corridor", [1, 4])

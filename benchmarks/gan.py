@@ -3,7 +3,7 @@
     pip install -e '.[bench]'
     python benchmarks/gan.py --seeds 0 1 2 --data mnist
 
-Trains `launch gan` and `launch gan --model mlp` with their defaults for each seed, and once `launch mnist --model cnn`;
+Trains `launch gan` and `launch gan --model cnn` with their defaults for each seed, and once `launch mnist --model cnn`;
 runs that exist already are used again. Of each GAN: the Parzen-window log-likelihood of the test images in nats (10,000
 samples, width by validation images; Goodfellow et al. 2014), how often each digit is among 1,000 samples, and the
 Fréchet distance (Heusel et al. 2017) of 10,000 samples to the test images in the classifier's last features, beside
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = {"cnn": "gan", "mlp": "gan --model mlp"}
+KINDS = {"mlp": "gan", "cnn": "gan --model cnn"}
 
 
 def trained(command: str, seed: int, run: Path, data: str) -> float:

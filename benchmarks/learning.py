@@ -112,7 +112,7 @@ EXPERIMENTS = {
     "repeat-copy-dnc": _task("repeat-copy --model dnc", "wrong_bits", 0.01),
     "vae": _task("vae", "bound", -86.76),
     "gan": _task("gan", "parzen", 225.0),
-    "gan-mlp": _task("gan --model mlp", "parzen", 225.0),
+    "gan-cnn": _task("gan --model cnn", "parzen", 225.0),
     "pixelrnn-diagonal": _task("pixelrnn", "nll", 79.2),
     "pixelrnn-row": _task("pixelrnn --model row-lstm", "nll", 80.54),
     "pixelrnn-cnn": _task("pixelrnn --model pixelcnn", "nll", 81.3),

@@ -4,10 +4,10 @@
     python benchmarks/rewards.py novelty --seeds 0 1 2
     python benchmarks/rewards.py imitation --seeds 0 1 2
 
-`novelty`: each agent on DeepSea with and without `--novelty`, the same settings, steps and seeds. `imitation`: TRPO from
-ten recorded episodes, which never sees the environment's rewards, beside TRPO that sees nothing else, of the same steps
-and seeds; and the demonstrator's own score. Every run is a real `python -m launch` command, scored by `evaluate` over 100
-episodes. Runs that exist already are used again. Writes `benchmarks/results/rewards-*.json` and a picture of each.
+`novelty`: each agent on DeepSea with and without `--novelty`, of the same settings, steps and seeds. `imitation`: TRPO
+from ten recorded episodes, which never sees the environment's rewards, beside TRPO that sees nothing else, of the same
+steps and seeds; and the demonstrator's own score. Every run is a real `python -m launch` command, scored by `evaluate`
+over 100 episodes. Runs that exist already are used again. Writes `benchmarks/results/rewards-*.json` and pictures.
 """
 
 import argparse

@@ -22,7 +22,7 @@ PIXEL_MODELS: dict[str, dict[str, Any]] = {
     "row-lstm": {"units": 32, "depth": 4},
     "pixelcnn": {"units": 32, "depth": 8, "epochs": 20},
 }
-GAN_MODELS: dict[str, dict[str, Any]] = {"mlp": {"units": 512, "epochs": 40}, "cnn": {}}
+GAN_MODELS: dict[str, dict[str, Any]] = {"mlp": {}, "cnn": {"units": 32, "epochs": 12, "penalty": 1.0}}
 _MEMORIES = ("rnn", "lstm", "dnc")
 _DATA = "`mnist`, `digits` (no network needed), or the path of an .npz file"
 _IMAGES = f"{_DATA}; `env:NAME[,option=value ...]` for what an environment shows"
@@ -178,19 +178,19 @@ class VAEConfig:
 class GANConfig:
     """The settings of generative adversarial networks."""
 
-    model: str = field("cnn", "both networks", choices=list(GAN_MODELS))
+    model: str = field("mlp", "both networks", choices=list(GAN_MODELS))
     data: str = field("mnist", _IMAGES)
     latents: int = field(64, "Z, numbers of z", low=1, high=10_000)
     units: int = field(
-        32, "filters of the convolutions next to the image; units of a layer of `mlp`", low=1, high=65_536
+        512, "units of a layer of `mlp`; filters of the convolutions next to the image", low=1, high=65_536
     )
-    penalty: float = field(0.3, "weight of half the squared slope of D at real images (R1)", low=0.0)
+    penalty: float = field(3.0, "weight of half the squared slope of D at real images (R1)", low=0.0)
     averaging: float = field(
         0.999, "of the parameters that are kept: their part in the next average", low=0.0, high=0.999999
     )
-    epochs: int = field(20, "passes over the training images", low=1)
+    epochs: int = field(25, "passes over the training images", low=1)
     batch_size: int = field(64, "images to an update", low=1)
-    learning_rate: float = field(3e-4, "step size of Adam", low=0.0, above=True)
+    learning_rate: float = field(2e-3, "step size of Adam", low=0.0, above=True)
     beta_1: float = field(0.5, "Adam's memory of gradients", low=0.0, high=0.999)
     decay_learning_rate: bool = field(True, "let the step size fall linearly to 0")
     max_gradient_norm: float = field(100.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)

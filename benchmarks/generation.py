@@ -28,9 +28,9 @@ from models import seconds
 from launch.quiet import start_tensorflow
 
 ROOT = Path(__file__).resolve().parents[1]
-EPOCHS = ("vae", "vae cnn", "gan", "gan mlp", "pixelcnn", "row-lstm", "diagonal-bilstm")
+EPOCHS = ("vae", "vae cnn", "gan", "gan cnn", "pixelcnn", "row-lstm", "diagonal-bilstm")
 KINDS = ("pixelcnn", "row-lstm", "diagonal-bilstm")
-UPDATES = {"vae": 100, "vae cnn": 20, "gan": 20, "gan mlp": 60, "pixelcnn": 20, "row-lstm": 20, "diagonal-bilstm": 12}
+UPDATES = {"vae": 100, "vae cnn": 20, "gan": 60, "gan cnn": 20, "pixelcnn": 20, "row-lstm": 20, "diagonal-bilstm": 12}
 
 
 def make(part: str, data: str) -> Any:
@@ -174,10 +174,15 @@ def twin(part: str, task: Any) -> Any:
                     for part in (self.judging, self.drawing)
                 ]
                 with tf.GradientTape(persistent=True) as tape:
-                    drawn = self.draw(config.batch_size)
-                    real, false = through(self.judging, images[..., None]), through(self.judging, drawn)
+                    drawn, pixels = self.draw(config.batch_size), images[..., None]
+                    with tf.GradientTape() as inner:
+                        inner.watch(pixels)
+                        real = through(self.judging, pixels)
+                    slopes = inner.gradient(real, pixels)
+                    steepness = 0.5 * config.penalty * tf.reduce_mean(tf.reduce_sum(slopes**2, (1, 2, 3)))
+                    false = through(self.judging, drawn)
                     losses = (
-                        tf.reduce_mean(tf.nn.softplus(-real)) + tf.reduce_mean(tf.nn.softplus(false)),
+                        tf.reduce_mean(tf.nn.softplus(-real)) + tf.reduce_mean(tf.nn.softplus(false)) + steepness,
                         tf.reduce_mean(tf.nn.softplus(-false)),
                     )
                 for loss, variables, optimizer, tracker in zip(

@@ -265,7 +265,7 @@ def test_a_killed_run_resumes(launch, tmp_path):
 
 
 def test_what_was_stopped_and_resumed_equals_what_was_not(launch, tmp_path):
-    command = ("rpg", "--env", "DelayedRecall", "--delay", "6", "--episodes-per-batch", "8", "--steps", "40000")
+    command = ("rpg", "--env", "DelayedRecall", "--delay", "6", "--episodes-per-batch", "8", "--steps", "16000")
     options = ("--observe-reward", "--baseline", "constant")
     assert launch(*command, *options, "--run", tmp_path / "whole").returncode == 0
     path = tmp_path / "parts"
@@ -273,11 +273,11 @@ def test_what_was_stopped_and_resumed_equals_what_was_not(launch, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143, stderr
-    assert 0 < max(_steps(file) for file in (path / "checkpoints").iterdir()) < 40_000
+    assert 0 < max(_steps(file) for file in (path / "checkpoints").iterdir()) < 16_000
     assert launch("resume", path).returncode == 0
     runs = [safetensors.numpy.load_file(run / "policy" / "weights.safetensors") for run in (tmp_path / "whole", path)]
     assert runs[0].keys() == runs[1].keys()
     for name, array in runs[0].items():
         np.testing.assert_array_equal(array, runs[1][name], err_msg=name)
     rows = [read_metrics(run)[-1] for run in (tmp_path / "whole", path)]
-    assert rows[0]["episodes"] == rows[1]["episodes"] == 40_000 / 8  # of 1 + 6 + 1 steps
+    assert rows[0]["episodes"] == rows[1]["episodes"] == 16_000 / 8  # of 1 + 6 + 1 steps

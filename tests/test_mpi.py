@@ -95,9 +95,8 @@ TRUST = ("trpo", "--env", "CartPole-v1", "--batch-size", "256", "--parallel-envs
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--normalize-observations",),
+        ("--normalize-observations", "--critic", "linear"),
         ("--backbone", "rnn"),
-        ("--critic", "linear"),
         ("--sampling", "vine", "--vine-actions", "3", "--vine-length", "8"),
     ],
 )

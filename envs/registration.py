@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from envs.catch import Catch
 from envs.exploration import DeepSea
 from envs.memory import DelayedRecall, NBack, TMaze
 from envs.poles import CartPole, DoublePole, Pendulum, SinglePole
@@ -27,6 +28,7 @@ register("TMaze", TMaze)
 register("NBack", NBack)
 register("DelayedRecall", DelayedRecall)
 register("DeepSea", DeepSea)
+register("Catch", Catch)
 register("CartPoleNoVel-v1", CartPole, 500)
 register("PendulumNoVel-v1", Pendulum, 200)
 register("SinglePoleNoVel", SinglePole, 1000)

@@ -19,6 +19,7 @@ OWN = [
     "NBack",
     "DelayedRecall",
     "DeepSea",
+    "Catch",
     "CartPoleNoVel-v1",
     "PendulumNoVel-v1",
     "SinglePoleNoVel",
@@ -108,6 +109,29 @@ def test_the_deep_sea_by_hand(size):
         assert info["is_success"] == (left_at == size)
     with pytest.raises(BadInputError, match="size must be a whole number, at least 2, not 1"):
         envs.make("DeepSea", size=1)
+
+
+def test_catch_by_hand():
+    env, caught = gym.make("Catch", size=6), 0
+    for seed in range(30):
+        seen, _ = env.reset(seed=seed)
+        column = seen[0, ::4, 0].argmax()
+        for row in range(6):
+            cells = seen[::4, ::4, 0] == 255  # cells are of 4×4 pixels
+            np.testing.assert_array_equal(seen[..., 0] == 255, cells.repeat(4, 0).repeat(4, 1))
+            if row == 5:
+                break
+            assert cells.sum() == 2
+            assert cells[row, column]
+            action = 1 + int(np.sign(column - cells[5].argmax())) if seed % 2 else 1
+            seen, reward, ended, _, info = env.step(action)
+            assert ended == (row == 4)
+            assert ended or reward == 0.0
+        assert reward == (1.0 if info["is_success"] else -1.0)
+        assert info["is_success"] == (cells.sum() == 1)  # ball and paddle in one cell
+        caught += reward == 1.0
+        assert info["is_success"] or seed % 2 == 0  # who follows the ball catches it
+    assert 15 < caught < 30
 
 
 @pytest.mark.parametrize("corridor", [1, 4])

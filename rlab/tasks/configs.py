@@ -184,11 +184,11 @@ class GANConfig:
     units: int = field(
         512, "units of a layer of `mlp`; filters of the convolutions next to the image", low=1, high=65_536
     )
-    penalty: float = field(3.0, "weight of half the squared slope of D at real images (R1)", low=0.0)
+    penalty: float = field(2.0, "weight of half the squared slope of D at real images (R1)", low=0.0)
     averaging: float = field(
         0.999, "of the parameters that are kept: their part in the next average", low=0.0, high=0.999999
     )
-    epochs: int = field(25, "passes over the training images", low=1)
+    epochs: int = field(40, "passes over the training images", low=1)
     batch_size: int = field(64, "images to an update", low=1)
     learning_rate: float = field(2e-3, "step size of Adam", low=0.0, above=True)
     beta_1: float = field(0.5, "Adam's memory of gradients", low=0.0, high=0.999)

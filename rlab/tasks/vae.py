@@ -58,6 +58,11 @@ class VAETask:
         bound, estimate = (float(np.concatenate(parts).mean()) for parts in zip(*found, strict=True))
         return {"bound": bound} | ({"nll": -estimate} if split == "test" else {})
 
+    def likelihoods(self, apply: Apply, split: str) -> np.ndarray:
+        """ln p(x) of each image by importance sampling, float64 [N], nats."""
+        draws, starts = self.config.importance_samples, range(0, self._count(split), _CHUNK)
+        return np.concatenate([self._measure(apply, split, start, draws)[1] for start in starts])
+
     def _count(self, split: str) -> int:
         return len(self.pixels.images[split])
 

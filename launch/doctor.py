@@ -7,7 +7,7 @@ import click
 
 import agents
 from launch.quiet import start_tensorflow
-from launch.train import env_factory
+from launch.train import env_factory, with_rewards
 from rlab.errors import BadInputError
 from rlab.runs.directory import Run
 from rlab.schedules import Schedule
@@ -33,7 +33,10 @@ def doctor(agent: str, run: Path, as_json: bool) -> int:
     start_tensorflow()
     from agents import trpo
     from rlab.policies.checking import check_trust_region
+    from rlab.runs.beginning import restore_rewards
 
+    factory = with_rewards(factory, settings.get("rewards"), settings["seed"])
+    restore_rewards(factory, checkpoint)
     config = from_settings(trpo.Config, settings["config"])
     learner = trpo.Learner(
         agents.TRPO(config, factory, settings["backbone"], settings["seed"]),

@@ -80,9 +80,15 @@ def reopen(
 
     beginning = on_first(comm or Serial(), open_run)
     _watch(comm, run)
-    if (rewards := model_of(env)) and beginning.checkpoint:
-        rewards.restore(subset(beginning.checkpoint.arrays, REWARDS))
+    if beginning.checkpoint:
+        restore_rewards(env, beginning.checkpoint)
     return beginning
+
+
+def restore_rewards(env: Callable[..., Any], checkpoint: Checkpoint) -> None:
+    """Let the factory's learned rewards, if it has any, go on from a checkpoint."""
+    if rewards := model_of(env):
+        rewards.restore(subset(checkpoint.arrays, REWARDS))
 
 
 def find(name: str, run: str | Path, steps: int | None = None) -> Beginning:

@@ -47,7 +47,8 @@ class GANTask:
         )
 
     def loss(self, batch: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        discriminator, generator = self.model.losses(*batch, self.config.penalty)
+        images, latents = batch
+        discriminator, generator = self.model.losses(images, latents, self.config.penalty)
         return discriminator, {"discriminator_loss": discriminator, "generator_loss": generator}
 
     def evaluate(self, apply: Apply, split: str) -> dict[str, float]:

@@ -97,4 +97,5 @@ def test_the_best_deviation_is_that_of_the_data():
     generator = np.random.default_rng(0)
     samples = np.zeros((1, 20))
     data = 0.3 * generator.normal(size=(500, 20))
-    assert parzen.best_deviation(samples, data, np.array([0.1, 0.2, 0.3, 0.4])) == 0.3
+    found = parzen.best_deviation(samples, data)
+    assert found == pytest.approx(np.sqrt(np.mean(data**2)), rel=0.01)  # as far as 10,000 numbers tell 0.3

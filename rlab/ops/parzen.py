@@ -5,6 +5,7 @@ alone.
 """
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 
 def log_likelihood(samples: np.ndarray, data: np.ndarray, deviation: float, chunk: int = 500) -> np.ndarray:
@@ -22,6 +23,11 @@ def log_likelihood(samples: np.ndarray, data: np.ndarray, deviation: float, chun
     return np.concatenate(found)
 
 
-def best_deviation(samples: np.ndarray, data: np.ndarray, deviations: np.ndarray) -> float:
-    """The one of the deviations under which data [M, D] that are not for testing are likeliest."""
-    return float(max(deviations, key=lambda deviation: log_likelihood(samples, data, deviation).mean()))
+def best_deviation(samples: np.ndarray, data: np.ndarray, low: float = 0.03, high: float = 1.0) -> float:
+    """The deviation in [low, high], to a hundredth of itself, under which data [M, D] not for testing are likeliest."""
+
+    def loss(logarithm: float) -> float:
+        return -float(log_likelihood(samples, data, np.exp(logarithm)).mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(low), np.log(high)), method="bounded", options={"xatol": 0.01})
+    return float(np.exp(found.x))

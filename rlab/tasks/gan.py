@@ -17,7 +17,6 @@ from rlab.tasks.training import Apply, Report
 
 _CHUNK = 100  # images drawn at once
 _SAMPLES = 10_000  # of which the density that judges is made; a tenth while training
-_DEVIATIONS = np.logspace(-1.3, -0.3, 11)
 
 
 class GANTask:
@@ -57,7 +56,7 @@ class GANTask:
         samples = self.sample(apply, _SAMPLES if split == "test" else _SAMPLES // 10, self.seed).reshape(
             -1, flat[split].shape[1]
         )
-        width = parzen.best_deviation(samples, flat["validation"][:1000], _DEVIATIONS)
+        width = parzen.best_deviation(samples, flat["validation"][:1000])
         data = flat[split] if split == "test" else flat[split][:1000]
         return {"parzen": float(parzen.log_likelihood(samples, data, width).mean())}
 

@@ -165,6 +165,8 @@ def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, value
 
     if values["steps"] < 1:
         raise BadInputError(f"--steps must be at least 1, not {values['steps']}")
+    if not math.isfinite(values["novelty"]):
+        raise BadInputError(f"--novelty must be finite, not {values['novelty']}")
     if values["novelty"] and values["imitate"]:
         raise BadInputError("--novelty and --imitate cannot go together: imitation replaces the rewards")
     if values["backbone"] == "":
@@ -186,7 +188,9 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
     run = values["run"] or new_directory(agent, env)
     learner = make_agent(agent, env, options, config, values)
     size = learner.policy.size
-    _say(f"{agent} on {env}: {learner.policy.backbone}, {size:,} parameters, run {run}")
+    learned = f", with {values['novelty']:g} times a bonus for novelty" if values["novelty"] else ""
+    learned = f", imitating {values['imitate']}" if values["imitate"] else learned
+    _say(f"{agent} on {env}{learned}: {learner.policy.backbone}, {size:,} parameters, run {run}")
     target = values["target_score"]
     result = learner.train(run, values["steps"], None if target == math.inf else target)
     return _report(result, getattr(config, "deterministic", False))

@@ -56,14 +56,17 @@ def save(demonstrations: Demonstrations) -> bytes:
 def load(path: str | Path) -> Demonstrations:
     """Raises BadInputError for a file that is missing or holds no demonstrations. Executes nothing found in it."""
     path = Path(path)
+    if not path.exists():
+        raise BadInputError(f"{path} is missing; `python -m launch record RUN --demonstrations --out {path}` makes one")
     if not zipfile.is_zipfile(path):
-        wrong = "is no .npz file" if path.is_file() else "is missing"
-        raise BadInputError(f"{path} {wrong}; `python -m launch record RUN --demonstrations --out {path}` makes one")
+        raise BadInputError(f"{path} is no .npz file, or a damaged one; `record RUN --demonstrations` makes such files")
     try:
         with np.load(path, allow_pickle=False) as file:
             found = Demonstrations(*(file[name] for name in Demonstrations._fields))
     except Exception as error:  # whatever NumPy and zipfile make of a damaged file
         raise BadInputError(f"{path} holds no demonstrations: {error}") from error
-    if not len(found.observations) == len(found.actions) == len(found.episodes) > 0:
+    if not len(found.observations) == len(found.actions) == len(found.episodes):
         raise BadInputError(f"{path} is damaged: its arrays are not of one length")
+    if not len(found.actions):
+        raise BadInputError(f"{path} holds no demonstrations: it is empty")
     return found

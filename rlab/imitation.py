@@ -12,8 +12,10 @@ is held down, as in the project's GANs.
 """
 
 import dataclasses
+import hashlib
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -39,6 +41,7 @@ class Config:
     """The settings of the discriminator."""
 
     demonstrations: str = field("", "file of `record --demonstrations`")
+    digest: str = field("", "SHA-256 of that file, by which a run knows it again; empty for any")
     units: int = field(100, "of each of its two layers", low=1)
     batch_size: int = field(1024, "agent steps after which it learns", low=1)
     minibatch: int = field(128, "steps of the agent, and as many of the demonstrator, to one step of learning", low=1)
@@ -54,6 +57,10 @@ def rewarded_by(factory: Callable[..., VectorEnv], config: Config, seed: int = 0
     """
     check(config)
     shown = demonstrations.load(config.demonstrations)
+    digest = hashlib.sha256(Path(config.demonstrations).read_bytes()).hexdigest()
+    if config.digest not in ("", digest):
+        raise BadInputError(f"{config.demonstrations} is another file than the run began with")
+    config = dataclasses.replace(config, digest=digest)
     return Rewarded(factory, lambda observations, actions: Imitation(observations, actions, shown, config, seed))
 
 

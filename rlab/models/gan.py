@@ -126,7 +126,7 @@ class DenseDiscriminator(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         features = tf.reshape(inputs, (-1, math.prod(inputs.shape[1:])))
         for layer in self.hidden:
-            features = tf.nn.leaky_relu(layer(features), _LEAK)
+            features = _leaky(layer(features))
         return self.odds(features)[:, 0]
 
 
@@ -153,7 +153,7 @@ class ConvolutionalDiscriminator(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         features = inputs[..., None]
         for layer in self.convolutions:
-            features = tf.nn.leaky_relu(layer(features), _LEAK)
+            features = _leaky(layer(features))
         return self.odds(tf.reshape(features, (-1, math.prod(features.shape[1:]))))[:, 0]
 
 
@@ -166,6 +166,11 @@ def convolutional_gan(shape: tuple[int, int], latents: int, filters: int, seeds:
     """A DCGAN of two convolutions each, of `filters` and twice as many."""
     generator = Deconvolution(shape, (2 * filters, filters), seeds, normalized=True)
     return GAN(shape, latents, generator, ConvolutionalDiscriminator((filters, 2 * filters), seeds))
+
+
+def _leaky(x: tf.Tensor) -> tf.Tensor:
+    # Not TensorFlow's own operation: its graph optimizer fuses that with a convolution, fails at it, and says so.
+    return tf.maximum(x, _LEAK * x)
 
 
 def _dense(units: int, gain: float, seeds: Iterator[int], name: str) -> keras.layers.Dense:

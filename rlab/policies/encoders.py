@@ -37,14 +37,17 @@ def read_sizes(name: str) -> dict[str, Any]:
     run = Path(name.partition(":")[2])
     try:
         settings = json.loads((run / "config.json").read_text())
-        if settings.get("task") != "vae":
-            kind = settings.get("task") or settings.get("agent")
-            raise BadInputError(f"backbone {name!r}: {run} is a run of {kind!r}, not of `python -m launch vae`")
-        return {key: settings["config"][key] for key in _SIZES}
+        kind = settings.get("task") or settings.get("agent")
+        sizes = {key: settings["config"][key] for key in _SIZES} if kind == "vae" else {}
     except OSError as error:
-        raise BadInputError(f"backbone {name!r}: {run} is no run directory ({error.strerror})") from error
-    except (ValueError, KeyError) as error:
+        raise BadInputError(
+            f"backbone {name!r}: {run} is not a run: its config.json cannot be read ({error.strerror})"
+        ) from error
+    except (AttributeError, ValueError, TypeError, KeyError) as error:
         raise BadInputError(f"backbone {name!r}: {run}/config.json is damaged ({error})") from error
+    if not sizes:
+        raise BadInputError(f"backbone {name!r}: {run} is a run of {kind!r}, not of `python -m launch vae`")
+    return sizes
 
 
 def _read_weights(name: str) -> dict[str, np.ndarray]:

@@ -104,7 +104,7 @@ def test_a_policy_needs_its_vae_no_more_once_it_is_trained(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("missing", "no run directory"), ("other", "not of `python -m launch vae`"), ("size", "36×36")],
+    [("missing", "is not a run"), ("other", "not of `python -m launch vae`"), ("size", "36×36")],
 )
 def test_what_is_no_vae_of_these_images_is_refused(run, kind, message, tmp_path):
     path = tmp_path / "run"

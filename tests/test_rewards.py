@@ -273,3 +273,19 @@ def test_observations_that_cannot_be_known_are_refused(space, tmp_path):
         novelty.Novelty(space, novelty.Config(), 0)
     with pytest.raises(BadInputError, match="imitation is known of"):
         imitation.Imitation(space, gym.spaces.Discrete(2), _shown(), imitation.Config(), 0)
+
+
+def test_a_run_knows_its_demonstrations_again(tmp_path):
+    factory = functools.partial(envs.make, "CartPole-v1")
+    x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    shown = Demonstrations(x, np.arange(50) % 2, np.zeros(50, np.int32), np.ones(1))
+    path = _saved(tmp_path, shown)
+    described = imitation.rewarded_by(factory, imitation.Config(demonstrations=path)).model.describe()
+    config = imitation.Config(**{name: value for name, value in described.items() if name != "kind"})
+    imitation.rewarded_by(factory, config)
+    _saved(tmp_path, shown._replace(observations=x + 1.0))
+    with pytest.raises(BadInputError, match="another file than the run began with"):
+        imitation.rewarded_by(factory, config)
+    _saved(tmp_path, shown._replace(**{name: array[:0] for name, array in shown._asdict().items()}))
+    with pytest.raises(BadInputError, match="it is empty"):
+        demonstrations.load(path)

@@ -165,7 +165,10 @@ def twin(part: str, task: Any) -> Any:
 
             def compile(self, **options: Any) -> None:
                 super().compile(**options)
-                self.optimizers = [keras.optimizers.Adam(config.learning_rate, config.beta_1) for _ in range(2)]
+                averaged = {"use_ema": True, "ema_momentum": config.averaging}  # as ours are
+                self.optimizers = [
+                    keras.optimizers.Adam(config.learning_rate, config.beta_1, **averaged) for _ in range(2)
+                ]
                 self.trackers = [keras.metrics.Mean(name) for name in ("discriminator", "generator")]
 
             def train_step(self, images: Any) -> dict:

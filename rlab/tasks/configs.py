@@ -20,7 +20,7 @@ VAE_MODELS: dict[str, dict[str, Any]] = {"mlp": {}, "cnn": {"units": 256, "laten
 PIXEL_MODELS: dict[str, dict[str, Any]] = {
     "diagonal-bilstm": {},
     "row-lstm": {"units": 32, "depth": 4},
-    "pixelcnn": {"units": 32, "depth": 8, "epochs": 20},
+    "pixelcnn": {"units": 32, "depth": 8, "epochs": 8},
 }
 GAN_MODELS: dict[str, dict[str, Any]] = {"mlp": {}, "cnn": {"units": 32, "epochs": 12, "penalty": 1.0}}
 _MEMORIES = ("rnn", "lstm", "dnc")

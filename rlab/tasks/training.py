@@ -194,21 +194,16 @@ class Learner:
             rate *= 1.0 - self.steps / self._total
         # Converted here: a compiled function takes several times as long over an array of NumPy's.
         batch = tf.nest.map_structure(tf.constant, self.task.batch(self.steps))
-        params, state, measured = self._update(self.params, self.state, batch, tf.constant(rate))
+        # The first averages are short, so that nothing of the initial parameters stays in them.
+        kept = min(self._averaging, (self.steps + 1) / (self.steps + 11.0)) if self._averaging else 0.0
+        now = (self.params, self.state, self.average)
+        after, measured = self._update(now, batch, tf.constant(rate), tf.constant(kept))
         metrics = {name: float(value) for name, value in measured.items()}
         for name in ("loss", "gradient_norm"):
             if not np.isfinite(metrics[name]):
                 raise TrainingError(f"update {self.steps}: {name} is not finite ({metrics[name]})")
-        self.params, self.state, self.steps = params, state, self.steps + 1
-        # The first averages are short, so that nothing of the initial parameters stays in them.
-        kept = min(self._averaging, self.steps / (self.steps + 10.0)) if self._averaging else 0.0
-        self.average = self._blend(self.average, params, tf.constant(kept)) if kept else params
+        (self.params, self.state, self.average), self.steps = after, self.steps + 1
         return metrics
-
-    @staticmethod
-    @tf.function(jit_compile=True)
-    def _blend(average: tf.Tensor, params: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
-        return params + kept * (average - params)
 
     def checkpoint(self) -> Checkpoint:
         arrays = {f"model/{name}": array for name, array in self.layout.named(self.average.numpy()).items()}
@@ -224,14 +219,20 @@ class Learner:
 
 
 def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
-    """The compiled update: (parameters [D], Adam's state, batch, step size) to both after it, and the metrics."""
+    """The compiled update: (now, batch, step size, part kept of the average) to what is after it, and the metrics.
+
+    `now` is parameters [D], Adam's state, and the parameters' average [D].
+    """
     bound, beta_1 = task.config.max_gradient_norm, getattr(task.config, "beta_1", 0.9)
-    parts = getattr(task, "parts", 1)
+    averaging, parts = getattr(task.config, "averaging", 0.0), getattr(task, "parts", 1)
 
     @tf.function(jit_compile=True)  # in a graph without XLA too: one pass over the parameters in place of ten
-    def descend(params: tf.Tensor, state: adam.AdamState, gradient: tf.Tensor, rate: tf.Tensor) -> tuple:
+    def descend(now: tuple, gradient: tf.Tensor, rate: tf.Tensor, kept: tf.Tensor) -> tuple:
+        params, state, average = now
         norm = tf.norm(gradient)
-        return *adam.adam(params, state, gradient * (bound / tf.maximum(norm, bound)), rate, beta_1), norm
+        params, state = adam.adam(params, state, gradient * (bound / tf.maximum(norm, bound)), rate, beta_1)
+        average = params + kept * (average - params) if averaging else params
+        return (params, state, average), norm
 
     def differentiate(params: tf.Tensor, batch: Any) -> tuple:
         with tf.GradientTape() as tape:
@@ -240,24 +241,24 @@ def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
         return tape.gradient(loss, params), {"loss": loss, **metrics}
 
     @tf.function(jit_compile=task.xla)
-    def update(params: tf.Tensor, state: adam.AdamState, batch: Any, rate: tf.Tensor) -> tuple:
-        gradient, metrics = differentiate(params, batch)
-        params, state, norm = descend(params, state, gradient, rate)
-        return params, state, {**metrics, "gradient_norm": norm}
+    def update(now: tuple, batch: Any, rate: tf.Tensor, kept: tf.Tensor) -> tuple:
+        gradient, metrics = differentiate(now[0], batch)
+        after, norm = descend(now, gradient, rate, kept)
+        return after, {**metrics, "gradient_norm": norm}
 
     if parts == 1:
         return update
     compiled = tf.function(differentiate, jit_compile=task.xla)
     threads = ThreadPoolExecutor(parts)
 
-    def update_in_parts(params: tf.Tensor, state: adam.AdamState, batch: Any, rate: tf.Tensor) -> tuple:
+    def update_in_parts(now: tuple, batch: Any, rate: tf.Tensor, kept: tf.Tensor) -> tuple:
         """The same of a batch whose parts are computed side by side, a thread to each, and averaged in their order."""
         split = [tf.nest.map_structure(lambda array, i=i: tf.split(array, parts)[i], batch) for i in range(parts)]
         if not compiled.experimental_get_tracing_count():
-            compiled.get_concrete_function(params, split[0])  # by one thread, before all ask for it
-        found = list(threads.map(functools.partial(compiled, params), split))
+            compiled.get_concrete_function(now[0], split[0])  # by one thread, before all ask for it
+        found = list(threads.map(functools.partial(compiled, now[0]), split))
         gradient, metrics = tf.nest.map_structure(lambda *each: tf.add_n(each) / parts, *found)
-        params, state, norm = descend(params, state, gradient, rate)
-        return params, state, {**metrics, "gradient_norm": norm}
+        after, norm = descend(now, gradient, rate, kept)
+        return after, {**metrics, "gradient_norm": norm}
 
     return update_in_parts

@@ -79,7 +79,7 @@ class SNES:
             `functools.partial(envs.make, "CartPole-v1")`.
         policy: a backbone's name (`rlab.policies.BACKBONES`); None for the feed-forward one that fits the observations.
         seed: of parameters, noise, actions and environments. The same seed gives the same bits on any number of ranks,
-            resumed or not.
+            resumed or not (with learned rewards, which each rank learns for itself, on one).
 
     Raises BadInputError for settings out of range and for spaces that no policy fits.
     """

@@ -92,8 +92,7 @@ def test_first_and_second_derivatives_are_finite_and_reach_every_parameter(backb
     observations, resets = tf.constant(_observations(space)), tf.zeros((T, B))
     direction = tf.random.stateless_normal((policy.size,), (0, 1))
 
-    # Compiled as agents do, where that does not take half a minute: one network under all memories is enough.
-    @tf.function(jit_compile=space == VECTOR)
+    @tf.function(jit_compile=True)
     def derivatives(params):
         with tf.GradientTape() as outer:
             outer.watch(params)

@@ -95,8 +95,9 @@ TRUST = ("trpo", "--env", "CartPole-v1", "--batch-size", "256", "--parallel-envs
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--normalize-observations", "--critic", "linear"),
+        ("--normalize-observations",),
         ("--backbone", "rnn"),
+        ("--critic", "linear"),
         ("--sampling", "vine", "--vine-actions", "3", "--vine-length", "8"),
     ],
 )

@@ -158,11 +158,11 @@ def test_a_bonus_finds_the_treasure_of_the_deep_sea(tmp_path):
 # Imitation.
 
 
-def _shown(count=400, width=3, actions=2):
+def _shown():
     """Whoever shows it goes by the sign of the first number."""
-    x = np.random.default_rng(0).normal(size=(count, width)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
     a = (x[:, 0] > 0).astype(np.int64)
-    return Demonstrations(x, a, np.zeros(count, np.int32), np.ones(1))
+    return Demonstrations(x, a, np.zeros(400, np.int32), np.ones(1))
 
 
 def _saved(tmp_path, shown, name="shown.npz"):

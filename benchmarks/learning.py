@@ -114,6 +114,7 @@ EXPERIMENTS = {
     "gan": _task("gan", "parzen", 225.0),
     "gan-cnn": _task("gan --model cnn", "parzen", 225.0),
     "pixelrnn-diagonal": _task("pixelrnn", "nll", 79.2),
+    "pixelrnn-diagonal-long": _task("pixelrnn --epochs 10", "nll", 79.2),
     "pixelrnn-row": _task("pixelrnn --model row-lstm", "nll", 80.54),
     "pixelrnn-cnn": _task("pixelrnn --model pixelcnn", "nll", 81.3),
     "repeat-copy-lstm": _task("repeat-copy --model lstm", "wrong_bits", 0.01),
@@ -173,7 +174,7 @@ def plot(name: str, results: list[dict], out: Path) -> None:
         axes.plot(minutes, result["curve"][experiment.curve], label=f"seed {result['seed']}")
     axes.axhline(experiment.target, color="grey", linewidth=0.8, linestyle="--")
     said = "score, last 100 training episodes" if experiment.curve == "score" else experiment.curve.replace("_", " ")
-    axes.set(xlabel="minutes of wall clock on two cores", ylabel=said, title=f"launch {experiment.command}")
+    axes.set(xlabel="minutes of wall clock", ylabel=said, title=f"launch {experiment.command}")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=110)

@@ -19,8 +19,8 @@ IMAGE_MODELS: dict[str, dict[str, Any]] = {
 VAE_MODELS: dict[str, dict[str, Any]] = {"mlp": {}, "cnn": {"units": 256, "latents": 32, "epochs": 20}}
 PIXEL_MODELS: dict[str, dict[str, Any]] = {
     "diagonal-bilstm": {},
-    "row-lstm": {"units": 32, "depth": 4},
-    "pixelcnn": {"units": 32, "depth": 8, "epochs": 8},
+    "row-lstm": {"units": 32, "depth": 4, "epochs": 2},
+    "pixelcnn": {"units": 32, "depth": 8, "epochs": 2},
 }
 GAN_MODELS: dict[str, dict[str, Any]] = {"mlp": {}, "cnn": {"units": 32, "epochs": 12, "penalty": 1.0}}
 _MEMORIES = ("rnn", "lstm", "dnc")

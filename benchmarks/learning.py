@@ -169,9 +169,11 @@ def plot(name: str, results: list[dict], out: Path) -> None:
 
     experiment = EXPERIMENTS[name]
     figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+    first = 1 if experiment.curve.startswith("validation_") else 0  # validated after one update: all else looks flat
     for result in results:
         minutes = [seconds / 60 for seconds in result["curve"]["seconds"]]
-        axes.plot(minutes, result["curve"][experiment.curve], label=f"seed {result['seed']}")
+        values = result["curve"][experiment.curve]
+        axes.plot(minutes[first:], values[first:], ".-" if len(values) < 20 else "-", label=f"seed {result['seed']}")
     axes.axhline(experiment.target, color="grey", linewidth=0.8, linestyle="--")
     said = "score, last 100 training episodes" if experiment.curve == "score" else experiment.curve.replace("_", " ")
     axes.set(xlabel="minutes of wall clock", ylabel=said, title=f"launch {experiment.command}")

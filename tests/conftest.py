@@ -12,20 +12,31 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def launch(tmp_path):
-    """Runs `python -m launch ...` as a real process in an empty directory, and returns what it did."""
+@pytest.fixture(scope="session")
+def fork_server():
+    from forkserver import ForkServer
 
-    def run(*arguments: str, timeout: float = 240, **kwargs) -> subprocess.CompletedProcess:
+    server = ForkServer(ROOT)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def launch(tmp_path, fork_server):
+    """Runs `python -m launch ...` as a process in an empty directory, and returns what it did.
+
+    With `fresh` it is a Python of its own; else the child of one that has TensorFlow imported (`forkserver.py`).
+    """
+
+    def run(*arguments: str, timeout: float = 240, fresh: bool = False, **kwargs) -> subprocess.CompletedProcess:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        words = [*map(str, arguments)]
+        if not (fresh or kwargs):
+            return fork_server.run(words, tmp_path, environment, timeout)
         return subprocess.run(
-            [sys.executable, "-m", "launch", *map(str, arguments)],
-            capture_output=True,
-            text=True,
+            [sys.executable, "-m", "launch", *words],
+            **({"capture_output": True, "text": True, "cwd": tmp_path, "env": environment} | kwargs),
             timeout=timeout,
-            cwd=tmp_path,
-            env=environment,
-            **kwargs,
         )
 
     return run

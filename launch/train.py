@@ -11,7 +11,7 @@ import click
 
 import agents
 from agents.tuning import tuned
-from launch.flags import WHOLE, config_options, env_options, new_directory, value_of
+from launch.flags import WHOLE, checkpoint_option, config_options, env_options, new_directory, value_of
 from launch.quiet import start_tensorflow
 from launch.tasks import resume_task
 from rlab.errors import BadInputError
@@ -55,6 +55,7 @@ def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | No
         ),
         click.Option(["--novelty"], type=click.FloatRange(0.0), default=0.0, help=_NOVELTY, show_default=True),
         click.Option(["--imitate"], type=click.Path(path_type=Path), help=_IMITATE),
+        checkpoint_option(),
     ]
     options += config_options(module.Config, settings["config"])
     flags = {str(option.name) for option in options}
@@ -192,7 +193,7 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
     learned = f", imitating {values['imitate']}" if values["imitate"] else learned
     _say(f"{agent} on {env}{learned}: {learner.policy.backbone}, {size:,} parameters, run {run}")
     target = values["target_score"]
-    result = learner.train(run, values["steps"], None if target == math.inf else target)
+    result = learner.train(run, values["steps"], None if target == math.inf else target, values["checkpoint_every"])
     return _report(result, getattr(config, "deterministic", False))
 
 

@@ -21,10 +21,11 @@ import tensorflow as tf
 from rlab.errors import BadInputError, TrainingError
 from rlab.models.parameters import ParameterLayout
 from rlab.ops import adam
+from rlab.runs.beginning import check_seconds
 from rlab.runs.checkpoints import Checkpoint, subset
 from rlab.runs.directory import Run
 from rlab.runs.files import WEIGHTS
-from rlab.runs.loop import TrainingResult, Update, run_loop
+from rlab.runs.loop import CHECKPOINT_SECONDS, TrainingResult, Update, run_loop
 
 _DRAWINGS = 20  # at most, over a run
 
@@ -68,10 +69,12 @@ class Task(Protocol):
         """What the model learned, to look at."""
 
 
-def train(task: Task, run: str | Path) -> TrainingResult:
-    """Train a task for its epochs in a new run directory."""
+def train(task: Task, run: str | Path, checkpoint_every: float = CHECKPOINT_SECONDS) -> TrainingResult:
+    """Train a task for its epochs in a new run directory, with a checkpoint every so many seconds."""
     steps = task.config.epochs * task.updates_per_epoch
-    return _train(task, Run.create(run, settings_of(task) | {"steps": steps}), steps, None)
+    check_seconds(checkpoint_every)
+    settings = settings_of(task) | {"steps": steps, "checkpoint_every": float(checkpoint_every)}
+    return _train(task, Run.create(run, settings), steps, None)
 
 
 def settings_of(task: Task) -> dict[str, Any]:
@@ -146,12 +149,13 @@ def _train(task: Task, run: Run, steps: int, checkpoint: Checkpoint | None) -> T
     )
 
 
-def _draw(task: Task, run: Run, applied: Applied, steps: int) -> None:
-    """The pictures of a task that shows how far training is, such as samples."""
-    if hasattr(task, "pictures"):
-        from rlab.tasks.pictures import save_pictures  # matplotlib takes a while
+def _draw(task: Task, run: Run, applied: Applied, steps: int) -> dict[str, bytes] | None:
+    """The pictures of a task that shows how far training is, such as samples: written, and as PNG files by name."""
+    if not hasattr(task, "pictures"):
+        return None
+    from rlab.tasks.pictures import save_pictures  # matplotlib takes a while
 
-        save_pictures(run.path, task.pictures(applied), steps, numbered=True)
+    return save_pictures(run.path, task.pictures(applied), steps, numbered=True)
 
 
 class Learner:
@@ -173,19 +177,21 @@ class Learner:
         self.params, self.average = tf.constant(params), tf.constant(average)  # one and the same, without averaging
         self._update = _compile_update(task, self.layout)
 
-    def updates(self, draw: Callable[[Applied, int], None] = lambda *_: None) -> Generator[Update | None, None, None]:
+    def updates(
+        self, draw: Callable[[Applied, int], dict[str, bytes] | None] = lambda *_: None
+    ) -> Generator[Update | None, None, None]:
         """The updates to the last; `draw` is called after some of the validations."""
         applied, begun = Applied(self.layout, self.average, self.task.xla), self.steps
         while self.steps < self._total:
-            metrics = self.update()
+            metrics, pictures = self.update(), None
             # The first update validates too, so that the columns of metrics.csv are known from its first row.
             if self.steps in (begun + 1, self._total) or self.steps % self.task.updates_per_epoch == 0:
                 applied.update(self.average)
                 found = self.task.evaluate(applied, "validation")
                 metrics |= {f"validation_{name}": value for name, value in found.items()}
                 if self.steps == self._total or self.steps % self._between_drawings == 0:
-                    draw(applied, self.steps)
-            yield Update(self.steps, metrics)
+                    pictures = draw(applied, self.steps)
+            yield Update(self.steps, metrics, pictures=pictures)
 
     def update(self) -> dict[str, float]:
         """One update; its metrics. Raises TrainingError, and changes nothing, where the loss is not finite."""

@@ -134,5 +134,4 @@ def _leave(status: int) -> None:
 if __name__ == "__main__":
     fill_descriptors()
     guard_streams()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what is started with `&` in a script
     _leave(main())

@@ -12,6 +12,7 @@ import click
 import agents
 from agents.tuning import tuned
 from launch.flags import WHOLE, checkpoint_option, config_options, env_options, new_directory, value_of
+from launch.output import forget_failures
 from launch.quiet import start_tensorflow
 from launch.tasks import resume_task
 from rlab.errors import BadInputError
@@ -199,6 +200,7 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
 
 def _report(result: Any, deterministic: bool) -> int:
     """Say what came of it; the exit status. One that learned without noise in its actions is evaluated so."""
+    forget_failures()
     what = f"stopped at {result.steps:,} steps" if result.stopped_by else f"done: {result.steps:,} steps"
     score = f"mean score {result.mean_score:.1f} over the last {result.episodes} episodes"
     _say(f"{what} in {result.seconds:,.0f} s, {score if result.episodes else 'no episode ended'}")

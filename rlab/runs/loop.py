@@ -72,9 +72,9 @@ def run_loop(
     heard), and stops its workers when it is closed. `checkpoint` gives the present state, `graph` what TensorBoard
     draws, `shown` the metrics that the progress display shows beside the number of `unit`. Checkpoints are written
     every `checkpoint_every` seconds of the run's config (60), and at the end, whether the steps are done or a signal
-    came; when `updates` raises, the last checkpoint stays the newest, and after a signal that is no fault. Once all is saved
-    the signal acts as it would have without training: after Ctrl-C this raises KeyboardInterrupt, unless the program
-    asked for `results_of_stops`.
+    came; when `updates` raises, the last checkpoint stays the newest, and after a signal that is no fault. Once all is
+    saved the signal acts as it would have without training: after Ctrl-C this raises KeyboardInterrupt, unless the
+    program asked for `results_of_stops`.
 
     Of the ranks `comm`, each of which drives the same updates, the first alone logs, shows and saves; a signal to any
     of them stops them all after the same update. Where ranks are not in step, `agree` is told the number of the signal

@@ -242,7 +242,7 @@ def compile_gradient(policy: "policies.Policy", config: Config) -> Callable[...,
     """The compiled gradient: (parameters [D], Trajectory, β) to the bounded gradient [D] and the METRICS [6]."""
     import tensorflow as tf
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def gradient(params: tf.Tensor, trajectory: "Trajectory", entropy_weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(params)

@@ -116,11 +116,10 @@ def _lead(
     """The loop of the first rank."""
     if not run.of_task:  # only now it is certain that these steps can be made
         run = run.with_steps(total_steps)
-    start = time.perf_counter()
+    start, saver = time.perf_counter(), _Saver(run, checkpoint, first_step)
     writer = MetricsWriter(run.path, first_step)
     display = ProgressDisplay(total_steps, first_step, unit)
     recorder = _Recorder(writer, display, max(1, total_steps // _ROWS), first_step, shown)
-    saver = _Saver(run, checkpoint, first_step)
     try:
         display.begin()
         with contextlib.closing(updates):

@@ -110,7 +110,7 @@ class Applied:
         if key not in self._compiled:
             # Not a lambda: TensorFlow takes the lambdas of one line for one function that is traced too often.
             call = functools.partial(self._call, method)
-            self._compiled[key] = tf.function(call, jit_compile=self._xla)
+            self._compiled[key] = tf.function(call, jit_compile=self._xla, autograph=False)
         return tf.nest.map_structure(lambda part: part.numpy(), self._compiled[key](self._params, *arguments))
 
     def _call(self, method: Callable, params: tf.Tensor, *arguments: Any) -> Any:
@@ -221,7 +221,11 @@ class Learner:
     def graph(self) -> tf.Graph:
         """The loss as a graph, to be looked at in TensorBoard."""
         batch = tf.nest.map_structure(tf.convert_to_tensor, self.task.batch(0))
-        return tf.function(self.layout.call).get_concrete_function(self.params, self.task.loss, batch).graph
+        return (
+            tf.function(self.layout.call, autograph=False)
+            .get_concrete_function(self.params, self.task.loss, batch)
+            .graph
+        )
 
 
 def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
@@ -232,7 +236,9 @@ def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
     bound, beta_1 = task.config.max_gradient_norm, getattr(task.config, "beta_1", 0.9)
     averaging, parts = getattr(task.config, "averaging", 0.0), getattr(task, "parts", 1)
 
-    @tf.function(jit_compile=True)  # in a graph without XLA too: one pass over the parameters in place of ten
+    @tf.function(
+        jit_compile=True, autograph=False
+    )  # in a graph without XLA too: one pass over the parameters in place of ten
     def descend(now: tuple, gradient: tf.Tensor, rate: tf.Tensor, kept: tf.Tensor) -> tuple:
         params, state, average = now
         norm = tf.norm(gradient)
@@ -246,7 +252,7 @@ def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
             loss, metrics = layout.call(params, task.loss, batch)
         return tape.gradient(loss, params), {"loss": loss, **metrics}
 
-    @tf.function(jit_compile=task.xla)
+    @tf.function(jit_compile=task.xla, autograph=False)
     def update(now: tuple, batch: Any, rate: tf.Tensor, kept: tf.Tensor) -> tuple:
         gradient, metrics = differentiate(now[0], batch)
         after, norm = descend(now, gradient, rate, kept)
@@ -254,7 +260,7 @@ def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
 
     if parts == 1:
         return update
-    compiled = tf.function(differentiate, jit_compile=task.xla)
+    compiled = tf.function(differentiate, jit_compile=task.xla, autograph=False)
     threads = ThreadPoolExecutor(parts)
 
     def update_in_parts(now: tuple, batch: Any, rate: tf.Tensor, kept: tf.Tensor) -> tuple:

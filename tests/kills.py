@@ -191,6 +191,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--beside", type=int, default=2, help="kills at a time")
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, with `&` in a shell, it would be by all below
     kills, came, losses = plan(given.count, given.seed), Counter(), []
     with tempfile.TemporaryDirectory() as directory, concurrent.futures.ThreadPoolExecutor(given.beside) as pool:
         waited = {pool.submit(functools.partial(perform, kill, Path(directory))): kill for kill in kills}

@@ -10,6 +10,7 @@ from conftest import ROOT
 FLOORS = {
     "rlab/errors.py": 0,
     "rlab/notify.py": 0,
+    "rlab/quiet.py": 0,
     "rlab/types.py": 1,
     "rlab/seeding.py": 1,
     "rlab/ops": 1,

@@ -130,6 +130,12 @@ def test_evaluate_as_data(launch, trained):
     assert launch("evaluate", trained[0], "--episodes", "5", "--json").stdout == done.stdout
 
 
+def test_a_policy_loads_without_a_word(trained):
+    code = f"import rlab\nrlab.load_policy({str(trained[0])!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout + done.stderr == ""
+
+
 def test_evaluate_in_a_changed_environment(launch, trained):
     command = ("evaluate", trained[0], "--episodes", "5", "--json", "--env-option")
     assert json.loads(launch(*command, "max-episode-steps=7").stdout)["mean_length"] == 7

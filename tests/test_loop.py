@@ -19,6 +19,14 @@ from rlab.runs.signals import results_of_stops
 from rlab.types import Episode
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c():
+    """A shell lets what it starts with `&` ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Counting:
     """Updates of one step each, and what happens at some of them."""
 
@@ -64,10 +72,8 @@ def test_ctrl_c_saves_closes_and_is_raised(tmp_path):
 
 
 def test_a_command_gets_the_result_of_what_it_stopped(tmp_path):
-    before = signal.getsignal(signal.SIGINT)
     with results_of_stops():
         _, result = _train(tmp_path, Counting(9, {3: _interrupt}))
-    signal.signal(signal.SIGINT, before)
     assert (result.steps, result.stopped_by) == (4, signal.SIGINT)
 
 

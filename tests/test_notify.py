@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from rlab import quiet
 from rlab.notify import Unfailing, notify, waiting
 
 
@@ -53,3 +54,11 @@ def test_a_long_wait_is_not_silent(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) >= 2
     assert all(line == "filming ... 0 s" for line in lines)
+
+
+def test_only_greetings_are_left_out(capfd):
+    with quiet._without_greetings():
+        os.write(2, b"I0000 00:00:1.5 1157 port.cc:153] oneDNN custom operations are on.\n")
+        os.write(2, b"E0000 00:00:1.5 1157 cuda_platform.cc:52] failed call to cuInit\nE0000 out of memory\n")
+        print("a warning", file=sys.stderr)
+    assert capfd.readouterr().err == "E0000 out of memory\na warning\n"

@@ -9,6 +9,7 @@ from launch.output import json_option, show_json
 from launch.quiet import start_tensorflow
 from launch.train import env_factory, with_rewards
 from rlab.errors import BadInputError
+from rlab.notify import waiting
 from rlab.runs.directory import Run
 from rlab.schedules import Schedule
 from rlab.settings import from_settings
@@ -43,8 +44,9 @@ def doctor(agent: str, run: Path, as_json: bool) -> int:
         Schedule(settings["steps"]),
         checkpoint,
     )
-    batch, *_ = learner.play()
-    checks = check_trust_region(learner.policy, learner.params, batch, learner.region)
+    with waiting("checking"):
+        batch, *_ = learner.play()
+        checks = check_trust_region(learner.policy, learner.params, batch, learner.region)
     passed = all(check.passed for check in checks)
     if as_json:
         show_json({"passed": passed, "checks": [check._asdict() for check in checks]})

@@ -29,7 +29,7 @@ def fill_descriptors() -> None:
 
 def guard_streams() -> None:
     """Let no print fail, whoever prints; `output_status` tells of it at the end."""
-    sys.stdout, sys.stderr = Unfailing(sys.stdout), Unfailing(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = Unfailing(sys.stdout), Unfailing(sys.stderr)
 
 
 def output_status(status: int) -> int:

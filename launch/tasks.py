@@ -127,7 +127,8 @@ def sample(run: Path, out: Path, count: int, seed: int) -> None:
     task = _task_of(opened)
     from rlab.tasks import grids, training
 
-    grids.save(task.sample(training.load(task, opened), count, seed), out)
+    with waiting("drawing"):
+        grids.save(task.sample(training.load(task, opened), count, seed), out)
     click.echo(f"{out}: {count} images", err=True)
 
 

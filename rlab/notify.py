@@ -34,7 +34,8 @@ class Unfailing:
 
     def flush(self) -> None:
         try:
-            self._stream.flush()
+            if self._stream is not None:
+                self._stream.flush()
         except (OSError, ValueError, AttributeError) as error:
             self.failure = error
 

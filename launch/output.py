@@ -99,7 +99,8 @@ def _keep_output() -> Callable[[], None]:
 
     def undo() -> None:
         before.flush()
-        ctypes.CDLL(None).fflush(None)  # what C has printed, and not yet written
+        if sys.platform != "win32":
+            ctypes.CDLL(None).fflush(None)  # what C has printed, and not yet written
         kept.flush()
         if kept.failure and isinstance(before, Unfailing):
             before.failure = kept.failure

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 as a request to stop at the next safe point."""
 
+import _thread
 import contextlib
 import os
 import signal
@@ -184,7 +185,10 @@ class _Guard:
         if _commanded:
             return self._leave(number, 0.0)
         self._request.overdue = True  # research code may want to clean up
-        signal.pthread_kill(self._main or 0, number)
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(self._main or 0, number)
+        else:  # on Windows, where it does not break off what the main thread waits for
+            _thread.interrupt_main(number)
         return self._leave(number, _FAREWELL)
 
     def _leave(self, number: int, seconds: float) -> None:

@@ -188,7 +188,7 @@ class _Guard:
         if hasattr(signal, "pthread_kill"):
             signal.pthread_kill(self._main or 0, number)
         else:  # on Windows, where it does not break off what the main thread waits for
-            _thread.interrupt_main(number)
+            _thread.interrupt_main(signal.Signals(number))
         return self._leave(number, _FAREWELL)
 
     def _leave(self, number: int, seconds: float) -> None:

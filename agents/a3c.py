@@ -24,15 +24,15 @@ import threading
 import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs
 from rlab.errors import BadInputError, TrainingError
+from rlab.parallel import calls, remote, shared
 from rlab.parallel import comm as ranks
-from rlab.parallel import remote, shared
 from rlab.schedules import Schedule
 from rlab.seeding import derive
 from rlab.settings import check, field, from_settings
@@ -70,6 +70,7 @@ class _Common(NamedTuple):
     act: Callable
     gradient: Callable
     first_step: int  # steps that were made before this process began
+    environments: list[Any]  # that they play, to be closed when all have ended
 
 
 _Config = Config  # inside the class the name means its attribute
@@ -107,13 +108,17 @@ class A3C:
         self.policy = policies.build(probe.single_observation_space, probe.single_action_space, policy)
         probe.close()
 
-    def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
+    def train(
+        self, run: str | Path, steps: int, target_score: float | None = None, checkpoint_every: float = 60.0
+    ) -> "runs.TrainingResult":
         """Train for `steps` agent steps, summed over the workers of all ranks, in a new run directory.
 
         With `target_score` training ends early: when the last 100 episodes average it, the schedule of step sizes falls
         to 0 within a twentieth of `steps`, and the run ends if they average it then too (`rlab.schedules`).
+        A checkpoint is saved every `checkpoint_every` seconds, 0 being after each update. Ctrl-C raises
+        KeyboardInterrupt after one, and the run can be resumed.
         """
-        return self._train(runs.begin("a3c", self, run, steps, target_score, self.comm))
+        return self._train(runs.begin("a3c", self, run, steps, target_score, self.comm, checkpoint_every))
 
     @classmethod
     def resume(
@@ -138,9 +143,10 @@ class A3C:
             runs.save_architecture(run.path, self.policy)
         kind = remote.Guest if self.comm.rank else remote.Host
         side = kind(shared.Exchange(parameters, schedule), self.comm, self.config.workers)
+        environments: list[Any] = []
         return runs.run_loop(
             run,
-            self._updates(side, parameters.steps),
+            self._updates(side, parameters.steps, environments),
             functools.partial(self._checkpoint, parameters, schedule),
             steps,
             parameters.steps,
@@ -148,6 +154,7 @@ class A3C:
             comm=self.comm,
             env=self.env,
             agree=side.agree,
+            close=functools.partial(calls.close_all, environments),
         )
 
     def restore(self, checkpoint: "runs.Checkpoint | None") -> shared.SharedParameters:
@@ -170,11 +177,11 @@ class A3C:
         return runs.Checkpoint(parameters.steps, arrays, counters)
 
     def _updates(
-        self, side: "remote.Host | remote.Guest", first_step: int
+        self, side: "remote.Host | remote.Guest", first_step: int, environments: list[Any]
     ) -> "Generator[runs.Update | None, None, None]":
         """Start the workers, and pass on what they report until all are done; stops them when closed or on a fault."""
         act, gradient = policies.compile_acting(self.policy), compile_gradient(self.policy, self.config)
-        common = _Common(act, gradient, first_step)
+        common = _Common(act, gradient, first_step, environments)
         first = self.comm.rank * self.config.workers
         threads = [
             threading.Thread(
@@ -191,11 +198,13 @@ class A3C:
         """One worker thread: pull, act, differentiate, push. A fault is reported, and ends this thread."""
         import tensorflow as tf
 
-        config, step, env, fault = self.config, common.first_step, None, None
+        config, step, fault = self.config, common.first_step, None
         try:
             # A resumed run must not replay the same episodes: the seed depends on where it starts.
             stream = (self.seed, "worker", number, common.first_step)
             env = self.env(num_envs=config.envs_per_worker, seed=derive(*stream, "environments"))
+            # Not closed here: others still play, and a library may have one window or context for all of them.
+            common.environments.append(env)
             collector = rollout.Collector(
                 env,
                 common.act,
@@ -224,8 +233,6 @@ class A3C:
             fault.__cause__ = error
         finally:
             exchange.leave(fault)
-            if env is not None:
-                env.close()
 
 
 METRICS = ("loss", "policy_loss", "value_loss", "entropy", "gradient_norm", "mean_value")
@@ -235,7 +242,7 @@ def compile_gradient(policy: "policies.Policy", config: Config) -> Callable[...,
     """The compiled gradient: (parameters [D], Trajectory, β) to the bounded gradient [D] and the METRICS [6]."""
     import tensorflow as tf
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def gradient(params: tf.Tensor, trajectory: "Trajectory", entropy_weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(params)

@@ -30,6 +30,7 @@ import numpy as np
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rewards, rollout, runs
 from rlab.errors import BadInputError, TrainingError
+from rlab.parallel import calls
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -114,12 +115,16 @@ class SNES:
         )
         probe.close()
 
-    def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
+    def train(
+        self, run: str | Path, steps: int, target_score: float | None = None, checkpoint_every: float = 60.0
+    ) -> "runs.TrainingResult":
         """Train for `steps` agent steps, summed over the ranks, in a new run directory.
 
         With `target_score` training ends early, as `rlab.schedules` says.
+        A checkpoint is saved every `checkpoint_every` seconds, 0 being after each update. Ctrl-C raises
+        KeyboardInterrupt after one, and the run can be resumed.
         """
-        return self._train(runs.begin("snes", self, run, steps, target_score, self.comm))
+        return self._train(runs.begin("snes", self, run, steps, target_score, self.comm, checkpoint_every))
 
     @classmethod
     def resume(
@@ -152,6 +157,7 @@ class SNES:
             shown=("score", "best", "sigma"),
             comm=self.comm,
             env=self.env,
+            close=learner.close,
         )
 
 
@@ -194,11 +200,12 @@ class Learner:
 
     def updates(self) -> "Generator[runs.Update | None, None, None]":
         """Play a generation, take a step; until the schedule is done. A request to stop ends a generation unplayed."""
-        try:
-            while not self._schedule.done(self.steps):
-                yield self._update()
-        finally:
-            self._env.close()
+        while not self._schedule.done(self.steps):
+            yield self._update()
+
+    def close(self) -> None:
+        """Close the environments, once no more updates are asked for."""
+        calls.close_all([self._env])
 
     def _update(self) -> "runs.Update | None":
         import tensorflow as tf

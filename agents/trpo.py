@@ -33,6 +33,7 @@ import numpy as np
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs, vine
 from rlab.errors import BadInputError, TrainingError
+from rlab.parallel import calls
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -154,12 +155,16 @@ class TRPO:
             config.normalize_returns,
         )
 
-    def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
+    def train(
+        self, run: str | Path, steps: int, target_score: float | None = None, checkpoint_every: float = 60.0
+    ) -> "runs.TrainingResult":
         """Train for `steps` agent steps, summed over the ranks, in a new run directory.
 
         With `target_score` training ends early, as `rlab.schedules` says.
+        A checkpoint is saved every `checkpoint_every` seconds, 0 being after each update. Ctrl-C raises
+        KeyboardInterrupt after one, and the run can be resumed.
         """
-        return self._train(runs.begin("trpo", self, run, steps, target_score, self.comm))
+        return self._train(runs.begin("trpo", self, run, steps, target_score, self.comm, checkpoint_every))
 
     @classmethod
     def resume(
@@ -191,6 +196,7 @@ class TRPO:
             shown=("score", "success", "kl", "entropy"),
             comm=self.comm,
             env=self.env,
+            close=learner.close,
         )
 
 
@@ -233,16 +239,17 @@ class Learner:
         self.region = policies.TrustRegion(**{name: getattr(config, name) for name in policies.TrustRegion._fields})
         self._step = policies.compile_trust_step(self.policy, self._among, self.region)
         self._beside = futures.ThreadPoolExecutor(1)
-        self._advantages = tf.function(ops.returns.generalized_advantage, jit_compile=True)
+        self._advantages = tf.function(ops.returns.generalized_advantage, jit_compile=True, autograph=False)
 
     def updates(self) -> "Generator[runs.Update | None, None, None]":
         """Play, step within the trust region, fit the critic; until the schedule is done."""
-        try:
-            while not self._schedule.done(self.steps):
-                yield self._update()
-        finally:
-            self._env.close()
-            self._beside.shutdown()
+        while not self._schedule.done(self.steps):
+            yield self._update()
+
+    def close(self) -> None:
+        """Close the environments, once no more updates are asked for."""
+        calls.close_all([self._env])
+        self._beside.shutdown()
 
     def play(self) -> "tuple[policies.Batch, np.ndarray, Any, list[Any]]":
         """A batch, its returns [T, B], its trajectory, and the episodes that ended in it."""

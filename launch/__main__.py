@@ -1,9 +1,14 @@
-"""`python -m launch`: the front door. Exit status: 0 done, 1 a fault, 2 bad input, 130 and 143 stopped by a signal."""
+"""`python -m launch`: the front door.
+
+Exit status: 0 done, 1 a fault, 2 bad input, 128 and the signal's number where one stopped it (130 of Ctrl-C).
+"""
 
 import os
 import signal
 import sys
+import threading
 import time
+import traceback
 
 import click
 
@@ -13,10 +18,13 @@ from launch.doctor import doctor
 from launch.evaluate import evaluate, record
 from launch.flags import unknown_command
 from launch.listing import front_page, list_names
+from launch.output import fill_descriptors, guard_streams, output_status
 from launch.tasks import sample, task_command
 from launch.train import resume, train_command
 from rlab.errors import BadInputError, ElsewhereError, TrainingError
+from rlab.notify import notify
 from rlab.parallel.comm import launched_rank, launched_ranks
+from rlab.runs.signals import HEARD, results_of_stops
 from rlab.tasks import TASKS
 
 _FAREWELL_SECONDS = 5.0
@@ -60,26 +68,39 @@ def launch(context: click.Context) -> None:
 
 
 def main() -> int:
+    """Run the command of the process's arguments; the exit status."""
     try:
-        result = launch.main(standalone_mode=False)
-    except BadInputError as error:
-        return _fail(str(error), 2)
-    except click.ClickException as error:
-        return _fail(error.format_message(), 2)
-    except ElsewhereError as error:
-        time.sleep(_FAREWELL_SECONDS)  # the rank that failed speaks for itself, and the launcher ends this one
-        return _fail(str(error), 1)
-    except TrainingError as error:
-        return _fail(str(error), 1)
-    except OSError as error:
-        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+        with results_of_stops():
+            return _run()
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
+
+
+def _run() -> int:
+    try:
+        result = launch.main(standalone_mode=False)
     except Exception as error:
-        if os.environ.get("RLAB_TRACEBACK"):
-            raise
-        return _fail(f"{type(error).__name__}: {error} (RLAB_TRACEBACK=1 shows where)", 1)
+        if os.environ.get("RLAB_TRACEBACK") and not isinstance(error, click.Abort):
+            traceback.print_exc()
+        return _explain(error)
     return result if isinstance(result, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    """Say what went wrong; the exit status."""
+    if isinstance(error, click.Abort):
+        raise error
+    if isinstance(error, BadInputError):
+        return _fail(str(error), 2)
+    if isinstance(error, click.ClickException):
+        return _fail(error.format_message(), 2)
+    if isinstance(error, ElsewhereError):
+        time.sleep(_FAREWELL_SECONDS)  # the rank that failed speaks for itself, and the launcher ends this one
+    if isinstance(error, TrainingError):
+        return _fail(str(error), 1)
+    if isinstance(error, OSError):
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    return _fail(f"{type(error).__name__}: {error} (RLAB_TRACEBACK=1 shows where)", 1)
 
 
 def _fail(message: str, status: int) -> int:
@@ -89,21 +110,28 @@ def _fail(message: str, status: int) -> int:
         time.sleep(_FAREWELL_SECONDS)  # the launcher ends the first rank too, maybe before it has spoken
     if status != 2 or rank == 0:
         where = f"rank {rank}: " if launched_ranks() > 1 and status != 2 else ""
-        print(f"error: {where}{' '.join(message.split())}", file=sys.stderr)
+        notify(f"error: {where}{' '.join(message.split())}")
     return status
 
 
-if __name__ == "__main__":
-    status = main()
-    if status == 1:
-        # After a fault nothing is left to be saved, and the event writer of TensorFlow can wait at exit for ever, as it
-        # does on a full disk. Of several ranks, one that leaves MPI without its farewell ends them all.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+def _leave(status: int) -> None:
+    """End the process with this exit status, whatever else is still going on in it."""
     if status > 128:
         # Stopped by a signal, with everything saved. Launchers send theirs twice, and of the second Python on its way
         # out would die with another status.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in HEARD:
             signal.signal(number, signal.SIG_IGN)
+    status = output_status(status)
+    held = any(thread.name.startswith("worker-") for thread in threading.enumerate())
+    if status == 1 or held:
+        # After a fault nothing is left to be saved, and the event writer of TensorFlow can wait at exit for ever, as it
+        # does on a full disk; so may a worker that its environment holds. Of several ranks, one that leaves MPI without
+        # its farewell ends them all.
+        os._exit(status)
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    fill_descriptors()
+    guard_streams()
+    _leave(main())

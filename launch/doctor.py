@@ -1,14 +1,15 @@
 """`python -m launch doctor`: whether the mathematics of a run holds on its own data."""
 
-import json
 from pathlib import Path
 
 import click
 
 import agents
+from launch.output import json_option, show_json
 from launch.quiet import start_tensorflow
 from launch.train import env_factory, with_rewards
 from rlab.errors import BadInputError
+from rlab.notify import waiting
 from rlab.runs.directory import Run
 from rlab.schedules import Schedule
 from rlab.settings import from_settings
@@ -19,7 +20,7 @@ _EXAMINED = ("trpo",)
 @click.command()
 @click.argument("agent", type=click.Choice(_EXAMINED))
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="print one JSON object on standard output")
+@json_option
 def doctor(agent: str, run: Path, as_json: bool) -> int:
     """Check a run's Fisher products, gradient and step on a batch of its newest policy; exit status 1 if one fails."""
     opened = Run.open(run)
@@ -43,11 +44,12 @@ def doctor(agent: str, run: Path, as_json: bool) -> int:
         Schedule(settings["steps"]),
         checkpoint,
     )
-    batch, *_ = learner.play()
-    checks = check_trust_region(learner.policy, learner.params, batch, learner.region)
+    with waiting("checking"):
+        batch, *_ = learner.play()
+        checks = check_trust_region(learner.policy, learner.params, batch, learner.region)
     passed = all(check.passed for check in checks)
     if as_json:
-        click.echo(json.dumps({"passed": passed, "checks": [check._asdict() for check in checks]}))
+        show_json({"passed": passed, "checks": [check._asdict() for check in checks]})
     else:
         for check in checks:
             click.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.found}")

@@ -1,7 +1,6 @@
 """What a trained policy is worth (`evaluate`), and what it looks like (`record`)."""
 
 import functools
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,12 @@ from typing import Any
 import click
 
 from launch.flags import NAMED_VALUE, require_directory
+from launch.output import json_option, show_json
 from launch.quiet import start_tensorflow
 from launch.tasks import evaluate_task
 from launch.train import env_factory
 from rlab.errors import BadInputError
+from rlab.notify import waiting
 from rlab.runs.directory import Run
 from rlab.seeding import derive
 
@@ -31,7 +32,7 @@ _env_option = click.option(
 @click.option("--seed", type=int, default=0, show_default=True, help="of environments and actions")
 @click.option("--deterministic", is_flag=True, help="take the likeliest action in place of a sample")
 @_env_option
-@click.option("--json", "as_json", is_flag=True, help="print one JSON object on standard output")
+@json_option
 def evaluate(
     run: Path, episodes: int, seed: int, deterministic: bool, changes: tuple[tuple[str, Any], ...], as_json: bool
 ) -> None:
@@ -49,9 +50,10 @@ def evaluate(
     from rlab.evaluation import play_episodes, summarize
     from rlab.runs.loading import load_policy
 
-    summary = summarize(play_episodes(load_policy(run, seed), factory, episodes, seed, deterministic))
+    with waiting("evaluating"):
+        summary = summarize(play_episodes(load_policy(run, seed), factory, episodes, seed, deterministic))
     if as_json:
-        click.echo(json.dumps(summary, allow_nan=False))
+        show_json(summary)
         return
     click.echo(
         f"{summary['mean_return']:.2f} ± {summary['std_return']:.2f} mean return over {counted(episodes)} "
@@ -115,7 +117,8 @@ def record(
         from rlab import demonstrations as demos
         from rlab.runs.files import write_atomically
 
-        found = demos.demonstrate(load_policy(run, seed), factory, episodes, seed, deterministic)
+        with waiting("recording"):
+            found = demos.demonstrate(load_policy(run, seed), factory, episodes, seed, deterministic)
         write_atomically(out.absolute(), demos.save(found))
         told = f"{counted(episodes)}, {len(found.actions):,} steps, mean score {found.returns.mean():g}"
         click.echo(f"{out}: {told}", err=True)
@@ -125,5 +128,6 @@ def record(
     filmed = envs.make_filmed(factory.args[0], derive(seed, "recording"), **factory.keywords)
     policy = load_policy(run, seed)
     policy.require_fit(filmed.env)
-    scores = film_episodes(policy, filmed, out, episodes, deterministic)
+    with waiting("filming"):
+        scores = film_episodes(policy, filmed, out, episodes, deterministic)
     click.echo(f"{out}: {counted(episodes)}, score {', '.join(f'{score:g}' for score in scores)}", err=True)

@@ -86,6 +86,13 @@ NAMED_VALUE = _NamedValue()  # what it parses is a pair, of which many make a di
 WHOLE = _Whole()  # 1e6 is a whole number too
 
 
+def checkpoint_option() -> click.Option:
+    """The flag of every command that trains; the run's config keeps it for `resume`."""
+    text = "seconds between checkpoints; 0 for one after each update"
+    kind = click.FloatRange(0.0)
+    return click.Option(["--checkpoint-every"], type=kind, default=60.0, show_default=True, help=text)
+
+
 def value_of(flag: str, arguments: list[str]) -> str | None:
     """The last value of a flag among raw arguments, as `--flag VALUE` or `--flag=VALUE`."""
     value = None

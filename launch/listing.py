@@ -1,8 +1,8 @@
 """What there is: agents, environments, backbones."""
 
-import json
-
 import click
+
+from launch.output import json_option, show_json
 
 
 def front_page() -> str:
@@ -24,7 +24,7 @@ Three to try:
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="print one JSON object on standard output")
+@json_option
 def list_names(as_json: bool) -> None:
     """Show the agents, tasks, environments and backbones."""
     import agents
@@ -37,7 +37,7 @@ def list_names(as_json: bool) -> None:
     others = [name for name in envs.names() if not envs.is_atari(name)]
     if as_json:
         names = {"agents": list(agents.AGENTS), "tasks": list(TASKS)}
-        click.echo(json.dumps(names | {"environments": games + others, "backbones": BACKBONES}))
+        show_json(names | {"environments": games + others, "backbones": BACKBONES})
         return
     for agent in agents.AGENTS:
         click.echo(f"agent {agent}: tuned for {', '.join(tuned_names(agent))}")

@@ -1,7 +1,6 @@
 """Tasks from the command line: what each model learns on its own."""
 
 import importlib
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from launch.flags import config_options, new_directory, require_directory, value_of
+from launch.flags import checkpoint_option, config_options, new_directory, require_directory, value_of
+from launch.output import show_json
 from launch.quiet import start_tensorflow
 from rlab.errors import BadInputError, nearest
+from rlab.notify import waiting
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 from rlab.tasks import GENERATIVE, TASKS
@@ -29,10 +30,12 @@ def task_command(task: str, arguments: list[str], act: Callable[..., Any] | None
     options += [
         click.Option(["--seed"], type=int, default=0, show_default=True, help="fixes all random numbers"),
         click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),
+        checkpoint_option(),
     ]
 
-    def run(seed: int, run: Path | None, **values: Any) -> Any:
-        return (act or _train)(task, from_settings(kind, values), seed, run)
+    def run(seed: int, run: Path | None, checkpoint_every: float, **values: Any) -> Any:
+        config = from_settings(kind, values)
+        return act(task, config, seed, run) if act else _train(task, config, seed, run, checkpoint_every)
 
     return click.Command(task, params=[*options], callback=run, help=f"Learn {_name(kind)}")
 
@@ -62,12 +65,15 @@ def evaluate_task(run: Run, as_json: bool) -> None:
     task = _task_of(run)
     from rlab.tasks import training
 
-    metrics = task.evaluate(training.load(task, run), "test")
-    known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    click.echo(json.dumps(known) if as_json else _listed(metrics))
+    with waiting("testing"):
+        metrics = task.evaluate(training.load(task, run), "test")
+    if as_json:
+        show_json({name: value if math.isfinite(value) else None for name, value in metrics.items()})
+    else:
+        click.echo(_listed(metrics))
 
 
-def _train(name: str, config: Any, seed: int, run: Path | None) -> int:
+def _train(name: str, config: Any, seed: int, run: Path | None, checkpoint_every: float) -> int:
     run = run or new_directory(name)
     require_free(run)
     task = make_task(name, config, seed)
@@ -75,7 +81,7 @@ def _train(name: str, config: Any, seed: int, run: Path | None) -> int:
 
     size = sum(variable.numpy().size for variable in task.model.trainable_variables)
     click.echo(f"{name}: {size:,} parameters, {task.updates_per_epoch} updates an epoch, run {run}", err=True)
-    return _report(task, training.train(task, run))
+    return _report(task, training.train(task, run, checkpoint_every))
 
 
 def _report(task: Any, result: Any) -> int:
@@ -90,14 +96,15 @@ def _report(task: Any, result: Any) -> int:
 def _show(task: Any, run: Run, steps: int) -> int:
     """Print predictions beside targets and the test metrics, and draw the pictures."""
     from rlab.tasks import training
-    from rlab.tasks.pictures import save_pictures
+    from rlab.tasks.pictures import save_pictures, show_pictures
 
     click.echo("testing ...", err=True)
     applied = training.load(task, run)
-    report = task.report(applied)
+    with waiting("testing"):
+        report, metrics = task.report(applied), task.evaluate(applied, "test")
     click.echo(report.text)
-    save_pictures(run.path, report.pictures, steps)
-    click.echo(f"test: {_listed(task.evaluate(applied, 'test'))}")
+    show_pictures(run.path, save_pictures(run.path, report.pictures, steps), steps)
+    click.echo(f"test: {_listed(metrics)}")
     return 0
 
 
@@ -120,7 +127,8 @@ def sample(run: Path, out: Path, count: int, seed: int) -> None:
     task = _task_of(opened)
     from rlab.tasks import grids, training
 
-    grids.save(task.sample(training.load(task, opened), count, seed), out)
+    with waiting("drawing"):
+        grids.save(task.sample(training.load(task, opened), count, seed), out)
     click.echo(f"{out}: {count} images", err=True)
 
 

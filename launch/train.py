@@ -11,7 +11,8 @@ import click
 
 import agents
 from agents.tuning import tuned
-from launch.flags import WHOLE, config_options, env_options, new_directory, value_of
+from launch.flags import WHOLE, checkpoint_option, config_options, env_options, new_directory, value_of
+from launch.output import forget_failures
 from launch.quiet import start_tensorflow
 from launch.tasks import resume_task
 from rlab.errors import BadInputError
@@ -55,6 +56,7 @@ def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | No
         ),
         click.Option(["--novelty"], type=click.FloatRange(0.0), default=0.0, help=_NOVELTY, show_default=True),
         click.Option(["--imitate"], type=click.Path(path_type=Path), help=_IMITATE),
+        checkpoint_option(),
     ]
     options += config_options(module.Config, settings["config"])
     flags = {str(option.name) for option in options}
@@ -192,12 +194,13 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
     learned = f", imitating {values['imitate']}" if values["imitate"] else learned
     _say(f"{agent} on {env}{learned}: {learner.policy.backbone}, {size:,} parameters, run {run}")
     target = values["target_score"]
-    result = learner.train(run, values["steps"], None if target == math.inf else target)
+    result = learner.train(run, values["steps"], None if target == math.inf else target, values["checkpoint_every"])
     return _report(result, getattr(config, "deterministic", False))
 
 
 def _report(result: Any, deterministic: bool) -> int:
     """Say what came of it; the exit status. One that learned without noise in its actions is evaluated so."""
+    forget_failures()
     what = f"stopped at {result.steps:,} steps" if result.stopped_by else f"done: {result.steps:,} steps"
     score = f"mean score {result.mean_score:.1f} over the last {result.episodes} episodes"
     _say(f"{what} in {result.seconds:,.0f} s, {score if result.episodes else 'no episode ended'}")

@@ -8,6 +8,8 @@ import importlib
 import os
 from typing import Any
 
+from rlab import quiet
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings; its errors still show
 
 __version__ = "0.1.0"
@@ -32,6 +34,7 @@ _SUBMODULES = {
 
 def __getattr__(name: str) -> Any:
     if name == "load_policy":
+        quiet.import_tensorflow()
         return importlib.import_module("rlab.runs.loading").load_policy
     if name in _SUBMODULES:
         return importlib.import_module(f"rlab.{name}")

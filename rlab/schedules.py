@@ -46,6 +46,11 @@ class Schedule:
             return self._over
 
     @property
+    def is_over(self) -> bool:
+        """Whether somebody who asked was told that the run is over."""
+        return self._over
+
+    @property
     def end(self) -> int:
         """The steps at which the run ends, as things stand."""
         return self._line.end

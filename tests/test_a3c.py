@@ -1,5 +1,7 @@
 import dataclasses
 import functools
+import threading
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import rlab
 from agents import a3c
 from rlab.errors import BadInputError, TrainingError
 from rlab.evaluation import play_episodes, summarize
+from rlab.parallel import calls
 from rlab.policies.acting import compile_acting
 from rlab.policies.policy import Policy
 from rlab.rollout import Collector
@@ -187,3 +190,53 @@ def test_resuming_restores_parameters_and_statistics_exactly(tmp_path):
 def test_settings_out_of_range_are_named(changes, message):
     with pytest.raises(BadInputError, match=message):
         agents.A3C(dataclasses.replace(CONFIG, **changes), functools.partial(envs.make, toys.Matching))
+
+
+class Shared(toys.Matching):
+    """A library with one window for all environments of a process: the first that closes closes it for all."""
+
+    closed: ClassVar[list[int]] = []  # steps made by then
+    steps = 0
+
+    def step(self, action):
+        assert not Shared.closed, "the window is gone"
+        Shared.steps += 1
+        return super().step(action)
+
+    def close(self):
+        if Shared.steps:  # not the one that was asked for its spaces
+            Shared.closed.append(Shared.steps)
+            raise OSError("no window")
+
+
+class Held(toys.Matching):
+    """The second worker's environment does not come back from its twentieth step."""
+
+    made = 0
+    over = threading.Event()
+
+    def __init__(self):
+        Held.made += 1
+        self.number, self.steps = Held.made, 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.number == 3 and self.steps == 20:  # the first is that which was asked for its spaces
+            Held.over.wait()
+        return super().step(action)
+
+
+def test_environments_close_when_all_have_played_and_one_that_does_not_close_fails_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Shared, "closed", [])
+    result = _train(tmp_path / "run", Shared, steps=200, workers=2, envs_per_worker=1)
+    assert result.steps >= 200
+    assert Shared.closed == [Shared.steps] * 2
+
+
+def test_an_environment_that_hangs_holds_up_neither_the_end_nor_the_checkpoint(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(calls, "STUCK", 0.3)
+    result = _train(tmp_path / "run", Held, steps=600, workers=2, envs_per_worker=1)
+    Held.over.set()
+    assert result.steps >= 600
+    assert rlab.runs.Run.open(tmp_path / "run").latest_checkpoint().steps == result.steps
+    assert "is left behind: step of Held (test_a3c.py:" in capsys.readouterr().err

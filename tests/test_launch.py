@@ -13,7 +13,7 @@ import safetensors.numpy
 from conftest import ROOT
 
 from rlab import demonstrations
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, TrainingError
 from rlab.runs.metrics import read_metrics
 
 QUICK = ("--env", "CartPole-v1", "--workers", "2", "--envs-per-worker", "4")
@@ -130,6 +130,12 @@ def test_evaluate_as_data(launch, trained):
     assert launch("evaluate", trained[0], "--episodes", "5", "--json").stdout == done.stdout
 
 
+def test_a_policy_loads_without_a_word(trained):
+    code = f"import rlab\nrlab.load_policy({str(trained[0])!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout + done.stderr == ""
+
+
 def test_evaluate_in_a_changed_environment(launch, trained):
     command = ("evaluate", trained[0], "--episodes", "5", "--json", "--env-option")
     assert json.loads(launch(*command, "max-episode-steps=7").stdout)["mean_length"] == 7
@@ -213,11 +219,9 @@ def _steps(checkpoint):
 
 def _start(path, *command, first=""):
     """A training process that writes checkpoints often, caught in the middle; it begins with the code `first`."""
-    arguments = ["launch", *(command or ("a3c", *QUICK, "--steps", "10000000")), "--run", str(path)]
-    code = (
-        f"import runpy, sys, rlab.runs.loop\nrlab.runs.loop._CHECKPOINT_SECONDS = 0.2\n{first}\n"
-        f"sys.argv = {arguments!r}\nrunpy.run_module('launch', run_name='__main__')"
-    )
+    arguments = ["launch", *(command or ("a3c", *QUICK, "--steps", "10000000"))]
+    arguments += ["--run", str(path), "--checkpoint-every", "0.2"]
+    code = f"import runpy, sys\n{first}\nsys.argv = {arguments!r}\nrunpy.run_module('launch', run_name='__main__')"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
@@ -231,7 +235,7 @@ def _start(path, *command, first=""):
 
 @pytest.mark.parametrize(
     ("number", "times", "status"),
-    [(signal.SIGINT, 1, 130), (signal.SIGINT, 2, 130), (signal.SIGTERM, 1, 143), (signal.SIGTERM, 2, 143)],
+    [(signal.SIGINT, 1, 130), (signal.SIGHUP, 1, 129), (signal.SIGTERM, 2, 143)],
 )
 def test_a_signal_ends_with_a_checkpoint(launch, tmp_path, number, times, status):
     path = tmp_path / "run"
@@ -281,3 +285,80 @@ def test_what_was_stopped_and_resumed_equals_what_was_not(launch, tmp_path):
         np.testing.assert_array_equal(array, runs[1][name], err_msg=name)
     rows = [read_metrics(run)[-1] for run in (tmp_path / "whole", path)]
     assert rows[0]["episodes"] == rows[1]["episodes"] == 16_000 / 8  # of 1 + 6 + 1 steps
+
+
+def test_ctrl_c_under_tee_keeps_a_checkpoint(tmp_path):
+    """Tee dies of it first, and takes standard error with it."""
+    path = tmp_path / "run"
+    words = ["a3c", *QUICK, "--steps", "10000000", "--run", str(path), "--checkpoint-every", "1000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launch", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT
+    )
+    line = b""
+    while b"steps/s" not in line:
+        line = process.stdout.readline()
+        assert line, "it did not train"
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert [_steps(file) > 0 for file in (path / "checkpoints").iterdir()] == [True]
+
+
+@pytest.mark.parametrize("redirection", ["> /dev/full", ">&-", "2>&-", "2> /dev/full", "| head -c 0"])
+def test_a_result_that_cannot_be_written_is_no_crash(redirection):
+    lost = "2" not in redirection
+    command = f"set -o pipefail; {sys.executable} -m launch {redirection}; echo status $? >&3"
+    done = subprocess.run(
+        ["bash", "-c", f"exec 3>&1; {command}"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+    assert done.stdout.splitlines()[-1] == f"status {int(lost)}"
+    assert done.stderr.splitlines() == (
+        ["error: standard output: No space left on device"] if "full" in redirection and lost else []
+    )
+
+
+NOISY = """
+import ctypes, os, subprocess, sys
+import click
+from launch.output import json_option, show_json
+
+@click.command()
+@json_option
+def play(as_json):
+    print("from Python")
+    print("to the stream that was", file=sys.__stdout__)
+    os.write(1, b"from the system\\n")
+    ctypes.CDLL(None).puts(b"from C")
+    subprocess.run(["echo", "from a process"])
+    show_json({"score": 1})
+
+play(standalone_mode=False)
+print("afterwards")
+"""
+
+
+def test_nothing_but_json_is_on_standard_output():
+    command = [sys.executable, "-c", NOISY, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
+    assert done.stdout == '{"score": 1}\nafterwards\n'
+    said = {"from Python", "to the stream that was", "from the system", "from C", "from a process"}
+    assert set(done.stderr.splitlines()) == said
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(BadInputError("no"), 2), (TrainingError("fell"), 1), (OSError(28, "full"), 1)]
+)
+def test_a_traceback_can_be_asked_for_of_every_fault(monkeypatch, capsys, error, status):
+    import launch.__main__ as front
+
+    def fail(**_):
+        raise error from KeyError("the cause")
+
+    monkeypatch.setattr(front.launch, "main", fail)
+    assert front.main() == status
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("RLAB_TRACEBACK", "1")
+    assert front.main() == status
+    said = capsys.readouterr().err
+    assert "KeyError: 'the cause'" in said
+    assert said.splitlines()[-1].startswith("error: ")

@@ -10,6 +10,7 @@ import numpy as np
 
 from rlab.datasets.rollouts import frames
 from rlab.errors import BadInputError
+from rlab.notify import Unfailing, waiting
 
 ENVIRONMENT = "env:"  # how sources of images begin that are environments
 _FRAMES = 8_000, 1_000  # of an environment, to train and to test
@@ -83,7 +84,8 @@ def _mnist() -> list[tuple[np.ndarray, np.ndarray]]:
     import keras
 
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # the progress of the download is not the program's answer
+        # The progress of the download is not the program's answer.
+        with waiting("downloading"), contextlib.redirect_stdout(Unfailing(sys.stderr)):
             return list(keras.datasets.mnist.load_data())
     except Exception as error:
         raise BadInputError(

@@ -22,7 +22,7 @@ def compile_gradient(loss: ChunkLoss, metrics: int) -> Gradient:
     A truncation of n > 0 lets no gradient flow past every n-th border between chunks (Williams and Peng 1990); 0 none.
     """
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def backward(params: tf.Tensor, state: Any, chunk: Any, after: Any, gradient: tf.Tensor, sums: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             tape.watch((params, state))

@@ -61,7 +61,7 @@ def noise(seed: tf.Tensor, generation: tf.Tensor, members: tf.Tensor, size: int)
     return _noise(*(tf.convert_to_tensor(number, tf.int32) for number in (seed, generation, members)), size)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _noise(seed: tf.Tensor, generation: tf.Tensor, members: tf.Tensor, size: int) -> tf.Tensor:
     half = (size + 1) // 2
     counter = tf.meshgrid(_bits(members), _bits(tf.range(half)), indexing="ij")

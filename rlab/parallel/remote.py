@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlab.errors import BadInputError, ElsewhereError, TrainingError
+from rlab.parallel.calls import Patience, join
 from rlab.parallel.comm import MPI, Communicator, Posted, Wire
 from rlab.parallel.shared import Exchange, Report, Snapshot, Work
 
@@ -54,9 +55,7 @@ def _running(threads: Sequence[threading.Thread], stop: threading.Event) -> Iter
         yield
     finally:
         stop.set()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+        join(threads)
 
 
 class Host:
@@ -68,6 +67,7 @@ class Host:
         self._signal: int | None = None
         self._open = {(rank, i) for rank in self._ranks for i in range(workers)}
         self._threads: list[threading.Thread] = []
+        self._patience = Patience()
 
     def connect(self, worker: int) -> Exchange:
         """What a worker of this rank pulls from and pushes to."""
@@ -84,8 +84,14 @@ class Host:
         return report
 
     def over(self) -> bool:
-        """Whether all workers of all ranks have gone, and all that they reported is heard."""
-        return not any(thread.is_alive() for thread in self._threads) and self._exchange.reports.empty()
+        """Whether all workers of all ranks have gone, and all that they reported is heard.
+
+        Once the schedule is done, a worker whose environment does not come back is not waited for.
+        """
+        if not self._exchange.reports.empty():
+            return False
+        alive = [thread for thread in self._threads if thread.is_alive()]
+        return not alive or (self._exchange.schedule.is_over and self._patience.is_over(alive))
 
     def agree(self, signal: int | None) -> int | None:
         """The number of the signal that this rank has had, else of that which another had, else None."""

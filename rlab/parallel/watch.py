@@ -7,13 +7,13 @@ environment has not come back from a step for long, and cannot where the process
 import atexit
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import numpy as np
 
+from rlab.notify import notify
 from rlab.parallel.comm import MPI, Communicator, Wire
 
 BEAT = 1.0  # seconds from one sign of life to the next
@@ -84,5 +84,5 @@ class _Watch:
         wire.send(sign, after, _FAREWELL)
 
     def _fail(self, message: str) -> None:
-        print(f"error: {message}; {self._help}", file=sys.stderr, flush=True)
+        notify(f"error: {message}; {self._help}")
         os._exit(1)  # the launcher ends the others

@@ -113,7 +113,7 @@ def _signature(policy: Policy, batch: int, told: bool) -> list[tf.TensorSpec]:
 def trace_graph(policy: Policy) -> tf.Graph:
     """The policy as a TensorFlow graph, to be looked at in TensorBoard."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def policy_graph(params: tf.Tensor, observations: tf.Tensor) -> tuple:
         output, _ = policy.apply(params, observations, policy.initial_state(1), tf.zeros((1, 1)))
         return output.distribution, output.values

@@ -52,13 +52,13 @@ class RecurrentBaseline:
         self._states: list[Any] = []
         self._gradient = bptt.compile_gradient(self._loss, 1)
 
-        @tf.function(jit_compile=True)
+        @tf.function(jit_compile=True, autograph=False)
         def values(params: tf.Tensor, state: Any, chunk: _Chunk) -> tuple[tf.Tensor, Any]:
             output, state = network.apply(params, chunk.observations, state, chunk.resets, chunk.actions)
             return output.values, state
 
         self._values = values
-        self._step = tf.function(adam.adam, jit_compile=True)
+        self._step = tf.function(adam.adam, jit_compile=True, autograph=False)
 
     def predict(self, batch: EpisodeBatch) -> np.ndarray:
         state, found = self._network.initial_state(batch.rewards.shape[1]), []

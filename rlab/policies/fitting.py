@@ -82,9 +82,9 @@ class NetworkFitter:
         self.params = tf.constant(critic.initial_parameters(self._seed))
         self._adam = adam.initial_state(critic.size)
         self._fits = 0
-        self._gradient = tf.function(self._differentiate, jit_compile=True)
-        self._change = tf.function(adam.adam, jit_compile=True)
-        self._walk = tf.function(self._descend, jit_compile=True)
+        self._gradient = tf.function(self._differentiate, jit_compile=True, autograph=False)
+        self._change = tf.function(adam.adam, jit_compile=True, autograph=False)
+        self._walk = tf.function(self._descend, jit_compile=True, autograph=False)
 
     @property
     def scale(self) -> tf.Tensor:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rlab import quiet
 from rlab.errors import BadInputError
 from rlab.models.cnn import REFERENCE_DEVIATION, REFERENCE_MEAN
 from rlab.models.initializers import orthogonal, seed_stream
@@ -234,6 +235,7 @@ class Policy:
         return Bernoulli(outputs) if isinstance(self.action_space, gym.spaces.MultiBinary) else Categorical(outputs)
 
 
+@quiet.starting()
 def build(observation_space: gym.Space, action_space: gym.Space, backbone: str | None = None, **options: Any) -> Policy:
     """A policy for these spaces; without a backbone's name, `cnn` for images and `mlp` for vectors."""
     return Policy(observation_space, action_space, backbone, **options)

@@ -32,15 +32,18 @@ def begin(
     steps: int,
     target_score: float | None = None,
     comm: Communicator | None = None,
+    checkpoint_every: float = 60.0,
 ) -> Beginning:
     """A new run directory for the agent, which has `config`, `env`, `policy` and `seed`, of all ranks together.
 
-    Raises BadInputError for a number of steps or a target that cannot be, and for a directory that is not free.
+    A checkpoint is saved every `checkpoint_every` seconds; 0 is after each update. Raises BadInputError for a number of
+    steps, a target or seconds that cannot be, and for a directory that is not free.
     """
     if steps < 1:
         raise BadInputError(f"the number of steps must be at least 1, not {steps}")
     if target_score is not None and not np.isfinite(target_score):
         raise BadInputError(f"the target score must be finite, not {target_score}")
+    check_seconds(checkpoint_every)
     settings = {
         "agent": name,
         "env": describe_factory(unwrapped(agent.env)),
@@ -48,6 +51,7 @@ def begin(
         "seed": agent.seed,
         "steps": steps,
         "target_score": target_score,
+        "checkpoint_every": float(checkpoint_every),
         "config": dataclasses.asdict(agent.config),
     }
     if rewards := model_of(agent.env):
@@ -55,6 +59,12 @@ def begin(
     created = on_first(comm or Serial(), lambda: Run.create(run, settings))
     _watch(comm, run)
     return Beginning(created, steps, target_score)
+
+
+def check_seconds(checkpoint_every: float) -> None:
+    """Raise BadInputError for seconds between checkpoints that cannot be."""
+    if not (np.isfinite(checkpoint_every) and checkpoint_every >= 0.0):
+        raise BadInputError(f"the seconds between checkpoints must be 0 or more, not {checkpoint_every}")
 
 
 def reopen(

@@ -9,6 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from rlab import quiet
 from rlab.errors import BadInputError
 from rlab.policies.policy import Policy
 from rlab.policies.trained import TrainedPolicy
@@ -31,6 +32,7 @@ def save_architecture(run: Path, policy: Policy) -> None:
     write_atomically(run / "policy" / _ARCHITECTURE, json.dumps(architecture, indent=2, allow_nan=False).encode())
 
 
+@quiet.starting()
 def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     """The policy of a run as of its newest checkpoint; raises BadInputError when there is none, or a damaged one.
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from rlab.errors import BadInputError, TrainingError
+from rlab.notify import notify
 from rlab.parallel import watch
 from rlab.parallel.comm import Communicator, Serial
 from rlab.rewards import REWARDS, RewardModel, model_of
@@ -24,7 +26,9 @@ from rlab.types import Episode
 
 _RECENT_EPISODES = 100
 _ROWS = 500  # rows of metrics.csv in a run of full length
-_CHECKPOINT_SECONDS = 60.0
+_SHOWN_ALREADY = ("steps", "seconds", "steps_per_second")  # in words of the progress display's own
+_ROW_SECONDS = 10.0  # after which a row comes in any case
+CHECKPOINT_SECONDS = 60.0  # between checkpoints, where a run's config does not say
 
 
 class Update(NamedTuple):
@@ -34,6 +38,7 @@ class Update(NamedTuple):
     metrics: dict[str, float]
     episodes: list[Episode] | None = None  # those that ended since the last update; None of a task, which plays none
     end: int | None = None  # steps at which the run ends as things stand now, if that can change
+    pictures: dict[str, bytes] | None = None  # PNG files by name, for TensorBoard
 
 
 class TrainingResult(NamedTuple):
@@ -59,29 +64,41 @@ def run_loop(
     unit: str = "steps",
     agree: Callable[[int | None], int | None] | None = None,
     env: Callable[..., Any] | None = None,
+    close: Callable[[], None] | None = None,
 ) -> TrainingResult:
-    """Drive `updates` to its end, or to the first SIGINT or SIGTERM.
+    """Drive `updates` to its end, or to the first signal of `rlab.runs.signals`.
 
     `updates` yields an Update for each update, or None when there was nothing new for a while (so that signals are
     heard), and stops its workers when it is closed. `checkpoint` gives the present state, `graph` what TensorBoard
-    draws, `shown` the metrics that the progress display shows beside the number of `unit`. The checkpoint at the end is
-    written whether the steps are done or a signal came; when `updates` raises, the last checkpoint stays the newest.
+    draws, `shown` the metrics that the progress display shows beside the number of `unit`. Checkpoints are written
+    every `checkpoint_every` seconds of the run's config (60), and at the end, whether the steps are done or a signal
+    came; when `updates` raises, the last checkpoint stays the newest, and after a signal that is no fault. Once all is
+    saved the signal acts as it would have without training: after Ctrl-C this raises KeyboardInterrupt, unless the
+    program asked for `results_of_stops`.
 
     Of the ranks `comm`, each of which drives the same updates, the first alone logs, shows and saves; a signal to any
     of them stops them all after the same update. Where ranks are not in step, `agree` is told the number of the signal
     that this rank has had, or None, as often as `updates` yields, and gives that of the one which stops it.
+    `close` closes the environments, at the very end: one that takes the process with it has lost nothing then.
     Where the factory `env` has learned rewards, their metrics and what they learned go with those of the agent.
     """
     comm = comm or Serial()
     agree = agree or functools.partial(_agreed, comm)
     try:
-        if comm.rank:
-            return _follow(run, updates, checkpoint, agree)
-        if rewards := model_of(env) if env else None:
-            updates, checkpoint = _with_metrics(updates, rewards), functools.partial(_with_rewards, checkpoint, rewards)
-        return _lead(run, updates, checkpoint, total_steps, first_step, graph, shown, agree, unit)
+        with StopRequest() as stop:
+            if comm.rank:
+                result = _follow(run, updates, checkpoint, agree, stop)
+            else:
+                if rewards := model_of(env) if env else None:
+                    updates = _with_metrics(updates, rewards)
+                    checkpoint = functools.partial(_with_rewards, checkpoint, rewards)
+                result = _lead(run, updates, checkpoint, total_steps, first_step, graph, shown, agree, unit, stop)
     finally:
         watch.end()
+        if close:
+            close()
+    stop.deliver()
+    return result
 
 
 def _lead(
@@ -94,40 +111,75 @@ def _lead(
     shown: Sequence[str],
     agree: Callable[[int | None], int | None],
     unit: str,
+    stop: StopRequest,
 ) -> TrainingResult:
     """The loop of the first rank."""
     if not run.of_task:  # only now it is certain that these steps can be made
         run = run.with_steps(total_steps)
-    start = time.perf_counter()
+    start, saver = time.perf_counter(), _Saver(run, checkpoint, first_step)
     writer = MetricsWriter(run.path, first_step)
     display = ProgressDisplay(total_steps, first_step, unit)
     recorder = _Recorder(writer, display, max(1, total_steps // _ROWS), first_step, shown)
-    saved_at = start
     try:
-        with StopRequest() as stop, contextlib.closing(updates):
+        display.begin()
+        with contextlib.closing(updates):
             if graph and not first_step:
                 writer.write_graph(graph())
-            for update in updates:
-                if update:
-                    recorder.add(update)
-                if number := agree(stop.signal):
-                    stop.heed(number)
-                    break
-                if time.perf_counter() - saved_at >= _CHECKPOINT_SECONDS:
-                    run.save_checkpoint(checkpoint())
-                    saved_at = time.perf_counter()
-            else:
-                stop.signal = None  # it came when all was done
-            # Workers are stopped before the last checkpoint, so that it holds everything that was learned.
-            updates.close()
-            recorder.flush(last=True)
-            final = checkpoint()
-            run.save_checkpoint(final)
+            try:
+                _drive(updates, recorder, saver, agree, stop)
+                # Workers are stopped before the last checkpoint, so that it holds everything that was learned.
+                updates.close()
+                recorder.flush(last=True)
+                saver.save()
+            except TrainingError as error:
+                if stop.signal is None:
+                    raise
+                # A signal to a whole group ends the processes of an environment too.
+                notify(f"stopped without a new checkpoint, the last one stands: {error}")
             seconds, score = time.perf_counter() - start, recorder.mean_score()
-            return TrainingResult(run.path, final.steps, seconds, score, stop.signal, recorder.episodes())
+            return TrainingResult(run.path, saver.steps, seconds, score, stop.signal, recorder.episodes())
     finally:
         display.close()
         writer.close()
+
+
+def _drive(
+    updates: Generator[Update | None, None, None],
+    recorder: "_Recorder",
+    saver: "_Saver",
+    agree: Callable[[int | None], int | None],
+    stop: StopRequest,
+) -> None:
+    """Record and save, until all updates are made or a signal comes."""
+    for update in updates:
+        if update:
+            recorder.add(update)
+        if number := agree(stop.signal):
+            stop.heed(number)
+            return
+        saver.save_in_time()
+    stop.signal = None  # it came when all was done
+
+
+class _Saver:
+    """Saves the checkpoints of a run, every so many seconds of its config; 0 is after each update."""
+
+    def __init__(self, run: Run, checkpoint: Callable[[], Checkpoint], first_step: int) -> None:
+        self._run, self._checkpoint = run, checkpoint
+        self._every = run.config.get("checkpoint_every", CHECKPOINT_SECONDS)
+        if isinstance(self._every, bool) or not isinstance(self._every, int | float):
+            raise BadInputError(f"{run.path}/config.json is damaged: 'checkpoint_every' is {self._every!r}")
+        self._saved_at = time.perf_counter()
+        self.steps = first_step  # of the newest checkpoint
+
+    def save_in_time(self) -> None:
+        if time.perf_counter() - self._saved_at >= self._every:
+            self.save()
+
+    def save(self) -> None:
+        found = self._checkpoint()
+        self._run.save_checkpoint(found)
+        self.steps, self._saved_at = found.steps, time.perf_counter()
 
 
 def _with_metrics(
@@ -149,10 +201,11 @@ def _follow(
     updates: Generator[Update | None, None, None],
     checkpoint: Callable[[], Checkpoint],
     agree: Callable[[int | None], int | None],
+    stop: StopRequest,
 ) -> TrainingResult:
     """The loop of a rank that is not the first."""
     start = time.perf_counter()
-    with StopRequest() as stop, contextlib.closing(updates):
+    with contextlib.closing(updates):
         for _ in updates:
             if number := agree(stop.signal):
                 stop.heed(number)
@@ -199,14 +252,24 @@ class _Recorder:
         for name, value in update.metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] = self._counts.get(name, 0) + 1
-        if self._steps // self._interval > self._row_at // self._interval:  # the same rows in a resumed run
+        if update.pictures:
+            self._writer.write_pictures(update.pictures, self._steps)
+        # By steps, so that a resumed run has the same rows, and by time, so that a long one has some soon.
+        due = self._steps // self._interval > self._row_at // self._interval
+        if due or time.perf_counter() - self._row_time >= _ROW_SECONDS:
             self.flush()
+        else:
+            self._show()
 
     def flush(self, last: bool = False) -> None:
         if self._counts:
             self._write()
+        self._show(last)
+
+    def _show(self, last: bool = False) -> None:
         shown = {name: self._latest[name] for name in self._shown if name in self._latest}
-        self._display.show(self._steps, shown, last, self._end)
+        more = {name: value for name, value in self._latest.items() if name not in (*shown, *_SHOWN_ALREADY)}
+        self._display.show(self._steps, shown, last, self._end, more)
 
     def _write(self) -> None:
         now = time.perf_counter()

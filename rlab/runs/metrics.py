@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from rlab.runs.files import write_atomically
 
+_FLUSH_MILLISECONDS = 5_000  # after which TensorBoard sees what was written; TensorFlow's own are two minutes
+
 
 class MetricsWriter:
     """Appends rows of numbers to a run's `metrics.csv` and TensorBoard files.
@@ -21,7 +23,8 @@ class MetricsWriter:
         rows = read_metrics(run) if self._columns else []
         self.last: dict[str, float] = rows[-1] if rows else {}  # row, of a run that is resumed
         self._file = self._path.open("a", newline="")
-        self._board = tf.summary.create_file_writer(str(run / "tensorboard"))
+        # One writer to a run: a reader that watches goes on to the newest file, and never comes back to an older one.
+        self._board = tf.summary.create_file_writer(str(run / "tensorboard"), flush_millis=_FLUSH_MILLISECONDS)
 
     def write(self, row: dict[str, float], scores: list[float]) -> None:
         """One row, whose first column is `steps`, and the scores of the episodes since the last row."""
@@ -37,7 +40,13 @@ class MetricsWriter:
                 if key != "steps":
                     tf.summary.scalar(key, value)
             if scores:
-                tf.summary.histogram("score", scores)
+                tf.summary.histogram("score_distribution", scores)  # a tag holds one kind of data only
+
+    def write_pictures(self, pictures: dict[str, bytes], steps: int) -> None:
+        """PNG files by name, as images of TensorBoard."""
+        with self._board.as_default(steps):
+            for name, content in pictures.items():
+                tf.summary.image(name, tf.image.decode_png(content, channels=3)[None])
 
     def write_graph(self, graph: tf.Graph) -> None:
         with self._board.as_default(0):

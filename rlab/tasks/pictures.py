@@ -12,18 +12,29 @@ from matplotlib.figure import Figure
 from rlab.runs.files import write_atomically
 
 
-def save_pictures(run: Path, pictures: dict[str, Figure], step: int, numbered: bool = False) -> None:
-    """Write each figure to `pictures/NAME.png`, or NAME-STEP.png, and to the run's TensorBoard files."""
+def save_pictures(run: Path, pictures: dict[str, Figure], step: int, numbered: bool = False) -> dict[str, bytes]:
+    """Write each figure to `pictures/NAME.png`, or NAME-STEP.png; returns the files' contents by name.
+
+    While the run's loop is on, its writer shows them in TensorBoard too (`Update.pictures`).
+    """
     directory = run / "pictures"
     directory.mkdir(exist_ok=True)
+    contents = {}
+    for name, figure in pictures.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110)
+        contents[name] = buffer.getvalue()
+        file = f"{name}-{step:07}.png" if numbered else f"{name}.png"
+        write_atomically(directory / file, contents[name])
+    return contents
+
+
+def show_pictures(run: Path, contents: dict[str, bytes], step: int) -> None:
+    """Write PNG files by name to TensorBoard files of a run whose loop has ended."""
     board = tf.summary.create_file_writer(str(run / "tensorboard"))
     with board.as_default(step):
-        for name, figure in pictures.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=110)
-            file = f"{name}-{step:07}.png" if numbered else f"{name}.png"
-            write_atomically(directory / file, buffer.getvalue())
-            tf.summary.image(name, tf.image.decode_png(buffer.getvalue(), channels=3)[None])
+        for name, content in contents.items():
+            tf.summary.image(name, tf.image.decode_png(content, channels=3)[None])
     board.close()
 
 

@@ -21,10 +21,11 @@ import tensorflow as tf
 from rlab.errors import BadInputError, TrainingError
 from rlab.models.parameters import ParameterLayout
 from rlab.ops import adam
+from rlab.runs.beginning import check_seconds
 from rlab.runs.checkpoints import Checkpoint, subset
 from rlab.runs.directory import Run
 from rlab.runs.files import WEIGHTS
-from rlab.runs.loop import TrainingResult, Update, run_loop
+from rlab.runs.loop import CHECKPOINT_SECONDS, TrainingResult, Update, run_loop
 
 _DRAWINGS = 20  # at most, over a run
 
@@ -68,10 +69,12 @@ class Task(Protocol):
         """What the model learned, to look at."""
 
 
-def train(task: Task, run: str | Path) -> TrainingResult:
-    """Train a task for its epochs in a new run directory."""
+def train(task: Task, run: str | Path, checkpoint_every: float = CHECKPOINT_SECONDS) -> TrainingResult:
+    """Train a task for its epochs in a new run directory, with a checkpoint every so many seconds."""
     steps = task.config.epochs * task.updates_per_epoch
-    return _train(task, Run.create(run, settings_of(task) | {"steps": steps}), steps, None)
+    check_seconds(checkpoint_every)
+    settings = settings_of(task) | {"steps": steps, "checkpoint_every": float(checkpoint_every)}
+    return _train(task, Run.create(run, settings), steps, None)
 
 
 def settings_of(task: Task) -> dict[str, Any]:
@@ -107,7 +110,7 @@ class Applied:
         if key not in self._compiled:
             # Not a lambda: TensorFlow takes the lambdas of one line for one function that is traced too often.
             call = functools.partial(self._call, method)
-            self._compiled[key] = tf.function(call, jit_compile=self._xla)
+            self._compiled[key] = tf.function(call, jit_compile=self._xla, autograph=False)
         return tf.nest.map_structure(lambda part: part.numpy(), self._compiled[key](self._params, *arguments))
 
     def _call(self, method: Callable, params: tf.Tensor, *arguments: Any) -> Any:
@@ -146,12 +149,13 @@ def _train(task: Task, run: Run, steps: int, checkpoint: Checkpoint | None) -> T
     )
 
 
-def _draw(task: Task, run: Run, applied: Applied, steps: int) -> None:
-    """The pictures of a task that shows how far training is, such as samples."""
-    if hasattr(task, "pictures"):
-        from rlab.tasks.pictures import save_pictures  # matplotlib takes a while
+def _draw(task: Task, run: Run, applied: Applied, steps: int) -> dict[str, bytes] | None:
+    """The pictures of a task that shows how far training is, such as samples: written, and as PNG files by name."""
+    if not hasattr(task, "pictures"):
+        return None
+    from rlab.tasks.pictures import save_pictures  # matplotlib takes a while
 
-        save_pictures(run.path, task.pictures(applied), steps, numbered=True)
+    return save_pictures(run.path, task.pictures(applied), steps, numbered=True)
 
 
 class Learner:
@@ -173,19 +177,21 @@ class Learner:
         self.params, self.average = tf.constant(params), tf.constant(average)  # one and the same, without averaging
         self._update = _compile_update(task, self.layout)
 
-    def updates(self, draw: Callable[[Applied, int], None] = lambda *_: None) -> Generator[Update | None, None, None]:
+    def updates(
+        self, draw: Callable[[Applied, int], dict[str, bytes] | None] = lambda *_: None
+    ) -> Generator[Update | None, None, None]:
         """The updates to the last; `draw` is called after some of the validations."""
         applied, begun = Applied(self.layout, self.average, self.task.xla), self.steps
         while self.steps < self._total:
-            metrics = self.update()
+            metrics, pictures = self.update(), None
             # The first update validates too, so that the columns of metrics.csv are known from its first row.
             if self.steps in (begun + 1, self._total) or self.steps % self.task.updates_per_epoch == 0:
                 applied.update(self.average)
                 found = self.task.evaluate(applied, "validation")
                 metrics |= {f"validation_{name}": value for name, value in found.items()}
                 if self.steps == self._total or self.steps % self._between_drawings == 0:
-                    draw(applied, self.steps)
-            yield Update(self.steps, metrics)
+                    pictures = draw(applied, self.steps)
+            yield Update(self.steps, metrics, pictures=pictures)
 
     def update(self) -> dict[str, float]:
         """One update; its metrics. Raises TrainingError, and changes nothing, where the loss is not finite."""
@@ -215,7 +221,11 @@ class Learner:
     def graph(self) -> tf.Graph:
         """The loss as a graph, to be looked at in TensorBoard."""
         batch = tf.nest.map_structure(tf.convert_to_tensor, self.task.batch(0))
-        return tf.function(self.layout.call).get_concrete_function(self.params, self.task.loss, batch).graph
+        return (
+            tf.function(self.layout.call, autograph=False)
+            .get_concrete_function(self.params, self.task.loss, batch)
+            .graph
+        )
 
 
 def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
@@ -226,7 +236,9 @@ def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
     bound, beta_1 = task.config.max_gradient_norm, getattr(task.config, "beta_1", 0.9)
     averaging, parts = getattr(task.config, "averaging", 0.0), getattr(task, "parts", 1)
 
-    @tf.function(jit_compile=True)  # in a graph without XLA too: one pass over the parameters in place of ten
+    @tf.function(
+        jit_compile=True, autograph=False
+    )  # in a graph without XLA too: one pass over the parameters in place of ten
     def descend(now: tuple, gradient: tf.Tensor, rate: tf.Tensor, kept: tf.Tensor) -> tuple:
         params, state, average = now
         norm = tf.norm(gradient)
@@ -240,7 +252,7 @@ def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
             loss, metrics = layout.call(params, task.loss, batch)
         return tape.gradient(loss, params), {"loss": loss, **metrics}
 
-    @tf.function(jit_compile=task.xla)
+    @tf.function(jit_compile=task.xla, autograph=False)
     def update(now: tuple, batch: Any, rate: tf.Tensor, kept: tf.Tensor) -> tuple:
         gradient, metrics = differentiate(now[0], batch)
         after, norm = descend(now, gradient, rate, kept)
@@ -248,7 +260,7 @@ def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
 
     if parts == 1:
         return update
-    compiled = tf.function(differentiate, jit_compile=task.xla)
+    compiled = tf.function(differentiate, jit_compile=task.xla, autograph=False)
     threads = ThreadPoolExecutor(parts)
 
     def update_in_parts(now: tuple, batch: Any, rate: tf.Tensor, kept: tf.Tensor) -> tuple:

@@ -131,7 +131,7 @@ class Collector:
     def _step(
         self, params: Any, observations: np.ndarray, resets: np.ndarray, told: np.ndarray | None = None
     ) -> tuple[Any, Any, State]:
-        self._acts += 1
+        self._acts += 1  # once for each step, whatever ends meanwhile: copies may be dealt to several processes
         if told is not None:
             assert self._told is not None
             return self._told(params, observations, self._state, resets, told)
@@ -143,7 +143,8 @@ class Collector:
         if ended.any():
             rows = ended.reshape(-1, *[1] * (observations.ndim - 1))
             observations = np.where(rows, info["final_obs"], observations)
-        _, values, _ = self._step(params, observations, np.zeros_like(self._resets))
+        seed = np.zeros(2, np.int32)  # the action is not taken
+        _, values, _ = self._act(params, observations, self._state, np.zeros_like(self._resets), seed)
         return values.numpy()
 
 

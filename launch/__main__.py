@@ -29,6 +29,7 @@ _COMMANDS = {
     "doctor": doctor,
     "list": list_names,
 }
+_OF_ONE = ("evaluate", "record", "sample", "list")  # which change no run; of several ranks the first does them alone
 
 
 class _Launch(click.Group):
@@ -60,6 +61,9 @@ def launch(context: click.Context) -> None:
 
 
 def main() -> int:
+    command = sys.argv[1] if len(sys.argv) > 1 else "list"
+    if command in _OF_ONE and launched_rank():
+        return 0  # the first rank does it
     try:
         result = launch.main(standalone_mode=False)
     except BadInputError as error:
@@ -74,8 +78,10 @@ def main() -> int:
     except OSError as error:
         return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     except (KeyboardInterrupt, click.Abort):
+        if launched_ranks() > 1:  # which wait for this one, and MPI's farewell for them
+            os._exit(128 + signal.SIGINT)
         return 128 + signal.SIGINT
-    except Exception as error:
+    except BaseException as error:  # an environment may raise SystemExit, whose status is not ours
         if os.environ.get("RLAB_TRACEBACK"):
             raise
         return _fail(f"{type(error).__name__}: {error} (RLAB_TRACEBACK=1 shows where)", 1)
@@ -83,19 +89,18 @@ def main() -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    """One line on standard error, whatever the message was; of bad input the first rank speaks for all."""
+    """One line on standard error, whatever the message was; of bad input on all ranks the first speaks for them."""
     rank = launched_rank()
     if status == 2 and rank:
-        time.sleep(_FAREWELL_SECONDS)  # the launcher ends the first rank too, maybe before it has spoken
-    if status != 2 or rank == 0:
-        where = f"rank {rank}: " if launched_ranks() > 1 and status != 2 else ""
-        print(f"error: {where}{' '.join(message.split())}", file=sys.stderr)
+        time.sleep(_FAREWELL_SECONDS)  # the first rank's end is this one's too, unless it fares better
+    where = f"rank {rank}: " if launched_ranks() > 1 and (status != 2 or rank) else ""
+    print(f"error: {where}{' '.join(message.split())}", file=sys.stderr)
     return status
 
 
 if __name__ == "__main__":
     status = main()
-    if status == 1:
+    if status == 1 or (status == 2 and launched_ranks() > 1):
         # After a fault nothing is left to be saved, and the event writer of TensorFlow can wait at exit for ever, as it
         # does on a full disk. Of several ranks, one that leaves MPI without its farewell ends them all.
         sys.stdout.flush()

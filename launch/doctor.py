@@ -7,6 +7,7 @@ import click
 
 import agents
 from launch.quiet import start_tensorflow
+from launch.tasks import require_alone
 from launch.train import env_factory, with_rewards
 from rlab.errors import BadInputError
 from rlab.runs.directory import Run
@@ -22,6 +23,7 @@ _EXAMINED = ("trpo",)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on standard output")
 def doctor(agent: str, run: Path, as_json: bool) -> int:
     """Check a run's Fisher products, gradient and step on a batch of its newest policy; exit status 1 if one fails."""
+    require_alone("doctor")
     opened = Run.open(run)
     settings = opened.config
     if settings.get("agent") != agent:

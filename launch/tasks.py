@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from launch.flags import config_options, new_directory, require_directory, value_of
 from launch.quiet import start_tensorflow
 from rlab.errors import BadInputError, nearest
+from rlab.parallel.comm import launched_ranks
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 from rlab.tasks import GENERATIVE, TASKS
@@ -44,6 +45,7 @@ def _name(kind: type) -> str:
 
 def resume_task(run: Run, steps: int | None) -> int:
     """Go on with a task's run; where all its updates are made, show again what it learned."""
+    require_alone("a task")
     task = _task_of(run)
     from rlab.tasks import training
 
@@ -68,6 +70,7 @@ def evaluate_task(run: Run, as_json: bool) -> None:
 
 
 def _train(name: str, config: Any, seed: int, run: Path | None) -> int:
+    require_alone("a task")
     run = run or new_directory(name)
     require_free(run)
     task = make_task(name, config, seed)
@@ -76,6 +79,12 @@ def _train(name: str, config: Any, seed: int, run: Path | None) -> int:
     size = sum(variable.numpy().size for variable in task.model.trainable_variables)
     click.echo(f"{name}: {size:,} parameters, {task.updates_per_epoch} updates an epoch, run {run}", err=True)
     return _report(task, training.train(task, run))
+
+
+def require_alone(what: str) -> None:
+    """Raise BadInputError under a launcher of several ranks, which would each do the same."""
+    if (ranks := launched_ranks()) > 1:
+        raise BadInputError(f"{what} runs in one process, not in {ranks} ranks: start it without mpirun or srun")
 
 
 def _report(task: Any, result: Any) -> int:

@@ -21,7 +21,6 @@ generalized (λ < 1) and normalized. What each setting did is in docs/algorithms
 import dataclasses
 import functools
 import threading
-import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,7 +29,7 @@ import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, TrainingError, described
 from rlab.parallel import calls, remote, shared
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
@@ -225,11 +224,7 @@ class A3C:
                 work = shared.Work(rate, snapshot.updates, trajectory.rewards.size, values, episodes)
                 exchange.push(gradient.numpy(), work)
         except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            fault = TrainingError(
-                f"worker {number}, step {step}: {type(error).__name__}: {error} "
-                f"({Path(where.filename).name}:{where.lineno})"
-            )
+            fault = TrainingError(f"worker {number}, step {step}: {described(error)}")
             fault.__cause__ = error
         finally:
             exchange.leave(fault)

@@ -26,7 +26,7 @@ import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.parallel import calls
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
@@ -160,7 +160,8 @@ class RPG:
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning
-        learner = Learner(self, Schedule(steps, target_score))
+        with fault_at("before the first step"):
+            learner = Learner(self, Schedule(steps, target_score))
         if checkpoint:
             learner.restore(checkpoint)
         if self.comm.rank == 0:
@@ -271,7 +272,7 @@ class Learner:
 
     def _play(self, params: "tf.Tensor") -> "tuple[EpisodeBatch, list[Any]]":
         stream = (self.seed, "batch", self.batches)
-        try:
+        with fault_at(f"batch {self.batches}, step {self.steps}"):
             return rollout.play_batch(
                 self._env,
                 self._act,
@@ -282,10 +283,6 @@ class Learner:
                 derive(*stream, "actions"),
                 chunk_length(self.config),
             )
-        except TrainingError:
-            raise
-        except Exception as error:  # whatever the environment raises
-            raise TrainingError(f"batch {self.batches}, step {self.steps}: {type(error).__name__}: {error}") from error
 
     def _moments(self, valid: np.ndarray, returns: np.ndarray, advantages: np.ndarray) -> tuple[float, float, float]:
         """Steps, Σ A² and Σ (R − mean R)², over all ranks."""

@@ -29,7 +29,7 @@ import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rewards, rollout, runs
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.parallel import calls
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
@@ -142,7 +142,8 @@ class SNES:
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning
-        learner = Learner(self, Schedule(steps, target_score))
+        with fault_at("before the first step"):
+            learner = Learner(self, Schedule(steps, target_score))
         if checkpoint:
             learner.restore(checkpoint)
         if self.comm.rank == 0:
@@ -259,7 +260,7 @@ class Learner:
         for i, group in enumerate(self._own):
             first = group * config.group
             params = self._refer(self._ask(self.search, tf.constant(self.generation), tf.constant(first)))
-            try:
+            with fault_at(f"generation {self.generation}, members {first} to {first + config.group - 1}"):
                 found = rollout.evaluate_members(
                     self._env,
                     self._act,
@@ -271,13 +272,6 @@ class Learner:
                     features if group < self._counted else 0,
                     runs.stop_requested,
                 )
-            except TrainingError:
-                raise
-            except Exception as error:  # whatever the environment raises
-                raise TrainingError(
-                    f"generation {self.generation}, members {first} to {first + config.group - 1}: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
             if found is None:
                 rows[i:] = -1.0
                 break

@@ -32,7 +32,7 @@ import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs, vine
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.parallel import calls
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
@@ -181,7 +181,8 @@ class TRPO:
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning
-        learner = Learner(self, Schedule(steps, target_score), checkpoint)
+        with fault_at("before the first step"):
+            learner = Learner(self, Schedule(steps, target_score), checkpoint)
         if checkpoint and not learner.exact and self.comm.rank == 0:
             runs.say("the environment's state was not saved: new episodes begin")
         if self.comm.rank == 0:
@@ -254,12 +255,8 @@ class Learner:
     def play(self) -> "tuple[policies.Batch, np.ndarray, Any, list[Any]]":
         """A batch, its returns [T, B], its trajectory, and the episodes that ended in it."""
         parts = policies.Parts(self.params, self.critic.params, self.critic.scale)
-        try:
+        with fault_at(f"batch {self.batches}, step {self.steps}"):
             trajectory, episodes, branches = self._collect(self._pair.join(parts))
-        except TrainingError:
-            raise
-        except Exception as error:  # whatever the environment raises
-            raise TrainingError(f"batch {self.batches}, step {self.steps}: {type(error).__name__}: {error}") from error
         if self._among.size < self.comm.size:
             trajectory, branches = rollout.join(self.comm.gather((trajectory, branches)))
         values, following = trajectory.values, trajectory.next_values

@@ -37,6 +37,7 @@ _COMMANDS = {
     "doctor": doctor,
     "list": list_names,
 }
+_OF_ONE = ("evaluate", "record", "sample", "list")  # which change no run; of several ranks the first does them alone
 
 
 class _Launch(click.Group):
@@ -69,24 +70,29 @@ def launch(context: click.Context) -> None:
 
 def main() -> int:
     """Run the command of the process's arguments; the exit status."""
+    command = sys.argv[1] if len(sys.argv) > 1 else "list"
+    if command in _OF_ONE and launched_rank():
+        return 0  # the first rank does it
     try:
         with results_of_stops():
             return _run()
     except (KeyboardInterrupt, click.Abort):
+        if launched_ranks() > 1:  # which wait for this one, and MPI's farewell for them
+            os._exit(128 + signal.SIGINT)
         return 128 + signal.SIGINT
 
 
 def _run() -> int:
     try:
         result = launch.main(standalone_mode=False)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an environment may raise SystemExit, whose status is not ours
         if os.environ.get("RLAB_TRACEBACK") and not isinstance(error, click.Abort):
             traceback.print_exc()
         return _explain(error)
     return result if isinstance(result, int) else 0
 
 
-def _explain(error: Exception) -> int:
+def _explain(error: BaseException) -> int:
     """Say what went wrong; the exit status."""
     if isinstance(error, click.Abort):
         raise error
@@ -104,13 +110,12 @@ def _explain(error: Exception) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    """One line on standard error, whatever the message was; of bad input the first rank speaks for all."""
+    """One line on standard error, whatever the message was; of bad input on all ranks the first speaks for them."""
     rank = launched_rank()
     if status == 2 and rank:
-        time.sleep(_FAREWELL_SECONDS)  # the launcher ends the first rank too, maybe before it has spoken
-    if status != 2 or rank == 0:
-        where = f"rank {rank}: " if launched_ranks() > 1 and status != 2 else ""
-        notify(f"error: {where}{' '.join(message.split())}")
+        time.sleep(_FAREWELL_SECONDS)  # the first rank's end is this one's too, unless it fares better
+    where = f"rank {rank}: " if launched_ranks() > 1 and (status != 2 or rank) else ""
+    notify(f"error: {where}{' '.join(message.split())}")
     return status
 
 
@@ -123,7 +128,7 @@ def _leave(status: int) -> None:
             signal.signal(number, signal.SIG_IGN)
     status = output_status(status)
     held = any(thread.name.startswith("worker-") for thread in threading.enumerate())
-    if status == 1 or held:
+    if status == 1 or held or (status == 2 and launched_ranks() > 1):
         # After a fault nothing is left to be saved, and the event writer of TensorFlow can wait at exit for ever, as it
         # does on a full disk; so may a worker that its environment holds. Of several ranks, one that leaves MPI without
         # its farewell ends them all.

@@ -7,6 +7,7 @@ import click
 import agents
 from launch.output import json_option, show_json
 from launch.quiet import start_tensorflow
+from launch.tasks import require_alone
 from launch.train import env_factory, with_rewards
 from rlab.errors import BadInputError
 from rlab.notify import waiting
@@ -23,6 +24,7 @@ _EXAMINED = ("trpo",)
 @json_option
 def doctor(agent: str, run: Path, as_json: bool) -> int:
     """Check a run's Fisher products, gradient and step on a batch of its newest policy; exit status 1 if one fails."""
+    require_alone("doctor")
     opened = Run.open(run)
     settings = opened.config
     if settings.get("agent") != agent:

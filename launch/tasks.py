@@ -14,6 +14,7 @@ from launch.output import show_json
 from launch.quiet import start_tensorflow
 from rlab.errors import BadInputError, nearest
 from rlab.notify import waiting
+from rlab.parallel.comm import launched_ranks
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 from rlab.tasks import GENERATIVE, TASKS
@@ -47,6 +48,7 @@ def _name(kind: type) -> str:
 
 def resume_task(run: Run, steps: int | None) -> int:
     """Go on with a task's run; where all its updates are made, show again what it learned."""
+    require_alone("a task")
     task = _task_of(run)
     from rlab.tasks import training
 
@@ -74,6 +76,7 @@ def evaluate_task(run: Run, as_json: bool) -> None:
 
 
 def _train(name: str, config: Any, seed: int, run: Path | None, checkpoint_every: float) -> int:
+    require_alone("a task")
     run = run or new_directory(name)
     require_free(run)
     task = make_task(name, config, seed)
@@ -82,6 +85,12 @@ def _train(name: str, config: Any, seed: int, run: Path | None, checkpoint_every
     size = sum(variable.numpy().size for variable in task.model.trainable_variables)
     click.echo(f"{name}: {size:,} parameters, {task.updates_per_epoch} updates an epoch, run {run}", err=True)
     return _report(task, training.train(task, run, checkpoint_every))
+
+
+def require_alone(what: str) -> None:
+    """Raise BadInputError under a launcher of several ranks, which would each do the same."""
+    if (ranks := launched_ranks()) > 1:
+        raise BadInputError(f"{what} runs in one process, not in {ranks} ranks: start it without mpirun or srun")
 
 
 def _report(task: Any, result: Any) -> int:

@@ -1,7 +1,10 @@
 """The ways in which work can fail, kept apart because their exit statuses differ."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 
 class BadInputError(ValueError):
@@ -14,6 +17,27 @@ class TrainingError(RuntimeError):
 
 class ElsewhereError(TrainingError):
     """A fault of another rank, which says so itself; the message begins with `rank N: `."""
+
+
+@contextlib.contextmanager
+def fault_at(place: str) -> Iterator[None]:
+    """Whatever is raised inside becomes a TrainingError that begins with the place: SystemExit too, of an environment.
+
+    A fault that is one already keeps its words, and Ctrl-C stays what it is.
+    """
+    try:
+        yield
+    except (BadInputError, TrainingError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise TrainingError(f"{place}: {described(error)}") from error
+
+
+def described(error: BaseException) -> str:
+    """Kind and words of an exception, and the line of code that raised it: `SystemExit: 3 (pendulum.py:12)`."""
+    trace = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(trace[-1].filename).name}:{trace[-1].lineno})" if trace else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:

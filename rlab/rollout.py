@@ -12,7 +12,7 @@ import numpy as np
 
 from rlab.errors import TrainingError
 from rlab.ops import moments
-from rlab.parallel.watch import stepping
+from rlab.parallel import watch
 from rlab.policies.actions import ActingStep, PopulationStep, to_environment
 from rlab.seeding import derive
 from rlab.types import Branches, Episode, EpisodeBatch, State, Trajectory
@@ -47,7 +47,7 @@ class Collector:
         self._env, self._act, self._told, self._state = env, act, told, initial_state
         self._length, self._discount, self._seed = rollout_length, discount, seed
         self._acts = 0
-        self._observations, _ = env.reset()
+        self._observations, _ = _reset(env)
         self._resets = np.ones(env.num_envs, np.float32)
 
     def save(self) -> dict[str, np.ndarray] | None:
@@ -131,7 +131,7 @@ class Collector:
     def _step(
         self, params: Any, observations: np.ndarray, resets: np.ndarray, told: np.ndarray | None = None
     ) -> tuple[Any, Any, State]:
-        self._acts += 1
+        self._acts += 1  # once for each step, whatever ends meanwhile: copies may be dealt to several processes
         if told is not None:
             assert self._told is not None
             return self._told(params, observations, self._state, resets, told)
@@ -143,7 +143,8 @@ class Collector:
         if ended.any():
             rows = ended.reshape(-1, *[1] * (observations.ndim - 1))
             observations = np.where(rows, info["final_obs"], observations)
-        _, values, _ = self._step(params, observations, np.zeros_like(self._resets))
+        seed = np.zeros(2, np.int32)  # the action is not taken
+        _, values, _ = self._act(params, observations, self._state, np.zeros_like(self._resets), seed)
         return values.numpy()
 
 
@@ -181,7 +182,7 @@ def play_batch(
     `seed` is that of the fresh reset, `actions_seed` that of the actions; `chunk` is C of the batch. Raises
     TrainingError when an episode does not end.
     """
-    observations, _ = env.reset(seed=seed)
+    observations, _ = _reset(env, seed)
     B = env.num_envs
     seen: list[np.ndarray] = []
     actions: list[np.ndarray] = []
@@ -246,7 +247,7 @@ def evaluate_members(
     """
     import tensorflow as tf
 
-    seen_at, _ = env.reset(seed=seed)
+    seen_at, _ = _reset(env, seed)
     G, B = len(tf.nest.flatten(params)[0]), env.num_envs
     returns, fitness, lengths = np.zeros(B), np.zeros(B), np.zeros(B, np.int64)
     alive = np.ones((G, B // G), bool)
@@ -304,8 +305,14 @@ def wander(env: gym.vector.VectorEnv, count: int, spacing: int, seed: int) -> np
 
 def _step(env: gym.vector.VectorEnv, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
     """A step of the environment under the policy's actions."""
-    with stepping():
+    with watch.stepping():
         return env.step(to_environment(actions, env.single_action_space))
+
+
+def _reset(env: gym.vector.VectorEnv, seed: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """The beginning of the environment's episodes, which may take longer than a step."""
+    with watch.stepping(watch.RESET):
+        return env.reset(seed=seed)
 
 
 def finished_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:

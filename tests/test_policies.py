@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from rlab.errors import BadInputError
+from rlab.policies.acting import Share, compile_acting
 from rlab.policies.actions import to_environment
 from rlab.policies.policy import Policy
 from rlab.policies.trained import TrainedPolicy
@@ -153,6 +154,20 @@ def test_several_choices_at_once_are_acted_and_told(space, features):
         tf.constant(trained.parameters), np.zeros((1, 50, 3), np.float32), policy.initial_state(50), tf.zeros((1, 50))
     )
     assert output.distribution.log_prob(actions[None]).shape == (1, 50)
+
+
+@pytest.mark.parametrize("space", [DISCRETE, CHOICES, BITS, CONTINUOUS])
+def test_shares_of_a_batch_draw_what_the_whole_batch_draws(space):
+    policy = Policy(VECTOR, space, "mlp")
+    params = tf.constant(policy.initial_parameters(0))
+    seen, resets, seed = np.random.default_rng(1).normal(size=(7, 3)), np.zeros(7), np.array([3, 4], np.int32)
+    whole, values, _ = compile_acting(policy)(params, seen, (), resets, seed)
+    assert len(np.unique(whole.numpy(), axis=0)) > 1  # rows that are all alike would show nothing
+    for rows in (slice(0, 2), slice(2, 6), slice(6, 7)):
+        act = compile_acting(policy, share=Share(rows.start, 7))
+        actions, found, _ = act(params, seen[rows], (), resets[rows], seed)
+        np.testing.assert_allclose(actions, whole[rows], atol=1e-6)
+        np.testing.assert_allclose(found, values[rows], atol=1e-6)
 
 
 def test_a_trained_policy_acts_on_batches_and_single_observations():

@@ -80,6 +80,21 @@ def test_a_constant_reward_under_a_time_limit_is_worth_one_over_one_minus_gamma(
     np.testing.assert_allclose(result, worth, rtol=1e-5)
 
 
+def test_what_is_drawn_does_not_depend_on_truncations():
+    """Of copies that several processes play, all draw from one stream, whichever process sees an episode cut short."""
+
+    def act(params, observations, state, resets, seed):
+        return tf.constant(np.random.default_rng(seed).integers(2, size=2, dtype=np.int32)), tf.zeros(2), state
+
+    taken = []
+    for limit in (3, 5, 100):
+        env = envs.make(functools.partial(toys.limited_constant, limit), 2, 0)
+        collector = Collector(env, act, (), 12, 0.9, seed=7)
+        taken.append(np.stack([collector.collect(None)[0].actions for _ in range(2)]))
+    np.testing.assert_array_equal(taken[0], taken[2])
+    np.testing.assert_array_equal(taken[1], taken[2])
+
+
 def test_evaluation_plays_whole_episodes_and_exactly_so_many():
     factory = functools.partial(envs.make, toys.limited_constant)
     env = factory(num_envs=1, seed=0)

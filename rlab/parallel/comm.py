@@ -3,9 +3,12 @@
 All results are the same bits on every rank: what is summed is gathered first and added in the order of the ranks.
 """
 
+import atexit
 import functools
 import hashlib
 import os
+import pickle
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +24,10 @@ _LAUNCHERS = (
     ("PMI_RANK", "PMI_SIZE"),
     ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
 )
+
+
+_WORDS = {"here": 1, "all": 2}  # tags of what ranks say to one another before they do anything together
+_FAREWELL = 5.0  # seconds in which other ranks may speak after a fault
 
 
 class Communicator(Protocol):
@@ -65,6 +72,18 @@ class MPI:
         self._world = mpi4py.MPI.COMM_WORLD
         self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
         self.threads = mpi4py.MPI.Query_thread() == mpi4py.MPI.THREAD_MULTIPLE  # whether several may talk at once
+        atexit.register(_leave)  # who registers last is called first: MPI's own farewell comes after it
+
+    def knock(self, rank: int, word: str) -> None:
+        """Say one of the `_WORDS` to a rank, which need not listen."""
+        self._world.isend(None, rank, _WORDS[word])  # small enough to be away at once
+
+    def knocked(self, rank: int, word: str) -> bool:
+        """Whether that rank has said the word; it has then not said it any more."""
+        come = self._world.iprobe(rank, _WORDS[word])
+        if come:
+            self._world.recv(source=rank, tag=_WORDS[word])
+        return come
 
     def gather(self, value: Any) -> list[Any]:
         return self._world.allgather(value)
@@ -161,17 +180,49 @@ def launched_rank() -> int:
 
 
 def on_first(comm: Communicator, work: Callable[[], Any]) -> Any:
-    """What `work` gives on rank 0, on every rank; what it raises there is raised on every rank."""
+    """What `work` gives on rank 0, on every rank; what it raises there is raised on every rank.
+
+    What cannot be sent is a TrainingError everywhere.
+    """
+    if comm.size == 1:
+        return work()
     result, error = None, None
     if comm.rank == 0:
         try:
             result = work()
-        except Exception as raised:
+        except BaseException as raised:  # whatever it is, the others wait
             error = raised
-    result, error = comm.gather((result, error))[0]
+    sent, error = _packed(result, error) if comm.rank == 0 else (None, None)
+    sent = comm.gather(sent)[0]
+    if comm.rank:
+        result, error = pickle.loads(sent)
     if error is not None:
         raise error
     return result
+
+
+def _packed(result: Any, error: BaseException | None) -> tuple[bytes, BaseException | None]:
+    """Both, as bytes that can be read again, and the error; of what cannot be sent, a TrainingError with its words."""
+    sent: BaseException | None = error
+    if error is not None and not isinstance(error, Exception):  # it ends this rank as it would have, the others by us
+        sent = TrainingError(f"{type(error).__name__}: {error}")
+    try:
+        packed = pickle.dumps((result, sent))
+        pickle.loads(packed)  # some errors cannot be made again from what they hold
+    except Exception as unsent:
+        sent = TrainingError(f"{type(error or unsent).__name__}: {error or unsent}")
+        packed, error = pickle.dumps((None, sent)), error or sent
+    return packed, error
+
+
+def _leave() -> None:
+    """At the end of a program: after an error MPI's farewell would wait for ranks that wait for this one."""
+    if getattr(sys, "last_value", None) is None:  # what the interpreter has shown on its way out
+        return
+    time.sleep(_FAREWELL)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def require_equal(comm: Communicator, array: np.ndarray, what: str) -> None:

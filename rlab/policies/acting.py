@@ -94,9 +94,10 @@ def _sample(distribution: Any, seed: tf.Tensor, share: Share | None) -> tf.Tenso
     """Actions [1, B, ...]; of a share, from as many random numbers as the whole batch needs."""
     if share is None:
         return distribution.sample(seed)
-    rows = distribution[0].shape[1]
+    parts = tf.nest.flatten(distribution)  # of several choices at once there are as many
+    rows = parts[0].shape[1]
     around = [[0, 0], [share.first, share.total - share.first - rows], [0, 0]]
-    whole = type(distribution)(*(tf.pad(part, around) for part in distribution))
+    whole = tf.nest.pack_sequence_as(distribution, [tf.pad(part, around) for part in parts])
     return whole.sample(seed)[:, share.first : share.first + rows]
 
 

@@ -1,5 +1,6 @@
 """How the run of an agent begins, and begins again."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 from rlab.errors import BadInputError
 from rlab.parallel import watch
 from rlab.parallel.comm import Communicator, Serial, on_first
+from rlab.parallel.meeting import require_same
 from rlab.rewards import REWARDS, model_of, unwrapped
+from rlab.runs import alike
 from rlab.runs.checkpoints import Checkpoint, subset
 from rlab.runs.directory import Run, describe_factory
 from rlab.runs.progress import say
@@ -39,6 +42,12 @@ def begin(
     A checkpoint is saved every `checkpoint_every` seconds; 0 is after each update. Raises BadInputError for a number of
     steps, a target or seconds that cannot be, and for a directory that is not free.
     """
+    config = dataclasses.asdict(agent.config)
+    comm = comm or Serial()
+    if comm.size > 1:
+        given = {"steps": steps, "seed": agent.seed, "target_score": target_score, "backbone": agent.policy.backbone}
+        seen = alike.spaces(agent.policy.observation_space, agent.policy.action_space)
+        require_same(comm, alike.facts("train", name, agent.env, alike.flags(given | config) | seen))
     if steps < 1:
         raise BadInputError(f"the number of steps must be at least 1, not {steps}")
     if target_score is not None and not np.isfinite(target_score):
@@ -52,11 +61,11 @@ def begin(
         "steps": steps,
         "target_score": target_score,
         "checkpoint_every": float(checkpoint_every),
-        "config": dataclasses.asdict(agent.config),
+        "config": config,
     }
     if rewards := model_of(agent.env):
         settings["rewards"] = rewards.describe()
-    created = on_first(comm or Serial(), lambda: Run.create(run, settings))
+    created = on_first(comm, lambda: Run.create(run, settings))
     _watch(comm, run)
     return Beginning(created, steps, target_score)
 
@@ -88,7 +97,12 @@ def reopen(
             say(f"{run} has no checkpoint yet: it begins again")
         return found
 
-    beginning = on_first(comm or Serial(), open_run)
+    comm = comm or Serial()
+    if comm.size > 1:
+        with contextlib.closing(env(num_envs=1, seed=0)) as probe:
+            seen = alike.spaces(probe.single_observation_space, probe.single_action_space)
+        require_same(comm, alike.facts("resume", name, env, alike.flags({"steps": steps}) | seen))
+    beginning = on_first(comm, open_run)
     _watch(comm, run)
     if beginning.checkpoint:
         restore_rewards(env, beginning.checkpoint)
@@ -118,7 +132,6 @@ def find(name: str, run: str | Path, steps: int | None = None) -> Beginning:
     return Beginning(opened, total, target_score, checkpoint)
 
 
-def _watch(comm: Communicator | None, run: str | Path) -> None:
+def _watch(comm: Communicator, run: str | Path) -> None:
     """Let the ranks watch over each other until the run's loop has ended."""
-    if comm:
-        watch.begin(comm, f"`python -m launch resume {run}` goes on from the last checkpoint")
+    watch.begin(comm, f"`python -m launch resume {run}` goes on from the last checkpoint")

@@ -38,7 +38,7 @@ class Run:
         """A new run directory, complete in one rename; raises BadInputError when the path holds something already."""
         path = Path(path)
         require_free(path)
-        config = config | {"versions": _versions()}
+        config = config | {"versions": package_versions()}
         content = _json(config)
         temporary = None
         try:
@@ -137,7 +137,8 @@ def _json(config: dict[str, Any]) -> bytes:
         raise BadInputError(f"the run's settings must be JSON data: {error}") from error
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Of Python and of what computes, by name."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, ElsewhereError, TrainingError, described
 from rlab.notify import notify
 from rlab.parallel import watch
 from rlab.parallel.comm import Communicator, Serial
@@ -21,7 +21,7 @@ from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
 from rlab.runs.metrics import MetricsWriter
 from rlab.runs.progress import ProgressDisplay
-from rlab.runs.signals import StopRequest
+from rlab.runs.signals import StopRequest, stop_requested
 from rlab.types import Episode
 
 _RECENT_EPISODES = 100
@@ -84,6 +84,7 @@ def run_loop(
     """
     comm = comm or Serial()
     agree = agree or functools.partial(_agreed, comm)
+    updates = _named_faults(updates, first_step)
     try:
         with StopRequest() as stop:
             if comm.rank:
@@ -93,12 +94,39 @@ def run_loop(
                     updates = _with_metrics(updates, rewards)
                     checkpoint = functools.partial(_with_rewards, checkpoint, rewards)
                 result = _lead(run, updates, checkpoint, total_steps, first_step, graph, shown, agree, unit, stop)
+    except ElsewhereError:  # of which all know
+        raise
+    except BaseException as error:  # others may wait for this rank
+        watch.end(str(error) if isinstance(error, TrainingError | BadInputError) else described(error))
+        raise
     finally:
         watch.end()
         if close:
             close()
     stop.deliver()
     return result
+
+
+def _named_faults(updates: Generator[Update | None, None, None], step: int) -> Generator[Update | None, None, None]:
+    """The updates; whatever they raise is a TrainingError, or bad input.
+
+    An environment may raise SystemExit or KeyboardInterrupt too. The latter comes of a signal only where one was noted
+    before, and this is another.
+    """
+    with contextlib.closing(updates):
+        while True:
+            try:
+                update = next(updates)
+            except StopIteration:
+                return
+            except (TrainingError, BadInputError):
+                raise
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and stop_requested():
+                    raise
+                raise TrainingError(f"step {step}: {described(error)}") from error
+            step = update.steps if update else step
+            yield update
 
 
 def _lead(

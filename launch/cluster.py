@@ -22,7 +22,7 @@ from rlab.errors import BadInputError
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 from rlab.tasks import TASKS
-from rlab.tasks.configs import CONFIGS
+from rlab.tasks.configs import from_run
 
 _EARLY = 60  # seconds by which Slurm's signal may come before its time
 # Slurm's forms of a time, with a group for each of days, hours, minutes and seconds.
@@ -287,8 +287,7 @@ def _plan_resume(path: Path, steps: int | None) -> Planned:
     opened: Run = run_to_resume(path, steps)
     label = f"resume-{path.absolute().name}"
     if opened.of_task:
-        if opened.config["task"] in CONFIGS:
-            from_settings(CONFIGS[opened.config["task"]], opened.config["config"])
+        from_run(opened.config)
         return Planned(label, path)
     agent = opened.config["agent"]
     env_factory(opened.config, path)

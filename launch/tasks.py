@@ -12,11 +12,11 @@ from click.core import ParameterSource
 
 from launch.flags import config_options, new_directory, require_directory, value_of
 from launch.quiet import start_tensorflow
-from rlab.errors import BadInputError, nearest
+from rlab.errors import BadInputError
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 from rlab.tasks import GENERATIVE, TASKS
-from rlab.tasks.configs import CONFIGS, defaults
+from rlab.tasks.configs import CONFIGS, defaults, from_run
 
 
 def task_command(task: str, arguments: list[str], act: Callable[..., Any] | None = None) -> click.Command:
@@ -132,13 +132,11 @@ def make_task(name: str, config: Any, seed: int) -> Any:
 
 
 def _task_of(run: Run) -> Any:
-    name = run.config["task"]
-    if name not in TASKS:
-        raise BadInputError(
-            f"{run.path} is a run of task {name!r}, which this version does not know{nearest(name, TASKS)}"
-        )
-    config = from_settings(CONFIGS[name], run.config["config"])
-    return make_task(name, config, run.config["seed"])
+    try:
+        config = from_run(run.config)
+    except BadInputError as error:
+        raise BadInputError(f"{run.path}: {error}") from error
+    return make_task(run.config["task"], config, run.config["seed"])
 
 
 def _listed(metrics: dict[str, float]) -> str:

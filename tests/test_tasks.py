@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from rlab.tasks.configs import (
     NBackConfig,
     PixelRNNConfig,
     RepeatCopyConfig,
+    from_run,
 )
 from rlab.tasks.gan import GANTask
 from rlab.tasks.pixelrnn import PixelRNNTask
@@ -273,8 +275,40 @@ def test_digits_need_no_network():
     assert 0.0 <= splits.train.images.min() < splits.train.images.max() <= 1.0
 
 
-def test_n_back_asks_for_what_was_shown_n_steps_before():
-    data = sequences.n_back(50, 3, 4, 20.0, 5.0, 0)
+def test_n_back_asks_where_a_symbol_is_that_of_n_steps_before():
+    data = sequences.n_back(512, 3, 4, 20.0, 5.0, 0)
+    symbols, lengths = data.inputs.argmax(-1), data.valid.sum(0).astype(int)
+    assert 19.0 < lengths.mean() < 21.0
+    assert 4.0 < lengths.std() < 6.0
+    assert lengths.min() >= 4
+    np.testing.assert_array_equal(data.asked, data.valid)  # the padding alone is masked
+    for b, length in enumerate(lengths):
+        for t in range(length):
+            assert data.targets[t, b] == (t >= 3 and symbols[t, b] == symbols[t - 3, b])
+        assert not data.valid[length:, b].any()
+    assert 0.2 < data.targets[3:][data.valid[3:] > 0.0].mean() < 0.3  # by chance one of four
+
+
+def test_padding_changes_neither_loss_nor_accuracy():
+    task = NBack(NBackConfig(n=1, mean_length=6.0, samples=16, batch_size=4, units=4))
+    data, mask = task.data["test"], task.data["test"].valid
+    other = np.where(mask[..., None] > 0.0, data.inputs, 1.0).astype(np.float32)
+    spoilt = data._replace(inputs=other, targets=np.where(mask > 0.0, data.targets, 1).astype(np.int32))
+    for one, two in zip(tf.nest.flatten(task.loss(data)), tf.nest.flatten(task.loss(spoilt)), strict=True):
+        assert float(one) == float(two)
+
+
+def test_a_run_of_version_0_1_means_what_it_meant():
+    old = {name: value for name, value in dataclasses.asdict(NBackConfig(k=5)).items() if name != "target"}
+    config = from_run({"task": "nback", "config": old})
+    assert config == NBackConfig(k=5, target="symbol")
+    assert NBack(config).model.head.units == 5
+    with pytest.raises(BadInputError, match="did you mean 'nback'"):
+        from_run({"task": "n-back", "config": old})
+
+
+def test_n_back_asks_for_the_symbol_that_was_shown_n_steps_before():
+    data = sequences.n_back(50, 3, 4, 20.0, 5.0, 0, "symbol")
     symbols = data.inputs.argmax(-1)
     lengths = data.valid.sum(0).astype(int)
     assert 17 < lengths.mean() < 23

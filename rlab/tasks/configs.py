@@ -4,7 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from rlab.settings import field
+from rlab.errors import BadInputError, nearest
+from rlab.settings import field, from_settings
 
 # Where a model of `mnist` differs from ImageConfig's own defaults: first choices, not yet searched.
 IMAGE_MODELS: dict[str, dict[str, Any]] = {
@@ -24,6 +25,7 @@ PIXEL_MODELS: dict[str, dict[str, Any]] = {
 }
 GAN_MODELS: dict[str, dict[str, Any]] = {"mlp": {}, "cnn": {"units": 32, "epochs": 12, "penalty": 1.0}}
 _MEMORIES = ("rnn", "lstm", "dnc")
+_ASKED = "what is asked: where a symbol is that of n steps before, or which that was"
 _DATA = "`mnist`, `digits` (no network needed), or the path of an .npz file"
 _IMAGES = f"{_DATA}; `env:NAME[,option=value ...]` for what an environment shows"
 _BINARIZATIONS = ("fixed", "fresh", "none")
@@ -78,6 +80,7 @@ class NBackConfig:
     """The settings of n-back."""
 
     model: str = field("lstm", "memory", choices=_MEMORIES)
+    target: str = field("match", _ASKED, choices=("match", "symbol"))
     n: int = field(3, "how many steps back the answer lies", low=1, high=100)
     k: int = field(4, "how many symbols there are", low=2, high=100)
     mean_length: float = field(20.0, "mean length of a sequence, steps", low=2.0, high=1000.0)
@@ -229,6 +232,7 @@ CONFIGS: dict[str, type] = {
     "gan": GANConfig,
     "pixelrnn": PixelRNNConfig,
 }
+_BEFORE: dict[str, dict[str, Any]] = {"nback": {"target": "symbol"}}  # of version 0.1, which had no such setting
 _MODELS = {"mnist": IMAGE_MODELS, "vae": VAE_MODELS, "gan": GAN_MODELS, "pixelrnn": PIXEL_MODELS}
 
 
@@ -236,6 +240,17 @@ def defaults(task: str, model: str | None) -> dict[str, Any]:
     """The settings that suit a task's model, where they differ from its config's own."""
     models = _MODELS.get(task, {})
     return {"model": model, **models[model]} if model in models else {}
+
+
+def from_run(settings: dict[str, Any]) -> Any:
+    """The config of a task's run, from its config.json; what older versions did not write down means what they did.
+
+    Raises BadInputError for a task or a setting that is not known.
+    """
+    task = settings["task"]
+    if task not in CONFIGS:
+        raise BadInputError(f"task {task!r} is not known to this version{nearest(task, CONFIGS)}")
+    return from_settings(CONFIGS[task], _BEFORE.get(task, {}) | settings["config"])
 
 
 def with_absolute_data(config: Any) -> Any:

@@ -25,6 +25,7 @@ from rlab.runs.checkpoints import Checkpoint, subset
 from rlab.runs.directory import Run
 from rlab.runs.files import WEIGHTS
 from rlab.runs.loop import TrainingResult, Update, run_loop
+from rlab.tasks.configs import from_run
 
 _DRAWINGS = 20  # at most, over a run
 
@@ -84,9 +85,10 @@ def resume(task: Task, run: Run, steps: int | None) -> TrainingResult:
 
     Raises BadInputError when the run is one of another task, seed or config, or has its updates already.
     """
+    begun = run.config | {"config": dataclasses.asdict(from_run(run.config))}
     for key, value in settings_of(task).items():
-        if run.config.get(key) != value:
-            raise BadInputError(f"{run.path} has another {key}: {run.config.get(key)!r}, not {value!r}")
+        if begun.get(key) != value:
+            raise BadInputError(f"{run.path} has another {key}: {begun.get(key)!r}, not {value!r}")
     steps = steps or run.config["steps"]
     checkpoint = run.latest_checkpoint()
     if checkpoint and checkpoint.steps >= steps:

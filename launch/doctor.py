@@ -8,7 +8,7 @@ import click
 import agents
 from launch.quiet import start_tensorflow
 from launch.train import env_factory, with_rewards
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, launch_command
 from rlab.runs.directory import Run
 from rlab.schedules import Schedule
 from rlab.settings import from_settings
@@ -28,7 +28,7 @@ def doctor(agent: str, run: Path, as_json: bool) -> int:
         raise BadInputError(f"{run} is a run of {settings.get('agent') or settings['task']}, not of {agent}")
     checkpoint = opened.latest_checkpoint()
     if checkpoint is None:
-        raise BadInputError(f"{run} has no checkpoint yet; `python -m launch resume {run}` goes on with it")
+        raise BadInputError(f"{run} has no checkpoint yet; `{launch_command('resume', run)}` goes on with it")
     factory = env_factory(settings, run)
     start_tensorflow()
     from agents import trpo

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from click.core import ParameterSource
 
 from launch.flags import config_options, new_directory, require_directory, value_of
 from launch.quiet import start_tensorflow
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, launch_command
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 from rlab.tasks import GENERATIVE, TASKS
@@ -20,12 +19,12 @@ from rlab.tasks.configs import CONFIGS, defaults, from_run
 
 
 def task_command(task: str, arguments: list[str], act: Callable[..., Any] | None = None) -> click.Command:
-    """The command of a task; its defaults are those that suit the model which the arguments name.
+    """The command of a task; its defaults are those that suit the model and the data which the arguments name.
 
     It trains, or calls `act` with the task's name, its settings, the seed and the run directory, if one is given.
     """
     kind = CONFIGS[task]
-    options = config_options(kind, defaults(task, value_of("--model", arguments)))
+    options = config_options(kind, defaults(task, *(value_of(flag, arguments) for flag in ("--model", "--data"))))
     options += [
         click.Option(["--seed"], type=int, default=0, show_default=True, help="fixes all random numbers"),
         click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),
@@ -63,8 +62,7 @@ def evaluate_task(run: Run, as_json: bool) -> None:
     from rlab.tasks import training
 
     metrics = task.evaluate(training.load(task, run), "test")
-    known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    click.echo(json.dumps(known) if as_json else _listed(metrics))
+    click.echo(json.dumps(training.plain(metrics)) if as_json else _listed(metrics))
 
 
 def _train(name: str, config: Any, seed: int, run: Path | None) -> int:
@@ -81,14 +79,14 @@ def _train(name: str, config: Any, seed: int, run: Path | None) -> int:
 def _report(task: Any, result: Any) -> int:
     """Say what came of it; the exit status."""
     if result.stopped_by:
-        click.echo(f"stopped at {result.steps:,} updates; next: python -m launch resume {result.run}", err=True)
+        click.echo(f"stopped at {result.steps:,} updates; next: {launch_command('resume', result.run)}", err=True)
         return 128 + result.stopped_by
     click.echo(f"done: {result.steps:,} updates in {result.seconds:,.0f} s, run {result.run}", err=True)
     return _show(task, Run.open(result.run), result.steps)
 
 
 def _show(task: Any, run: Run, steps: int) -> int:
-    """Print predictions beside targets and the test metrics, and draw the pictures."""
+    """Print predictions beside targets and the test metrics, keep these, and draw the pictures."""
     from rlab.tasks import training
     from rlab.tasks.pictures import save_pictures
 
@@ -97,7 +95,7 @@ def _show(task: Any, run: Run, steps: int) -> int:
     report = task.report(applied)
     click.echo(report.text)
     save_pictures(run.path, report.pictures, steps)
-    click.echo(f"test: {_listed(task.evaluate(applied, 'test'))}")
+    click.echo(f"test: {_listed(training.test(task, applied, run, steps))}")
     return 0
 
 

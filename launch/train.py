@@ -14,7 +14,7 @@ from agents.tuning import tuned
 from launch.flags import WHOLE, config_options, env_options, new_directory, value_of
 from launch.quiet import start_tensorflow
 from launch.tasks import resume_task
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, launch_command
 from rlab.parallel.comm import launched_rank
 from rlab.runs.directory import Run, require_free
 from rlab.seeding import derive
@@ -203,7 +203,7 @@ def _report(result: Any, deterministic: bool) -> int:
     _say(f"{what} in {result.seconds:,.0f} s, {score if result.episodes else 'no episode ended'}")
     following = "resume" if result.stopped_by else "evaluate"
     flags = " --deterministic" if deterministic and not result.stopped_by else ""
-    _say(f"next: python -m launch {following} {result.run}{flags}")
+    _say(f"next: {launch_command(following, result.run)}{flags}")
     return 128 + result.stopped_by if result.stopped_by else 0
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, launch_command
 from rlab.parallel import watch
 from rlab.parallel.comm import Communicator, Serial, on_first
 from rlab.rewards import REWARDS, model_of, unwrapped
@@ -111,4 +111,4 @@ def find(name: str, run: str | Path, steps: int | None = None) -> Beginning:
 def _watch(comm: Communicator | None, run: str | Path) -> None:
     """Let the ranks watch over each other until the run's loop has ended."""
     if comm:
-        watch.begin(comm, f"`python -m launch resume {run}` goes on from the last checkpoint")
+        watch.begin(comm, f"`{launch_command('resume', run)}` goes on from the last checkpoint")

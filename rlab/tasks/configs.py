@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from rlab.datasets.images import Extent, extent
 from rlab.errors import BadInputError, nearest
 from rlab.settings import field, from_settings
 
@@ -233,13 +234,41 @@ CONFIGS: dict[str, type] = {
     "pixelrnn": PixelRNNConfig,
 }
 _BEFORE: dict[str, dict[str, Any]] = {"nback": {"target": "symbol"}}  # of version 0.1, which had no such setting
+_MNIST_SIDE = 28  # pixels, for which shifts are set
+_FEWEST_UPDATES = 1500  # of any model of images, however few images there are
 _MODELS = {"mnist": IMAGE_MODELS, "vae": VAE_MODELS, "gan": GAN_MODELS, "pixelrnn": PIXEL_MODELS}
 
 
-def defaults(task: str, model: str | None) -> dict[str, Any]:
-    """The settings that suit a task's model, where they differ from its config's own."""
-    models = _MODELS.get(task, {})
-    return {"model": model, **models[model]} if model in models else {}
+def defaults(task: str, model: str | None = None, data: str | None = None) -> dict[str, Any]:
+    """The settings that suit a task's model and its data, where they differ from its config's own.
+
+    Of few images there are more epochs and smaller batches; small ones are shifted less. None is the config's own.
+    """
+    models = _MODELS.get(task)
+    if models is None:
+        return {}
+    own = {item.name: item.default for item in dataclasses.fields(CONFIGS[task])}
+    model = own["model"] if model is None else model
+    found = {"model": model, **models[model]} if model in models else {}
+    images = extent(own["data"] if data is None else data)
+    return found | _of_extent(own | found, images) if found and images else found
+
+
+def _of_extent(settings: dict[str, Any], images: Extent) -> dict[str, Any]:
+    """What the settings become for so many images of such a size."""
+    batch = min(settings["batch_size"], max(1, images.images // 10))
+    updates = max(1, images.images // batch)
+    found = {"batch_size": batch, "epochs": max(settings["epochs"], -(-_FEWEST_UPDATES // updates))}
+    if settings.get("shift") and images.side is not None:
+        found["shift"] = min(settings["shift"], settings["shift"] * images.side // _MNIST_SIDE)
+    return found
+
+
+def for_data(kind: type, data: str, model: str | None = None, **settings: Any) -> Any:
+    """A config of a task on images as the command line makes it: `for_data(ImageConfig, "digits", "cnn", epochs=3)`."""
+    task = next(name for name, known in CONFIGS.items() if known is kind and name in _MODELS)
+    named = {} if model is None else {"model": model}
+    return from_settings(kind, defaults(task, model, data) | named | {"data": data} | settings)
 
 
 def from_run(settings: dict[str, Any]) -> Any:

@@ -34,6 +34,7 @@ class PixelRNNTask:
             raise BadInputError("--binarization none needs --levels above 2, such as 256")
         self.config, self.seed = with_absolute_data(config), seed
         self.pixels = Pixels(self.config.data, config.binarization, config.batch_size, seed)
+        self.data_sha256 = self.pixels.splits.sha256
         self.updates_per_epoch = self.pixels.batches.updates_per_epoch
         # Two threads inside an operation bring a tenth where LSTMs walk, two halves of a batch side by side 1.7 times.
         self.parts = 2 if config.batch_size % 2 == 0 else 1

@@ -5,7 +5,6 @@ import re
 import shlex
 from collections.abc import Iterable
 
-
 _NEAR = 0.65  # of 1, a likeness that is worth a suggestion
 
 

@@ -192,7 +192,7 @@ def test_seeds_are_stable_and_in_range(seed, number, name):
 def test_nearest_names():
     assert nearest("pogn", ["Pong", "Breakout"]) == "; did you mean 'Pong'?"
     assert nearest("zzz", ["a", "b"]) == "; there are a, b"
-    games = ["Et", "Hero", "Pong", "Tennis", "Breakout", "SpaceInvaders", "CartPole-v1", *"abcdefghij"]
+    games = ["Et", "Hero", "Pong", "Tennis", "Breakout", "SpaceInvaders", "CartPole-v1", *map(str, range(10))]
     for name, found in {
         "PongNoFrameskip-v4": "Pong",
         "ALE/Pongg-v5": "Pong",

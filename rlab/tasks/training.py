@@ -109,7 +109,8 @@ def _require_same_data(task: Task, run: Run) -> None:
     if digest is None or digest == before:
         return None
     if before is None:
-        return _note_unknown(run.path)
+        _note_unknown(run.path)
+        return
     raise BadInputError(
         f"{run.path} was trained on other data than {task.config.data!r} holds now (SHA-256 {before}, now {digest}); "
         "bring the former back, or train anew"

@@ -107,7 +107,7 @@ def _require_same_data(task: Task, run: Run) -> None:
     """Raise BadInputError where a run was trained on other data than the task has now."""
     digest, before = getattr(task, "data_sha256", None), run.config.get("data_sha256")
     if digest is None or digest == before:
-        return None
+        return
     if before is None:
         _note_unknown(run.path)
         return

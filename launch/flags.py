@@ -97,6 +97,14 @@ def value_of(flag: str, arguments: list[str]) -> str | None:
     return value
 
 
+def without(flag: str, arguments: list[str]) -> list[str]:
+    """Raw arguments without a flag and its values."""
+    kept = [argument for argument in arguments if not argument.startswith(flag + "=")]
+    while flag in kept:
+        del kept[kept.index(flag) : kept.index(flag) + 2]
+    return kept
+
+
 def unknown_command(name: str, names: list[str]) -> BadInputError:
     """What is said of a word that is no agent, task or command."""
     return BadInputError(f"unknown agent, task or command {name!r}{nearest(name, names)}")

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from rlab.datasets.images import load_images
 from rlab.errors import BadInputError, TrainingError
 from rlab.models.parameters import ParameterLayout
 from rlab.runs.directory import Run
-from rlab.tasks import GENERATIVE, TASKS, training
+from rlab.tasks import GENERATIVE, TASKS, grids, training
 from rlab.tasks.classification import ImageTask, shifted
 from rlab.tasks.configs import (
     CONFIGS,
@@ -22,11 +23,13 @@ from rlab.tasks.configs import (
     NBackConfig,
     PixelRNNConfig,
     RepeatCopyConfig,
+    for_data,
     from_run,
 )
 from rlab.tasks.gan import GANTask
 from rlab.tasks.pixelrnn import PixelRNNTask
 from rlab.tasks.sequences import NBack, RepeatCopy
+from rlab.tasks.vae import VAETask
 
 # Each learns a small instance in seconds: the flags, and the test metric that it must reach.
 SMALL = {
@@ -383,3 +386,51 @@ def test_a_task_loads_no_tensorflow_for_its_help(launch):
     probe = "import sys, launch.__main__, launch.tasks; print('tensorflow' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("latents", [1, 2, 3])
+def test_a_map_of_few_codes_is_drawn(count, latents):
+    figure = grids.latent_map(np.random.default_rng(0).normal(size=(count, latents)), np.zeros(count, int))
+    figure.savefig(io.BytesIO())
+
+
+@pytest.mark.parametrize("shape", [(5000, 1), (1, 5000), (3, 7)])
+def test_a_grid_of_long_images_is_drawn(shape):
+    figure = grids.grid(np.zeros((64, *shape), np.float32))
+    assert max(figure.get_size_inches()) <= 6.0
+    figure.savefig(io.BytesIO(), dpi=20)
+
+
+def _data(path, train, test, shape, seed=0):
+    random = np.random.default_rng(seed)
+    arrays = {}
+    for part, count in (("train", train), ("test", test)):
+        arrays |= {f"x_{part}": random.integers(0, 256, (count, *shape), np.uint8), f"y_{part}": np.arange(count) % 2}
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def _applied(task):
+    layout = ParameterLayout(task.model)
+    return training.Applied(layout, layout.initial(), False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "settings"),
+    [
+        (ImageTask, "mlp", {}),
+        (VAETask, "mlp", {"latents": 3}),
+        (GANTask, "mlp", {"latents": 2}),
+        (PixelRNNTask, "pixelcnn", {"depth": 1}),
+    ],
+)
+@pytest.mark.parametrize(("test", "shape"), [(1, (5, 1)), (3, (1, 4))])
+def test_few_and_thin_images_are_reported_on(kind, model, settings, test, shape, tmp_path):
+    config = for_data(kind.Config, _data(tmp_path / "few.npz", 4, test, shape), model, units=4, **settings)
+    task = kind(config)
+    applied = _applied(task)
+    assert all(np.isfinite(value) for value in task.evaluate(applied, "test").values())
+    report = task.report(applied)
+    for figure in report.pictures.values():
+        figure.savefig(io.BytesIO(), dpi=20)

@@ -82,10 +82,10 @@ class PixelRNNTask:
     def report(self, apply: Apply) -> Report:
         half = self.pixels.shape[0] // 2
         given = self._levels(self.pixels.images["test"][:8])
-        drawn = self._completed(apply, np.repeat(given, 8, 0), half, self.seed).reshape(8, 8, *self.pixels.shape)
+        drawn = self._completed(apply, np.repeat(given, 8, 0), half, self.seed).reshape(-1, 8, *self.pixels.shape)
         shown = given.copy()
         shown[:, half:] = 0.5
-        rows = np.concatenate([shown[: len(drawn), None], drawn, given[:, None]], 1)
+        rows = np.concatenate([shown[:, None], drawn, given[:, None]], 1)
         figures = {
             "samples": grids.grid(self.sample(apply, 64, self.seed)),
             "completions": grids.grid(rows.reshape(-1, *self.pixels.shape), columns=10),

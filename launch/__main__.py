@@ -11,7 +11,7 @@ from agents import AGENTS
 from launch.cluster import slurm
 from launch.doctor import doctor
 from launch.evaluate import evaluate, record
-from launch.flags import unknown_command
+from launch.flags import said, unknown_command
 from launch.listing import front_page, list_names
 from launch.tasks import sample, task_command
 from launch.train import resume, train_command
@@ -65,7 +65,7 @@ def main() -> int:
     except BadInputError as error:
         return _fail(str(error), 2)
     except click.ClickException as error:
-        return _fail(error.format_message(), 2)
+        return _fail(said(error), 2)
     except ElsewhereError as error:
         time.sleep(_FAREWELL_SECONDS)  # the rank that failed speaks for itself, and the launcher ends this one
         return _fail(str(error), 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 import agents
+from launch.flags import PATH
 from launch.quiet import start_tensorflow
 from launch.train import env_factory, with_rewards
 from rlab.errors import BadInputError, launch_command
@@ -17,8 +18,8 @@ _EXAMINED = ("trpo",)
 
 
 @click.command()
-@click.argument("agent", type=click.Choice(_EXAMINED))
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("agent", type=click.Choice(_EXAMINED), metavar="AGENT")
+@click.argument("run", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on standard output")
 def doctor(agent: str, run: Path, as_json: bool) -> int:
     """Check a run's Fisher products, gradient and step on a batch of its newest policy; exit status 1 if one fails."""

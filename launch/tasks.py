@@ -9,13 +9,15 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from launch.flags import config_options, new_directory, require_directory, value_of
+from launch.flags import PATH, SEED, config_options, new_directory, require_directory, value_of
 from launch.quiet import start_tensorflow
 from rlab.errors import BadInputError, launch_command
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 from rlab.tasks import GENERATIVE, TASKS
 from rlab.tasks.configs import CONFIGS, defaults, from_run
+
+_MOST_IMAGES = 10_000  # of one picture
 
 
 def task_command(task: str, arguments: list[str], act: Callable[..., Any] | None = None) -> click.Command:
@@ -26,8 +28,8 @@ def task_command(task: str, arguments: list[str], act: Callable[..., Any] | None
     kind = CONFIGS[task]
     options = config_options(kind, defaults(task, *(value_of(flag, arguments) for flag in ("--model", "--data"))))
     options += [
-        click.Option(["--seed"], type=int, default=0, show_default=True, help="fixes all random numbers"),
-        click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),
+        click.Option(["--seed"], type=SEED, default=0, show_default=True, help="fixes all random numbers"),
+        click.Option(["--run"], type=PATH, help="run directory  [default: a new one in runs/]"),
     ]
 
     def run(seed: int, run: Path | None, **values: Any) -> Any:
@@ -100,14 +102,14 @@ def _show(task: Any, run: Run, steps: int) -> int:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="the picture, such as grid.png")
+@click.argument("run", type=PATH)
+@click.option("--out", type=PATH, required=True, help="the picture, such as grid.png")
 @click.option("--count", type=int, default=64, show_default=True, help="images to draw")
-@click.option("--seed", type=int, default=0, show_default=True, help="the same seed draws the same images")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="the same seed draws the same images")
 def sample(run: Path, out: Path, count: int, seed: int) -> None:
     """Draw images from the newest model of a run of vae, gan or pixelrnn."""
-    if count < 1:
-        raise BadInputError(f"--count must be at least 1, not {count}")
+    if not 1 <= count <= _MOST_IMAGES:
+        raise BadInputError(f"--count must be at least 1 and at most {_MOST_IMAGES}, not {count}")
     if out.suffix.lower() != ".png":
         raise BadInputError(f"--out must end in .png, not {out.name!r}")
     require_directory(out)

@@ -11,7 +11,7 @@ import click
 
 import agents
 from agents.tuning import tuned
-from launch.flags import WHOLE, config_options, env_options, new_directory, value_of
+from launch.flags import PATH, SEED, WHOLE, config_options, env_options, new_directory, value_of
 from launch.quiet import start_tensorflow
 from launch.tasks import resume_task
 from rlab.errors import BadInputError, launch_command
@@ -48,13 +48,13 @@ def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | No
             show_default=settings["target_score"] is not None,
             help="end early, soon after the last 100 episodes average it; inf for never",
         ),
-        click.Option(["--seed"], type=int, default=0, show_default=True, help="fixes all random numbers"),
-        click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),
+        click.Option(["--seed"], type=SEED, default=0, show_default=True, help="fixes all random numbers"),
+        click.Option(["--run"], type=PATH, help="run directory  [default: a new one in runs/]"),
         click.Option(
             ["--backbone"], default=settings["backbone"], show_default=True, help="network; `list` shows them"
         ),
         click.Option(["--novelty"], type=click.FloatRange(0.0), default=0.0, help=_NOVELTY, show_default=True),
-        click.Option(["--imitate"], type=click.Path(path_type=Path), help=_IMITATE),
+        click.Option(["--imitate"], type=PATH, help=_IMITATE),
     ]
     options += config_options(module.Config, settings["config"])
     flags = {str(option.name) for option in options}
@@ -93,7 +93,7 @@ def settings_of(kind: type) -> list[str]:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--steps", type=WHOLE, help="steps in all (of a task, updates)  [default: as the run was begun]")
 def resume(run: Path, steps: int | None) -> int:
     """Go on with a run from its newest checkpoint."""
@@ -165,6 +165,9 @@ def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, value
 
     if values["steps"] < 1:
         raise BadInputError(f"--steps must be at least 1, not {values['steps']}")
+    target = values["target_score"]
+    if target is not None and (math.isnan(target) or target == -math.inf):
+        raise BadInputError(f"--target-score must be a number, or inf for never, not {target}")
     if not math.isfinite(values["novelty"]):
         raise BadInputError(f"--novelty must be finite, not {values['novelty']}")
     if values["novelty"] and values["imitate"]:

@@ -44,7 +44,7 @@ def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:
 
 def _bare(name: str) -> str:
     """A name without what is often mistaken: `ALE/Pong-v5` and `pong` are alike."""
-    return re.sub(r"-v\d+$", "", re.sub(r"[-_ ]+", "-", name.lower().rpartition("/")[2]))
+    return re.sub(r"-v\d+$", "", re.sub(r"[-_ ]+", "-", name.lower().rpartition("/")[2])).strip("-")
 
 
 def _likeness(word: str, choice: str) -> float:

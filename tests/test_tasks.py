@@ -23,6 +23,8 @@ from rlab.tasks.configs import (
     NBackConfig,
     PixelRNNConfig,
     RepeatCopyConfig,
+    VAEConfig,
+    defaults,
     for_data,
     from_run,
 )
@@ -34,7 +36,7 @@ from rlab.tasks.vae import VAETask
 # Each learns a small instance in seconds: the flags, and the test metric that it must reach.
 SMALL = {
     "linear-regression": ("--epochs 60 --samples 500 --learning-rate 0.5", "mean_squared_error", 0.0, 0.012),
-    "mnist": ("--data digits --epochs 30 --batch-size 64 --shift 0 --learning-rate 3e-3", "accuracy", 0.95, 1.0),
+    "mnist": ("--data digits", "accuracy", 0.97, 1.0),  # the defaults suit the data
     "nback": ("--n 1 --k 3 --mean-length 8 --deviation 1 --units 16 --epochs 30", "accuracy", 0.98, 1.0),
     "copy": ("--model lstm --bits 2 --max-length 2 --epochs 4 --learning-rate 1e-2", "wrong_bits", 0.0, 0.5),
     "repeat-copy": (
@@ -78,6 +80,9 @@ def test_each_task_solves_a_small_instance_from_the_command_line(task, launch, t
         again = json.loads(launch("evaluate", "run", "--json").stdout)
         assert {name.replace("_", " "): f"{value:.4g}" for name, value in again.items()} == told
     run = tmp_path / "run"
+    kept = json.loads((run / "test.json").read_text())
+    assert kept.pop("steps") == int((run / "metrics.csv").read_text().splitlines()[-1].split(",")[0])
+    assert {name.replace("_", " "): f"{value:.4g}" for name, value in kept.items()} == told
     assert (run / "metrics.csv").read_text().startswith("steps,seconds,steps_per_second,loss")
     assert list((run / "tensorboard").iterdir())
     assert len(list((run / "checkpoints").iterdir())) <= 3
@@ -165,6 +170,56 @@ def test_a_file_of_few_images_and_a_moved_one(launch, tmp_path):
     gone = launch("evaluate", "run")
     assert gone.returncode == 2
     assert "is missing" in gone.stderr
+
+
+def test_a_run_knows_its_data_again(tmp_path, capsys):
+    path = _data(tmp_path / "own.npz", 40, 5, (4, 4))
+    config = ImageConfig(data=path, units=4, batch_size=20, epochs=1)
+    training.train(ImageTask(config), tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    training.load(ImageTask(config), run)
+    _data(path, 40, 5, (4, 4), seed=1)
+    changed = ImageTask(config)
+    with pytest.raises(BadInputError, match="was trained on other data than"):
+        training.load(changed, run)
+    with pytest.raises(BadInputError, match="was trained on other data than"):
+        training.resume(changed, run, 20)
+    assert capsys.readouterr().err.count("note:") == 0
+    older = Run(run.path, {key: value for key, value in run.config.items() if key != "data_sha256"})
+    training.load(changed, older)
+    training.load(changed, older)
+    assert capsys.readouterr().err.count("note:") == 1
+
+
+def test_the_digest_of_data_is_that_of_every_number(tmp_path):
+    path = _data(tmp_path / "own.npz", 40, 5, (4, 4))
+    with np.load(path) as file:
+        arrays = dict(file)
+    found = {load_images(path).sha256}
+    for name, array in arrays.items():
+        other = array.copy()
+        other.flat[-1] = 1 - other.flat[-1] if name.startswith("y") else other.flat[-1] ^ 1
+        np.savez(path, **(arrays | {name: other}))
+        found.add(load_images(path).sha256)
+    assert len(found) == 5
+    np.savez_compressed(path, **arrays)
+    assert load_images(path).sha256 in found
+
+
+@pytest.mark.parametrize("kind", [ImageConfig, VAEConfig, GANConfig, PixelRNNConfig])
+def test_defaults_suit_the_data(kind, tmp_path):
+    models = dataclasses.fields(kind)[0].metadata["choices"]
+    for model in models:
+        whole = for_data(kind, "mnist", model)
+        assert whole == kind(data="mnist", **defaults({v: k for k, v in CONFIGS.items()}[kind], model))
+        digits = for_data(kind, "digits", model)
+        assert digits.epochs * (1318 // digits.batch_size) >= 1500
+        few = for_data(kind, _data(tmp_path / "few.npz", 60, 2, (28, 28)), model)
+        assert 1 <= few.batch_size <= 6
+        assert getattr(few, "shift", None) == getattr(whole, "shift", None)
+    assert getattr(digits, "shift", 0) == 0
+    assert for_data(kind, "digits", epochs=3).epochs == 3
+    assert for_data(kind, str(tmp_path / "missing.npz")).epochs == kind().epochs  # said by who reads it
 
 
 def test_levels_and_binarization_must_fit():
@@ -268,6 +323,12 @@ def test_a_file_that_is_no_npz_is_named(tmp_path):
         load_images(str(path))
     with pytest.raises(BadInputError, match="is a directory"):
         load_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("option", ["seed=3", "num-envs=2"])
+def test_images_of_an_environment_have_its_options_only(option):
+    with pytest.raises(BadInputError, match="is no option of an environment"):
+        load_images(f"env:Catch,{option}")
 
 
 def test_digits_need_no_network():

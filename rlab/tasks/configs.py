@@ -284,6 +284,8 @@ def from_run(settings: dict[str, Any]) -> Any:
 
 def with_absolute_data(config: Any) -> Any:
     """The config with its data file's whole path, so that the run is understood from any directory."""
+    if not config.data:
+        raise BadInputError(f"--data is empty; it takes {_IMAGES}")
     if config.data in ("mnist", "digits") or config.data.startswith("env:"):
         return config
     return dataclasses.replace(config, data=str(Path(config.data).resolve()))

@@ -1,5 +1,6 @@
 """PixelRNN and PixelCNN on images: the exact likelihood, samples, and images completed from their upper half."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class PixelRNNTask:
         padded = np.concatenate([images, np.zeros((-len(images) % _CHUNK, *self.pixels.shape), np.float32)])
         parts = [apply(self.model.log_prob, padded[i : i + _CHUNK]) for i in range(0, len(padded), _CHUNK)]
         nll = -float(np.concatenate(parts)[: len(images)].astype(np.float64).mean())
-        return {"nll": nll, "bits_per_pixel": nll / (images[0].size * np.log(2.0))}
+        return {"nll": nll, "bits_per_pixel": nll / (images[0].size * math.log(2.0))}
 
     def sample(self, apply: Apply, count: int, seed: int) -> np.ndarray:
         return self._completed(apply, np.zeros((count, *self.pixels.shape), np.float32), 0, seed)

@@ -33,6 +33,7 @@ import numpy as np
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs, vine
 from rlab.errors import BadInputError, TrainingError, fault_at
+from rlab.notify import notify
 from rlab.parallel import calls
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
@@ -184,7 +185,7 @@ class TRPO:
         with fault_at("before the first step"):
             learner = Learner(self, Schedule(steps, target_score), checkpoint)
         if checkpoint and not learner.exact and self.comm.rank == 0:
-            runs.say("the environment's state was not saved: new episodes begin")
+            notify("the environment's state was not saved: new episodes begin")
         if self.comm.rank == 0:
             runs.save_architecture(run.path, self.policy)
         return runs.run_loop(

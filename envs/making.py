@@ -80,7 +80,8 @@ def resolve(name: str) -> str:
     by_lower = {id_.lower(): id_ for id_ in gym.registry}
     if name in gym.registry or name.lower() in by_lower:
         return name if name in gym.registry else by_lower[name.lower()]
-    raise BadInputError(f"unknown environment {name!r}{nearest(name, names())}")
+    near = nearest(name, names()) or "; `python -m launch list` shows those there are"
+    raise BadInputError(f"unknown environment {name!r}{near}")
 
 
 def is_atari(name: str) -> bool:
@@ -172,7 +173,7 @@ def _check_keywords(name: str, kwargs: dict[str, Any]) -> None:
     known = options(name)
     limit = kwargs.get("max_episode_steps")
     if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise BadInputError(f"max_episode_steps must be at least 1, not {limit}")
+        raise BadInputError(f"max_episode_steps must be a whole number, at least 1, not {limit!r}")
     for key in kwargs:
         if key not in known and "kwargs" not in known:
             raise BadInputError(f"environment {name!r} has no option {key!r}{nearest(key, known)}")

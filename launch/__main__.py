@@ -16,7 +16,7 @@ from agents import AGENTS
 from launch.cluster import slurm
 from launch.doctor import doctor
 from launch.evaluate import evaluate, record
-from launch.flags import unknown_command
+from launch.flags import said, unknown_command
 from launch.listing import front_page, list_names
 from launch.output import fill_descriptors, guard_streams, output_status
 from launch.tasks import sample, task_command
@@ -99,7 +99,7 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, BadInputError):
         return _fail(str(error), 2)
     if isinstance(error, click.ClickException):
-        return _fail(error.format_message(), 2)
+        return _fail(said(error), 2)
     if isinstance(error, ElsewhereError):
         time.sleep(_FAREWELL_SECONDS)  # the rank that failed speaks for itself, and the launcher ends this one
     if isinstance(error, TrainingError):

@@ -1,5 +1,6 @@
 """`python -m launch slurm`: a job script that trains on a cluster, and goes on after its time limit."""
 
+import glob
 import importlib
 import importlib.util
 import os
@@ -15,14 +16,14 @@ from typing import Any, NamedTuple
 import click
 
 from agents import AGENTS
-from launch.flags import new_directory, unknown_command
+from launch.flags import new_directory, unknown_command, value_of, without
 from launch.tasks import make_task, task_command
 from launch.train import env_factory, make_agent, resume, run_to_resume, train_command
 from rlab.errors import BadInputError
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 from rlab.tasks import TASKS
-from rlab.tasks.configs import CONFIGS
+from rlab.tasks.configs import from_run
 
 _EARLY = 60  # seconds by which Slurm's signal may come before its time
 # Slurm's forms of a time, with a group for each of days, hours, minutes and seconds.
@@ -34,7 +35,11 @@ _TIMES = (
     r"(\d+)-(\d+):(\d+)()",
     r"(\d+)-(\d+):(\d+):(\d+)",
 )
-_OWN = {"ntasks", "array", "signal", "requeue", "no-requeue", "open-mode", "chdir", "wrap"}  # the script decides these
+_OWN = {"ntasks", "signal", "requeue", "no-requeue", "open-mode", "chdir", "wrap"}  # the script decides these
+
+
+_ARRAY = re.compile(r"\d{1,7}(-\d{1,7}(:\d{1,7})?)?(,\d{1,7}(-\d{1,7}(:\d{1,7})?)?)*(%\d{1,7})?", re.ASCII)
+_LARGEST = 4_000_000  # number of a member of an array, by Slurm
 
 
 class Planned(NamedTuple):
@@ -58,6 +63,8 @@ class Job(NamedTuple):
     account: str | None
     job_name: str
     grace: int
+    array: str | None  # of seeds
+    setup: tuple[str, ...]  # lines of bash before the training
     extra: tuple[str, ...]
     mpirun: str | None  # None for srun, and for one process
 
@@ -88,6 +95,10 @@ class Job(NamedTuple):
     show_default=True,
     help="what starts the ranks; srun for a cluster's own MPI with PMIx",
 )
+@click.option("--array", help="seeds, each with a job and a run of its own: 0-4, or 1,3,5-9%2 for two at a time")
+@click.option(
+    "--setup", multiple=True, help='a line of bash before the training: "module load openmpi"; may be repeated'
+)
 @click.option("--sbatch", "extra", multiple=True, help="any other option of sbatch: --mem=4G; may be repeated")
 @click.option("--submit", is_flag=True, help="hand the script to sbatch in place of printing it")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -116,11 +127,14 @@ def slurm(
         run = new_directory(planned.label)
         run = run.with_name(f"{run.name}-{secrets.token_hex(2)}")
         words += ["--run", str(run)]
+    if asked["array"] is not None:
+        words = _check_members(words, run, _members(asked["array"]))
     job = Job(
         **asked, cpus_per_task=cpus_per_task or planned.threads, job_name=job_name or planned.label, mpirun=mpirun
     )
     text = script(job, words, run, Path.cwd(), sys.executable)
-    click.echo(f"job {_submit(text)}, run {run}" if submit else text, nl=submit)
+    runs = f"run {run}" if asked["array"] is None else f"runs {run}-seedN, N of {asked['array'].partition('%')[0]}"
+    click.echo(f"job {_submit(text)}, {runs}" if submit else text, nl=submit)
 
 
 def script(job: Job, words: list[str], run: Path, directory: Path, python: str) -> str:
@@ -128,17 +142,14 @@ def script(job: Job, words: list[str], run: Path, directory: Path, python: str) 
 
     Args:
         job: what is asked of Slurm.
-        words: the command of rlab that begins the run, or resumes it.
-        run: the run directory, as the command names it.
+        words: the command of rlab that begins the run, or resumes it; for an array without `--seed` and `--run`.
+        run: the run directory, as the command names it; for an array, what comes before `-seedN` in each.
         directory: where the command is to run.
         python: the interpreter.
     """
-    begin = " ".join(quote(word) for word in (python, "-m", "launch", *words))
-    again = " ".join(quote(word) for word in (python, "-m", "launch", "resume", str(run)))
     launcher = '"${launcher[@]}" ' if job.ranks > 1 else ""
     return f"""#!/bin/bash
 {_directives(job)}
-set -u
 # At SIGTERM (Slurm's before the time limit, or `scancel --signal=TERM --batch`) all ranks save and stop. They hear of
 # it by SIGUSR1, since at a SIGTERM mpirun ends them; it is repeated, since it may come before there are any.
 asked='' training=''
@@ -150,11 +161,11 @@ ask() {{
 trap ask TERM
 
 cd -- {quote(str(directory))} || exit 1
+{_setup(job)}set -u
 export OMP_NUM_THREADS={job.cpus_per_task} \
 TF_NUM_INTRAOP_THREADS={job.cpus_per_task} TF_NUM_INTEROP_THREADS={job.cpus_per_task}
 
-command=({begin})
-{_resumption(words, run, again)}{_launcher(job)}
+{_command(job, words, run, python)}{_launcher(job)}
 status=143
 if [ ! "$asked" ]; then
     {launcher}"${{command[@]}}" &
@@ -173,19 +184,35 @@ exit "$status"
 
 
 def _directives(job: Job) -> str:
-    named = ("job_name", "nodes", "ntasks_per_node", "cpus_per_task", "time", "partition", "account")
+    named = ("job_name", "array", "nodes", "ntasks_per_node", "cpus_per_task", "time", "partition", "account")
     values = {name.replace("_", "-"): getattr(job, name) for name in named}
     options = [f"--{name}={quote(str(value))}" for name, value in values.items() if value is not None]
     options += [f"--signal=B:TERM@{job.grace}", "--requeue", "--open-mode=append", *job.extra]
     return "\n".join(f"#SBATCH {option}" for option in options)
 
 
-def _resumption(words: list[str], run: Path, again: str) -> str:
+def _setup(job: Job) -> str:
+    # Before `set -u`, since modules and environments read variables that are not set.
+    return "".join(f"{line} || exit\n" for line in job.setup)
+
+
+def _command(job: Job, words: list[str], run: Path, python: str) -> str:
+    """What begins the run, and what goes on with it."""
+    launch = " ".join(map(quote, (python, "-m", "launch")))
+    begin, seed, where = f"{launch} {' '.join(map(quote, words))}", "", quote(str(run))
     if words[0] == "resume":
-        return ""
-    return f"""# A job that was queued again, or submitted again, goes on with what it began.
-if [ -e {quote(str(run / "config.json"))} ]; then
-    command=({again})
+        return f"command=({begin})\n"
+    if job.array is not None:
+        begin += ' --seed "$seed" --run "$run"'
+        seed = f"""# Each member of the array has a seed of its own, and a run of its own.
+seed=${{SLURM_ARRAY_TASK_ID:?is given by Slurm}}
+run={where}-seed$seed
+"""
+        where = '"$run"'
+    return f"""{seed}command=({begin})
+# A job that was queued again, or submitted again, goes on with what it began.
+if [ -e {where}/config.json ]; then
+    command=({launch} resume {where})
 fi
 """
 
@@ -204,8 +231,11 @@ launcher=({start} --map-by slot:pe={job.cpus_per_task} --bind-to core:overload-a
 
 
 def _check_options(asked: dict[str, Any], job_name: str | None) -> None:
-    for name in ("partition", "account"):
+    for name in ("partition", "account", "array"):
         _require_line(f"--{name}", asked[name])
+    for line in asked["setup"]:
+        _require_line("--setup", line)
+        _require_bash(line)
     _require_line("--job-name", job_name)
     known = {name.replace("_", "-") for name in asked} | {"cpus-per-task", "job-name"}
     for option in asked["extra"]:
@@ -227,9 +257,51 @@ def _check_options(asked: dict[str, Any], job_name: str | None) -> None:
         )
 
 
+def _members(array: str) -> set[int]:
+    """The numbers of an array's jobs, in the form of Slurm's `--array`."""
+    wrong = f"--array must be seeds such as 0-4 or 1,3,5-9%2 (two at a time), not {array!r}"
+    if not _ARRAY.fullmatch(array):
+        raise BadInputError(wrong)
+    seeds, _, together = array.partition("%")
+    found: set[int] = set()
+    for part in seeds.split(","):
+        ends, _, step = part.partition(":")
+        first, _, last = ends.partition("-")
+        numbers = range(int(first), int(last or first) + 1, max(1, int(step or 1)))
+        if not numbers or numbers[-1] > _LARGEST or step == "0":
+            raise BadInputError(wrong)
+        found.update(numbers)
+    if together and not int(together):
+        raise BadInputError(wrong)
+    return found
+
+
+def _check_members(words: list[str], run: Path, members: set[int]) -> list[str]:
+    """The words of a command without those that differ among the members of an array, whose directories are free."""
+    if words[0] == "resume":
+        raise BadInputError(
+            "--array begins runs with seeds of their own; the script of a study, submitted again, resumes them"
+        )
+    if value_of("--seed", words) is not None:
+        raise BadInputError("--array gives the seeds; leave out --seed")
+    for path in run.parent.glob(f"{glob.escape(run.name)}-seed*"):
+        number = path.name.removeprefix(f"{run.name}-seed")
+        if number.isascii() and number.isdigit() and int(number) in members:
+            require_free(path)
+    return without("--run", words)
+
+
 def _require_line(flag: str, text: str | None) -> None:
     if text is not None and (not text or not text.isprintable()):
         raise BadInputError(f"{flag} must be one line of text, not {text!r}")
+
+
+def _require_bash(line: str) -> None:
+    """Raise BadInputError where bash does not understand a line."""
+    if bash := shutil.which("bash"):
+        done = subprocess.run([bash, "-n"], input=f"{line} || exit\n", capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BadInputError(f"--setup is no line of bash: {line!r}")
 
 
 def _seconds(time: str) -> int:
@@ -287,8 +359,7 @@ def _plan_resume(path: Path, steps: int | None) -> Planned:
     opened: Run = run_to_resume(path, steps)
     label = f"resume-{path.absolute().name}"
     if opened.of_task:
-        if opened.config["task"] in CONFIGS:
-            from_settings(CONFIGS[opened.config["task"]], opened.config["config"])
+        from_run(opened.config)
         return Planned(label, path)
     agent = opened.config["agent"]
     env_factory(opened.config, path)

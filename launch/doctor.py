@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 
 import agents
+from launch.flags import PATH
 from launch.output import json_option, show_json
 from launch.quiet import start_tensorflow
 from launch.tasks import require_alone
 from launch.train import env_factory, with_rewards
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, launch_command
 from rlab.notify import waiting
 from rlab.runs.directory import Run
 from rlab.schedules import Schedule
@@ -19,8 +20,8 @@ _EXAMINED = ("trpo",)
 
 
 @click.command()
-@click.argument("agent", type=click.Choice(_EXAMINED))
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("agent", type=click.Choice(_EXAMINED), metavar="AGENT")
+@click.argument("run", type=PATH)
 @json_option
 def doctor(agent: str, run: Path, as_json: bool) -> int:
     """Check a run's Fisher products, gradient and step on a batch of its newest policy; exit status 1 if one fails."""
@@ -31,7 +32,7 @@ def doctor(agent: str, run: Path, as_json: bool) -> int:
         raise BadInputError(f"{run} is a run of {settings.get('agent') or settings['task']}, not of {agent}")
     checkpoint = opened.latest_checkpoint()
     if checkpoint is None:
-        raise BadInputError(f"{run} has no checkpoint yet; `python -m launch resume {run}` goes on with it")
+        raise BadInputError(f"{run} has no checkpoint yet; `{launch_command('resume', run)}` goes on with it")
     factory = env_factory(settings, run)
     start_tensorflow()
     from agents import trpo

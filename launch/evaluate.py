@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from launch.flags import NAMED_VALUE, require_directory
+from launch.flags import NAMED_VALUE, PATH, SEED, require_directory
 from launch.output import json_option, show_json
 from launch.quiet import start_tensorflow
 from launch.tasks import evaluate_task
@@ -27,9 +27,9 @@ _env_option = click.option(
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--episodes", type=int, default=20, show_default=True, help="whole episodes to play")
-@click.option("--seed", type=int, default=0, show_default=True, help="of environments and actions")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="of environments and actions")
 @click.option("--deterministic", is_flag=True, help="take the likeliest action in place of a sample")
 @_env_option
 @json_option
@@ -80,11 +80,11 @@ def counted(episodes: int) -> str:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="the file, such as video.mp4")
+@click.argument("run", type=PATH)
+@click.option("--out", type=PATH, required=True, help="the file, such as video.mp4")
 @click.option("--demonstrations", is_flag=True, help="keep what it saw and did in an .npz file, in place of a video")
 @click.option("--episodes", type=int, default=1, show_default=True, help="whole episodes to film")
-@click.option("--seed", type=int, default=0, show_default=True, help="of environment and actions")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="of environment and actions")
 @click.option("--deterministic", is_flag=True, help="take the likeliest action in place of a sample")
 @_env_option
 def record(

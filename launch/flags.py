@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import math
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,6 +71,36 @@ class _Whole(click.ParamType):
         raise click.BadParameter(f"{value!r} is not a whole number, such as 100000 or 1e5.", context, param)
 
 
+class _Seed(click.ParamType):
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int:
+        try:
+            seed = int(value)
+        except ValueError:
+            seed = -1
+        if not 0 <= seed < 2**64:
+            raise click.BadParameter(f"a seed is a whole number from 0 to 2^64 - 1, not {value!r}.", context, param)
+        return seed
+
+
+class _Path(click.ParamType):
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Path:
+        if not str(value):
+            raise click.BadParameter("a path is needed, not ''.", context, param)
+        path = Path(value)
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:  # such as one that is too long, or lies in a file
+            reason = getattr(error, "strerror", None) or error
+            raise click.BadParameter(f"{str(value)!r} is no path here ({reason}).", context, param) from error
+        return path
+
+
 class _NamedValue(click.ParamType):
     name = "name=value"
 
@@ -84,6 +115,8 @@ class _NamedValue(click.ParamType):
 _NUMBER_OR_TEXT = _NumberOrText()
 NAMED_VALUE = _NamedValue()  # what it parses is a pair, of which many make a dict
 WHOLE = _Whole()  # 1e6 is a whole number too
+SEED = _Seed()
+PATH = _Path()
 
 
 def checkpoint_option() -> click.Option:
@@ -104,9 +137,29 @@ def value_of(flag: str, arguments: list[str]) -> str | None:
     return value
 
 
+def without(flag: str, arguments: list[str]) -> list[str]:
+    """Raw arguments without a flag and its values."""
+    kept = [argument for argument in arguments if not argument.startswith(flag + "=")]
+    while flag in kept:
+        del kept[kept.index(flag) : kept.index(flag) + 2]
+    return kept
+
+
+def said(error: click.ClickException) -> str:
+    """What is said of a command line that cannot be read: click's own words, where they tell enough."""
+    if isinstance(error, click.NoSuchOption):
+        known = [flag for param in error.ctx.command.params for flag in param.opts] if error.ctx else []
+        return f"no such option {error.option_name!r}{nearest(error.option_name, known)}"
+    text = error.format_message()
+    if found := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", text, re.DOTALL):
+        return f"no flag takes {found[1]!r}; values follow their flags, and flags that are on or off have none"
+    return text
+
+
 def unknown_command(name: str, names: list[str]) -> BadInputError:
     """What is said of a word that is no agent, task or command."""
-    return BadInputError(f"unknown agent, task or command {name!r}{nearest(name, names)}")
+    near = nearest(name, names) or "; `python -m launch` shows those there are"
+    return BadInputError(f"unknown agent, task or command {name!r}{near}")
 
 
 def new_directory(*names: str) -> Path:

@@ -1,7 +1,6 @@
 """Tasks from the command line: what each model learns on its own."""
 
 import importlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,28 +8,38 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from launch.flags import checkpoint_option, config_options, new_directory, require_directory, value_of
+from launch.flags import (
+    PATH,
+    SEED,
+    checkpoint_option,
+    config_options,
+    new_directory,
+    require_directory,
+    value_of,
+)
 from launch.output import show_json
 from launch.quiet import start_tensorflow
-from rlab.errors import BadInputError, nearest
+from rlab.errors import BadInputError, launch_command
 from rlab.notify import waiting
 from rlab.parallel.comm import launched_ranks
 from rlab.runs.directory import Run, require_free
 from rlab.settings import from_settings
 from rlab.tasks import GENERATIVE, TASKS
-from rlab.tasks.configs import CONFIGS, defaults
+from rlab.tasks.configs import CONFIGS, defaults, from_run
+
+_MOST_IMAGES = 10_000  # of one picture
 
 
 def task_command(task: str, arguments: list[str], act: Callable[..., Any] | None = None) -> click.Command:
-    """The command of a task; its defaults are those that suit the model which the arguments name.
+    """The command of a task; its defaults are those that suit the model and the data which the arguments name.
 
     It trains, or calls `act` with the task's name, its settings, the seed and the run directory, if one is given.
     """
     kind = CONFIGS[task]
-    options = config_options(kind, defaults(task, value_of("--model", arguments)))
+    options = config_options(kind, defaults(task, *(value_of(flag, arguments) for flag in ("--model", "--data"))))
     options += [
-        click.Option(["--seed"], type=int, default=0, show_default=True, help="fixes all random numbers"),
-        click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),
+        click.Option(["--seed"], type=SEED, default=0, show_default=True, help="fixes all random numbers"),
+        click.Option(["--run"], type=PATH, help="run directory  [default: a new one in runs/]"),
         checkpoint_option(),
     ]
 
@@ -70,7 +79,7 @@ def evaluate_task(run: Run, as_json: bool) -> None:
     with waiting("testing"):
         metrics = task.evaluate(training.load(task, run), "test")
     if as_json:
-        show_json({name: value if math.isfinite(value) else None for name, value in metrics.items()})
+        show_json(training.plain(metrics))
     else:
         click.echo(_listed(metrics))
 
@@ -96,21 +105,21 @@ def require_alone(what: str) -> None:
 def _report(task: Any, result: Any) -> int:
     """Say what came of it; the exit status."""
     if result.stopped_by:
-        click.echo(f"stopped at {result.steps:,} updates; next: python -m launch resume {result.run}", err=True)
+        click.echo(f"stopped at {result.steps:,} updates; next: {launch_command('resume', result.run)}", err=True)
         return 128 + result.stopped_by
     click.echo(f"done: {result.steps:,} updates in {result.seconds:,.0f} s, run {result.run}", err=True)
     return _show(task, Run.open(result.run), result.steps)
 
 
 def _show(task: Any, run: Run, steps: int) -> int:
-    """Print predictions beside targets and the test metrics, and draw the pictures."""
+    """Print predictions beside targets and the test metrics, keep these, and draw the pictures."""
     from rlab.tasks import training
     from rlab.tasks.pictures import save_pictures, show_pictures
 
     click.echo("testing ...", err=True)
     applied = training.load(task, run)
     with waiting("testing"):
-        report, metrics = task.report(applied), task.evaluate(applied, "test")
+        report, metrics = task.report(applied), training.test(task, applied, run, steps)
     click.echo(report.text)
     show_pictures(run.path, save_pictures(run.path, report.pictures, steps), steps)
     click.echo(f"test: {_listed(metrics)}")
@@ -118,14 +127,14 @@ def _show(task: Any, run: Run, steps: int) -> int:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="the picture, such as grid.png")
+@click.argument("run", type=PATH)
+@click.option("--out", type=PATH, required=True, help="the picture, such as grid.png")
 @click.option("--count", type=int, default=64, show_default=True, help="images to draw")
-@click.option("--seed", type=int, default=0, show_default=True, help="the same seed draws the same images")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="the same seed draws the same images")
 def sample(run: Path, out: Path, count: int, seed: int) -> None:
     """Draw images from the newest model of a run of vae, gan or pixelrnn."""
-    if count < 1:
-        raise BadInputError(f"--count must be at least 1, not {count}")
+    if not 1 <= count <= _MOST_IMAGES:
+        raise BadInputError(f"--count must be at least 1 and at most {_MOST_IMAGES}, not {count}")
     if out.suffix.lower() != ".png":
         raise BadInputError(f"--out must end in .png, not {out.name!r}")
     require_directory(out)
@@ -149,13 +158,11 @@ def make_task(name: str, config: Any, seed: int) -> Any:
 
 
 def _task_of(run: Run) -> Any:
-    name = run.config["task"]
-    if name not in TASKS:
-        raise BadInputError(
-            f"{run.path} is a run of task {name!r}, which this version does not know{nearest(name, TASKS)}"
-        )
-    config = from_settings(CONFIGS[name], run.config["config"])
-    return make_task(name, config, run.config["seed"])
+    try:
+        config = from_run(run.config)
+    except BadInputError as error:
+        raise BadInputError(f"{run.path}: {error}") from error
+    return make_task(run.config["task"], config, run.config["seed"])
 
 
 def _listed(metrics: dict[str, float]) -> str:

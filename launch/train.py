@@ -11,11 +11,11 @@ import click
 
 import agents
 from agents.tuning import tuned
-from launch.flags import WHOLE, checkpoint_option, config_options, env_options, new_directory, value_of
+from launch.flags import PATH, SEED, WHOLE, checkpoint_option, config_options, env_options, new_directory, value_of
 from launch.output import forget_failures
 from launch.quiet import start_tensorflow
 from launch.tasks import resume_task
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, launch_command
 from rlab.parallel.comm import launched_rank
 from rlab.runs.directory import Run, require_free
 from rlab.seeding import derive
@@ -49,13 +49,13 @@ def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | No
             show_default=settings["target_score"] is not None,
             help="end early, soon after the last 100 episodes average it; inf for never",
         ),
-        click.Option(["--seed"], type=int, default=0, show_default=True, help="fixes all random numbers"),
-        click.Option(["--run"], type=click.Path(path_type=Path), help="run directory  [default: a new one in runs/]"),
+        click.Option(["--seed"], type=SEED, default=0, show_default=True, help="fixes all random numbers"),
+        click.Option(["--run"], type=PATH, help="run directory  [default: a new one in runs/]"),
         click.Option(
             ["--backbone"], default=settings["backbone"], show_default=True, help="network; `list` shows them"
         ),
         click.Option(["--novelty"], type=click.FloatRange(0.0), default=0.0, help=_NOVELTY, show_default=True),
-        click.Option(["--imitate"], type=click.Path(path_type=Path), help=_IMITATE),
+        click.Option(["--imitate"], type=PATH, help=_IMITATE),
         checkpoint_option(),
     ]
     options += config_options(module.Config, settings["config"])
@@ -95,7 +95,7 @@ def settings_of(kind: type) -> list[str]:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option("--steps", type=WHOLE, help="steps in all (of a task, updates)  [default: as the run was begun]")
 def resume(run: Path, steps: int | None) -> int:
     """Go on with a run from its newest checkpoint."""
@@ -167,6 +167,9 @@ def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, value
 
     if values["steps"] < 1:
         raise BadInputError(f"--steps must be at least 1, not {values['steps']}")
+    target = values["target_score"]
+    if target is not None and (math.isnan(target) or target == -math.inf):
+        raise BadInputError(f"--target-score must be a number, or inf for never, not {target}")
     if not math.isfinite(values["novelty"]):
         raise BadInputError(f"--novelty must be finite, not {values['novelty']}")
     if values["novelty"] and values["imitate"]:
@@ -206,7 +209,7 @@ def _report(result: Any, deterministic: bool) -> int:
     _say(f"{what} in {result.seconds:,.0f} s, {score if result.episodes else 'no episode ended'}")
     following = "resume" if result.stopped_by else "evaluate"
     flags = " --deterministic" if deterministic and not result.stopped_by else ""
-    _say(f"next: python -m launch {following} {result.run}{flags}")
+    _say(f"next: {launch_command(following, result.run)}{flags}")
     return 128 + result.stopped_by if result.stopped_by else 0
 
 

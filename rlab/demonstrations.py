@@ -4,6 +4,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import gymnasium as gym
@@ -57,7 +58,9 @@ def load(path: str | Path) -> Demonstrations:
     """Raises BadInputError for a file that is missing or holds no demonstrations. Executes nothing found in it."""
     path = Path(path)
     if not path.exists():
-        raise BadInputError(f"{path} is missing; `python -m launch record RUN --demonstrations --out {path}` makes one")
+        raise BadInputError(
+            f"{path} is missing; `python -m launch record RUN --demonstrations --out {quote(str(path))}` makes one"
+        )
     if not zipfile.is_zipfile(path):
         raise BadInputError(f"{path} is no .npz file, or a damaged one; `record RUN --demonstrations` makes such files")
     try:

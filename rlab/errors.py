@@ -2,9 +2,13 @@
 
 import contextlib
 import difflib
+import re
+import shlex
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+_NEAR = 0.65  # of 1, a likeness that is worth a suggestion
 
 
 class BadInputError(ValueError):
@@ -40,19 +44,38 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
+def launch_command(*words: object) -> str:
+    """A command of this project as it may be typed, such as `python -m launch resume 'my run'`.
+
+    A word that begins with a hyphen is taken for the path of a file, and flags are no words.
+    """
+    plain = (f"./{word}" if str(word).startswith("-") else str(word) for word in words)
+    return " ".join(["python -m launch", *map(shlex.quote, plain)])
+
+
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:
     """A clause that suggests the choices nearest to a misspelt name, such as `; did you mean 'Pong'?`.
 
-    Case is ignored. When nothing is near, and the choices are few, all of them are given.
+    Case, hyphens, namespaces and versions are ignored. When nothing is near, and the choices are few, all are given.
     """
-    by_lower = {choice.lower(): choice for choice in choices}
-    lower = name.lower()
-    # What contains the whole word is nearer than what shares letters with it.
-    found = [choice for key, choice in sorted(by_lower.items()) if lower and (lower in key or key in lower)][:count]
-    found += [by_lower[key] for key in difflib.get_close_matches(lower, by_lower, count, 0.6)]
-    found = list(dict.fromkeys(found))[:count]
+    known = sorted(set(choices), key=lambda choice: (len(choice), choice))
+    likeness = {choice: _likeness(_bare(name), _bare(choice)) for choice in known}
+    found = [choice for choice in sorted(known, key=lambda choice: -likeness[choice]) if likeness[choice] >= _NEAR]
     if found:
-        return "; did you mean " + " or ".join(repr(choice) for choice in found) + "?"
-    if 0 < len(by_lower) <= 12:
-        return "; there are " + ", ".join(sorted(by_lower.values()))
-    return ""
+        return "; did you mean " + " or ".join(repr(choice) for choice in found[:count]) + "?"
+    return "; there are " + ", ".join(sorted(known)) if 0 < len(known) <= 12 else ""
+
+
+def _bare(name: str) -> str:
+    """A name without what is often mistaken: `ALE/Pong-v5` and `pong` are alike."""
+    return re.sub(r"-v\d+$", "", re.sub(r"[-_ ]+", "-", name.lower().rpartition("/")[2])).strip("-")
+
+
+def _likeness(word: str, choice: str) -> float:
+    """How near a word is to a choice, from 0 to 1; short names are easily found in other words, and must not be."""
+    if (len(word) >= 3 and word in choice) or (len(word) == 2 and choice.startswith(word)):
+        return 0.9 if word != choice else 1.0
+    if len(choice) >= 4 and word.startswith(choice):
+        return 0.85
+    ratio = difflib.SequenceMatcher(None, word, choice).ratio()
+    return ratio if word[:1] == choice[:1] or (ratio >= 0.8 and len(choice) > 3) else 0.0

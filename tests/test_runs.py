@@ -1,6 +1,7 @@
 import json
 import math
 import os
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlab.errors import BadInputError, nearest
+from rlab.errors import BadInputError, launch_command, nearest
 from rlab.runs import checkpoints
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run, describe_factory
@@ -191,6 +192,25 @@ def test_seeds_are_stable_and_in_range(seed, number, name):
 def test_nearest_names():
     assert nearest("pogn", ["Pong", "Breakout"]) == "; did you mean 'Pong'?"
     assert nearest("zzz", ["a", "b"]) == "; there are a, b"
+    games = ["Et", "Hero", "Pong", "Tennis", "Breakout", "SpaceInvaders", "CartPole-v1", *map(str, range(10))]
+    for name, found in {
+        "PongNoFrameskip-v4": "Pong",
+        "ALE/Pongg-v5": "Pong",
+        "Break_Out": "Breakout",
+        "cartpole": "CartPole-v1",
+        "CartPole-v7": "CartPole-v1",
+        "Invaders": "SpaceInvaders",
+        "et": "Et",
+    }.items():
+        assert nearest(name, games) == f"; did you mean {found!r}?"
+    for name in ("planet", "GetItDone", "test", "net", "superhero", "MyEnv-v0", "module:Planet", "", "x", "水"):
+        assert nearest(name, games) == "", name
+
+
+def test_suggested_commands_can_be_typed():
+    assert launch_command("resume", Path("my run")) == "python -m launch resume 'my run'"
+    assert launch_command("evaluate", Path("it's")) == "python -m launch evaluate 'it'\"'\"'s'"
+    assert launch_command("resume", Path("-run")) == "python -m launch resume ./-run"
 
 
 def test_the_display_says_what_is_known(capsys):

@@ -12,6 +12,8 @@ import time
 import pytest
 from conftest import ROOT
 
+from launch import cluster
+from rlab.errors import BadInputError
 from rlab.parallel import comm
 from rlab.runs.signals import StopRequest, stop_requested
 
@@ -24,6 +26,9 @@ ENVIRONMENT = os.environ | {
 }
 MPIRUN = shutil.which("mpirun", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
 needs_mpirun = pytest.mark.skipif(MPIRUN is None, reason="there is no mpirun; pip install '.[mpi]'")
+
+
+_NAMES = ("partition", "account", "array")
 
 
 def _without_slurm():
@@ -155,7 +160,7 @@ def test_a3c_gets_a_core_for_each_worker(tmp_path):
         (("--partition", "a\nb", "--", "nback"), "--partition must be one line of text"),
         (("--sbatch", "-p short", "--", "nback"), "--sbatch takes an option in its long form"),
         (("--sbatch", "--time=3", "--", "nback"), "--sbatch --time: give it without --sbatch"),
-        (("--sbatch", "--array=0-3", "--", "nback"), "--sbatch --array: the script decides that"),
+        (("--sbatch", "--array=0-3", "--", "nback"), "--sbatch --array: give it without --sbatch"),
     ],
 )
 def test_bad_input_gets_one_line(tmp_path, arguments, names):
@@ -182,6 +187,74 @@ def test_what_ranks_cannot_share_is_bad_input(tmp_path, ranks, command, names):
     done = _slurm(tmp_path, "--ntasks-per-node", ranks, "--", *command)
     assert done.returncode == 2
     assert names in done.stderr
+
+
+class _Study:
+    """A script of an array of seeds, whose interpreter only notes its words."""
+
+    def __init__(self, path, setup=()):
+        self._path, python = path, path / "python"
+        python.write_text('#!/bin/bash\necho "$LOADED $*"\n')
+        python.chmod(0o755)
+        job = cluster.Job(1, 1, 1, None, None, None, "study", 120, "0-4%2", tuple(setup), (), None)
+        self.text = cluster.script(job, ["nback", "--k", "3"], path / "my run", path, str(python))
+
+    def member(self, number):
+        environment = {"PATH": os.environ["PATH"]} | ({"SLURM_ARRAY_TASK_ID": number} if number else {})
+        return subprocess.run(
+            ["bash"], input=self.text, env=environment, capture_output=True, text=True, cwd=self._path, check=False
+        )
+
+
+def test_members_of_an_array_have_seeds_and_runs_of_their_own(tmp_path):
+    study = _Study(tmp_path)
+    assert "\n#SBATCH --array=0-4%2\n" in study.text
+    for seed in ("0", "3"):
+        words = f" -m launch nback --k 3 --seed {seed} --run {tmp_path}/my run-seed{seed}\n"
+        assert study.member(seed).stdout == words
+    (tmp_path / "my run-seed3").mkdir()
+    (tmp_path / "my run-seed3" / "config.json").touch()
+    assert study.member("3").stdout == f" -m launch resume {tmp_path}/my run-seed3\n"
+    assert "--seed 0" in study.member("0").stdout
+    alone = study.member(None)
+    assert (alone.returncode != 0, alone.stdout) == (True, "")
+    assert "SLURM_ARRAY_TASK_ID" in alone.stderr
+
+
+def test_setup_comes_before_the_training_and_its_failure_ends_the_job(tmp_path):
+    study = _Study(tmp_path, ['export LOADED="a b" && : $NOT_SET', ": more"])
+    assert study.member("0").stdout.startswith("a b -m launch nback")
+    failed = _Study(tmp_path, ["source nowhere"]).member("0")
+    assert (failed.returncode != 0, failed.stdout) == (True, "")
+
+
+def test_the_members_of_an_array():
+    assert cluster._members("0-4") == {0, 1, 2, 3, 4}
+    assert cluster._members("1,3,5-9:2%2") == {1, 3, 5, 7, 9}
+    for wrong in ("", "a", "-1", "4-2", "0-4%", "0-4%0", "1,,2", "0-9:0", "1 2", "0-9999999", "9" * 5000, "٣"):
+        with pytest.raises(BadInputError, match="--array must be seeds such as 0-4"):
+            cluster._members(wrong)
+
+
+def test_what_an_array_decides_is_not_given_too(tmp_path):
+    run = tmp_path / "run"
+    words = ["nback", "--run", str(run), "--k", "3", f"--run={run}"]
+    assert cluster._check_members(words, run, {0, 1}) == ["nback", "--k", "3"]
+    with pytest.raises(BadInputError, match="leave out --seed"):
+        cluster._check_members(["nback", "--seed=3"], run, {0})
+    with pytest.raises(BadInputError, match="seeds of their own"):
+        cluster._check_members(["resume", "run"], run, {0})
+    (tmp_path / "run-seed1").mkdir()
+    (tmp_path / "run-seed1" / "config.json").touch()
+    cluster._check_members(["nback"], run, {0, 2})
+    with pytest.raises(BadInputError, match="run-seed1 exists and is not empty"):
+        cluster._check_members(["nback"], run, {0, 1})
+
+
+def test_setup_must_be_a_line_of_bash():
+    for wrong in ("", "a\nb", "module load (", "if true"):
+        with pytest.raises(BadInputError, match="--setup"):
+            cluster._check_options({"extra": (), "time": None, "setup": (wrong,)} | dict.fromkeys(_NAMES), None)
 
 
 def test_every_form_of_a_time_is_known():

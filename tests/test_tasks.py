@@ -1,3 +1,5 @@
+import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from rlab.datasets.images import load_images
 from rlab.errors import BadInputError, TrainingError
 from rlab.models.parameters import ParameterLayout
 from rlab.runs.directory import Run
-from rlab.tasks import GENERATIVE, TASKS, training
+from rlab.tasks import GENERATIVE, TASKS, grids, training
 from rlab.tasks.classification import ImageTask, shifted
 from rlab.tasks.configs import (
     CONFIGS,
@@ -21,15 +23,20 @@ from rlab.tasks.configs import (
     NBackConfig,
     PixelRNNConfig,
     RepeatCopyConfig,
+    VAEConfig,
+    defaults,
+    for_data,
+    from_run,
 )
 from rlab.tasks.gan import GANTask
 from rlab.tasks.pixelrnn import PixelRNNTask
 from rlab.tasks.sequences import NBack, RepeatCopy
+from rlab.tasks.vae import VAETask
 
 # Each learns a small instance in seconds: the flags, and the test metric that it must reach.
 SMALL = {
     "linear-regression": ("--epochs 60 --samples 500 --learning-rate 0.5", "mean_squared_error", 0.0, 0.012),
-    "mnist": ("--data digits --epochs 30 --batch-size 64 --shift 0 --learning-rate 3e-3", "accuracy", 0.95, 1.0),
+    "mnist": ("--data digits", "accuracy", 0.97, 1.0),  # the defaults suit the data
     "nback": ("--n 1 --k 3 --mean-length 8 --deviation 1 --units 16 --epochs 30", "accuracy", 0.98, 1.0),
     "copy": ("--model lstm --bits 2 --max-length 2 --epochs 4 --learning-rate 1e-2", "wrong_bits", 0.0, 0.5),
     "repeat-copy": (
@@ -73,6 +80,9 @@ def test_each_task_solves_a_small_instance_from_the_command_line(task, launch, t
         again = json.loads(launch("evaluate", "run", "--json").stdout)
         assert {name.replace("_", " "): f"{value:.4g}" for name, value in again.items()} == told
     run = tmp_path / "run"
+    kept = json.loads((run / "test.json").read_text())
+    assert kept.pop("steps") == int((run / "metrics.csv").read_text().splitlines()[-1].split(",")[0])
+    assert {name.replace("_", " "): f"{value:.4g}" for name, value in kept.items()} == told
     assert (run / "metrics.csv").read_text().startswith("steps,seconds,steps_per_second,loss")
     assert list((run / "tensorboard").iterdir())
     assert len(list((run / "checkpoints").iterdir())) <= 3
@@ -160,6 +170,56 @@ def test_a_file_of_few_images_and_a_moved_one(launch, tmp_path):
     gone = launch("evaluate", "run")
     assert gone.returncode == 2
     assert "is missing" in gone.stderr
+
+
+def test_a_run_knows_its_data_again(tmp_path, capsys):
+    path = _data(tmp_path / "own.npz", 40, 5, (4, 4))
+    config = ImageConfig(data=path, units=4, batch_size=20, epochs=1)
+    training.train(ImageTask(config), tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    training.load(ImageTask(config), run)
+    _data(path, 40, 5, (4, 4), seed=1)
+    changed = ImageTask(config)
+    with pytest.raises(BadInputError, match="was trained on other data than"):
+        training.load(changed, run)
+    with pytest.raises(BadInputError, match="was trained on other data than"):
+        training.resume(changed, run, 20)
+    assert capsys.readouterr().err.count("note:") == 0
+    older = Run(run.path, {key: value for key, value in run.config.items() if key != "data_sha256"})
+    training.load(changed, older)
+    training.load(changed, older)
+    assert capsys.readouterr().err.count("note:") == 1
+
+
+def test_the_digest_of_data_is_that_of_every_number(tmp_path):
+    path = _data(tmp_path / "own.npz", 40, 5, (4, 4))
+    with np.load(path) as file:
+        arrays = dict(file)
+    found = {load_images(path).sha256}
+    for name, array in arrays.items():
+        other = array.copy()
+        other.flat[-1] = 1 - other.flat[-1] if name.startswith("y") else other.flat[-1] ^ 1
+        np.savez(path, **(arrays | {name: other}))
+        found.add(load_images(path).sha256)
+    assert len(found) == 5
+    np.savez_compressed(path, **arrays)
+    assert load_images(path).sha256 in found
+
+
+@pytest.mark.parametrize("kind", [ImageConfig, VAEConfig, GANConfig, PixelRNNConfig])
+def test_defaults_suit_the_data(kind, tmp_path):
+    models = dataclasses.fields(kind)[0].metadata["choices"]
+    for model in models:
+        whole = for_data(kind, "mnist", model)
+        assert whole == kind(data="mnist", **defaults({v: k for k, v in CONFIGS.items()}[kind], model))
+        digits = for_data(kind, "digits", model)
+        assert digits.epochs * (1318 // digits.batch_size) >= 1500
+        few = for_data(kind, _data(tmp_path / "few.npz", 60, 2, (28, 28)), model)
+        assert 1 <= few.batch_size <= 6
+        assert getattr(few, "shift", None) == getattr(whole, "shift", None)
+    assert getattr(digits, "shift", 0) == 0
+    assert for_data(kind, "digits", epochs=3).epochs == 3
+    assert for_data(kind, str(tmp_path / "missing.npz")).epochs == kind().epochs  # said by who reads it
 
 
 def test_levels_and_binarization_must_fit():
@@ -265,6 +325,12 @@ def test_a_file_that_is_no_npz_is_named(tmp_path):
         load_images(str(tmp_path))
 
 
+@pytest.mark.parametrize("option", ["seed=3", "num-envs=2"])
+def test_images_of_an_environment_have_its_options_only(option):
+    with pytest.raises(BadInputError, match="is no option of an environment"):
+        load_images(f"env:Catch,{option}")
+
+
 def test_digits_need_no_network():
     splits = load_images("digits")
     parts = [splits.train, splits.validation, splits.test]
@@ -273,8 +339,40 @@ def test_digits_need_no_network():
     assert 0.0 <= splits.train.images.min() < splits.train.images.max() <= 1.0
 
 
-def test_n_back_asks_for_what_was_shown_n_steps_before():
-    data = sequences.n_back(50, 3, 4, 20.0, 5.0, 0)
+def test_n_back_asks_where_a_symbol_is_that_of_n_steps_before():
+    data = sequences.n_back(512, 3, 4, 20.0, 5.0, 0)
+    symbols, lengths = data.inputs.argmax(-1), data.valid.sum(0).astype(int)
+    assert 19.0 < lengths.mean() < 21.0
+    assert 4.0 < lengths.std() < 6.0
+    assert lengths.min() >= 4
+    np.testing.assert_array_equal(data.asked, data.valid)  # the padding alone is masked
+    for b, length in enumerate(lengths):
+        for t in range(length):
+            assert data.targets[t, b] == (t >= 3 and symbols[t, b] == symbols[t - 3, b])
+        assert not data.valid[length:, b].any()
+    assert 0.2 < data.targets[3:][data.valid[3:] > 0.0].mean() < 0.3  # by chance one of four
+
+
+def test_padding_changes_neither_loss_nor_accuracy():
+    task = NBack(NBackConfig(n=1, mean_length=6.0, samples=16, batch_size=4, units=4))
+    data, mask = task.data["test"], task.data["test"].valid
+    other = np.where(mask[..., None] > 0.0, data.inputs, 1.0).astype(np.float32)
+    spoilt = data._replace(inputs=other, targets=np.where(mask > 0.0, data.targets, 1).astype(np.int32))
+    for one, two in zip(tf.nest.flatten(task.loss(data)), tf.nest.flatten(task.loss(spoilt)), strict=True):
+        assert float(one) == float(two)
+
+
+def test_a_run_of_version_0_1_means_what_it_meant():
+    old = {name: value for name, value in dataclasses.asdict(NBackConfig(k=5)).items() if name != "target"}
+    config = from_run({"task": "nback", "config": old})
+    assert config == NBackConfig(k=5, target="symbol")
+    assert NBack(config).model.head.units == 5
+    with pytest.raises(BadInputError, match="did you mean 'nback'"):
+        from_run({"task": "n-back", "config": old})
+
+
+def test_n_back_asks_for_the_symbol_that_was_shown_n_steps_before():
+    data = sequences.n_back(50, 3, 4, 20.0, 5.0, 0, "symbol")
     symbols = data.inputs.argmax(-1)
     lengths = data.valid.sum(0).astype(int)
     assert 17 < lengths.mean() < 23
@@ -349,3 +447,51 @@ def test_a_task_loads_no_tensorflow_for_its_help(launch):
     probe = "import sys, launch.__main__, launch.tasks; print('tensorflow' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("latents", [1, 2, 3])
+def test_a_map_of_few_codes_is_drawn(count, latents):
+    figure = grids.latent_map(np.random.default_rng(0).normal(size=(count, latents)), np.zeros(count, int))
+    figure.savefig(io.BytesIO())
+
+
+@pytest.mark.parametrize("shape", [(5000, 1), (1, 5000), (3, 7)])
+def test_a_grid_of_long_images_is_drawn(shape):
+    figure = grids.grid(np.zeros((64, *shape), np.float32))
+    assert max(figure.get_size_inches()) <= 6.0
+    figure.savefig(io.BytesIO(), dpi=20)
+
+
+def _data(path, train, test, shape, seed=0):
+    random = np.random.default_rng(seed)
+    arrays = {}
+    for part, count in (("train", train), ("test", test)):
+        arrays |= {f"x_{part}": random.integers(0, 256, (count, *shape), np.uint8), f"y_{part}": np.arange(count) % 2}
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def _applied(task):
+    layout = ParameterLayout(task.model)
+    return training.Applied(layout, layout.initial(), False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "settings"),
+    [
+        (ImageTask, "mlp", {}),
+        (VAETask, "mlp", {"latents": 3}),
+        (GANTask, "mlp", {"latents": 2}),
+        (PixelRNNTask, "pixelcnn", {"depth": 1}),
+    ],
+)
+@pytest.mark.parametrize(("test", "shape"), [(1, (5, 1)), (3, (1, 4))])
+def test_few_and_thin_images_are_reported_on(kind, model, settings, test, shape, tmp_path):
+    config = for_data(kind.Config, _data(tmp_path / "few.npz", 4, test, shape), model, units=4, **settings)
+    task = kind(config)
+    applied = _applied(task)
+    assert all(np.isfinite(value) for value in task.evaluate(applied, "test").values())
+    report = task.report(applied)
+    for figure in report.pictures.values():
+        figure.savefig(io.BytesIO(), dpi=20)

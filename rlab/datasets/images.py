@@ -1,19 +1,21 @@
 """Labelled images: MNIST, scikit-learn's digits, or a file of one's own."""
 
 import contextlib
+import hashlib
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from rlab.datasets.rollouts import frames
 from rlab.errors import BadInputError
 from rlab.notify import Unfailing, waiting
 
 ENVIRONMENT = "env:"  # how sources of images begin that are environments
 _FRAMES = 8_000, 1_000  # of an environment, to train and to test
+_DIGITS = 1_437  # of scikit-learn's, to train
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -31,6 +33,30 @@ class ImageSplits(NamedTuple):
     validation: LabelledImages
     test: LabelledImages
     classes: int
+    sha256: str  # of all images and labels, by which a run knows its data again
+
+
+class Extent(NamedTuple):
+    """How much there is to learn from."""
+
+    images: int  # to train on, without those for validation
+    side: int | None  # pixels of the shorter side; None where only the images themselves tell
+
+
+def extent(source: str) -> Extent | None:
+    """What a source of images holds, told without reading it; None for a file that cannot be read."""
+    if source.startswith(ENVIRONMENT):
+        return Extent(_kept(_FRAMES[0]), None)
+    if source in ("mnist", "digits"):
+        return Extent(_kept(60_000), 28) if source == "mnist" else Extent(_kept(_DIGITS), 8)
+    try:
+        with zipfile.ZipFile(source) as archive, archive.open("x_train.npy") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            count, height, width = read(file)[0]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error):
+        return None  # said by who loads it
+    return Extent(_kept(count), min(height, width))
 
 
 def load_images(source: str) -> ImageSplits:
@@ -42,6 +68,8 @@ def load_images(source: str) -> ImageSplits:
     file, when it holds something else, or when the download fails.
     """
     if source.startswith(ENVIRONMENT):
+        from rlab.datasets.rollouts import frames
+
         shown = frames(source.removeprefix(ENVIRONMENT), _FRAMES[0] + _FRAMES[1], 0)
         arrays = [(part, np.zeros(len(part), np.int32)) for part in np.split(shown, [_FRAMES[0]])]
         brightest = 255.0
@@ -49,18 +77,35 @@ def load_images(source: str) -> ImageSplits:
         arrays, brightest = _digits(), 16.0
     else:
         arrays, brightest = _mnist() if source == "mnist" else _read(Path(source)), 255.0
+    found = _sha256(arrays)
     (x, y), (x_test, y_test) = [
         (images * np.float32(1.0 / brightest), labels.astype(np.int32)) for images, labels in arrays
     ]
     order = np.random.default_rng(0).permutation(len(x))  # a file may be sorted by class
     x, y = x[order], y[order]
-    kept = len(x) - max(1, len(x) // 12)
+    kept = _kept(len(x))
     return ImageSplits(
         LabelledImages(x[:kept], y[:kept]),
         LabelledImages(x[kept:], y[kept:]),
         LabelledImages(x_test, y_test),
         int(max(y.max(), y_test.max())) + 1,
+        found,
     )
+
+
+def _sha256(parts: list[tuple[np.ndarray, np.ndarray]]) -> str:
+    """The digest of parts of a data set, in hexadecimal."""
+    found = hashlib.sha256()
+    for images, labels in parts:
+        for array in (images, labels.astype(np.int32)):
+            found.update(f"{array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def _kept(count: int) -> int:
+    """How many of so many images are to train on, the others being for validation."""
+    return max(0, count - max(1, count // 12))
 
 
 def binarize(images: np.ndarray, seed: int) -> np.ndarray:
@@ -77,7 +122,7 @@ def _digits() -> list[tuple[np.ndarray, np.ndarray]]:
 
     data = load_digits()
     order = np.random.default_rng(0).permutation(len(data.images))
-    return [(data.images[part].astype(np.float32), data.target[part]) for part in (order[:1437], order[1437:])]
+    return [(data.images[part].astype(np.float32), data.target[part]) for part in (order[:_DIGITS], order[_DIGITS:])]
 
 
 def _mnist() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -124,9 +169,11 @@ def _read(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _check(path: Path, name: str, images: np.ndarray, labels: np.ndarray) -> None:
-    if images.ndim != 3 or images.dtype != np.uint8 or min(images.shape) < 1 or len(images) < 2:
+    fewest = 2 if name == "train" else 1  # one to train, one for validation
+    if images.ndim != 3 or images.dtype != np.uint8 or min(images.shape) < 1 or len(images) < fewest:
         raise BadInputError(
-            f"--data {path}: x_{name} is {images.dtype} {images.shape}; it must be uint8 [N, height, width], N ≥ 2"
+            f"--data {path}: x_{name} is {images.dtype} {images.shape}; "
+            f"it must be uint8 [N, height, width], N ≥ {fewest}"
         )
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise BadInputError(

@@ -18,8 +18,11 @@ def frames(source: str, count: int, seed: int) -> np.ndarray:
     Of observations that hold the last few frames, channels first, the newest is taken; colours become grey. Raises
     BadInputError for an unknown environment, and for one whose observations are no images.
     """
-    name, *options = source.split(",")
-    with contextlib.closing(envs.make(name, num_envs=_COPIES, seed=seed, **dict(map(_option, options)))) as env:
+    name, *given = source.split(",")
+    options = dict(map(_option, given))
+    for taken in sorted(options.keys() & {"num_envs", "seed"}):
+        raise BadInputError(f"{taken!r} is no option of an environment")
+    with contextlib.closing(envs.make(name, num_envs=_COPIES, seed=seed, **options)) as env:
         space = env.single_observation_space
         if space.dtype != np.uint8 or len(space.shape or ()) not in (2, 3):
             raise BadInputError(f"the observations of {name} are no images, but {space}")

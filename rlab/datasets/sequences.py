@@ -29,10 +29,14 @@ class Pairs(NamedTuple):
     target_valid: np.ndarray  # float32 [T, B], 1 up to and with the end token
 
 
-def n_back(count: int, n: int, k: int, mean_length: float, deviation: float, seed: int) -> Labelled:
-    """Random symbols 0 … k−1; at every step from the n-th on the answer is the symbol n steps before.
+def n_back(
+    count: int, n: int, k: int, mean_length: float, deviation: float, seed: int, target: str = "match"
+) -> Labelled:
+    """Random symbols x_t in 0 … k−1, one-hot, F = k, and what is asked of them.
 
-    Lengths are normal numbers, rounded and kept within [n + 1, mean + 4 deviations]. F = k, one-hot.
+    `match` asks at every step for y_t = 1 where x_t = x_{t−n}, else 0 (so too before there is an x_{t−n}). `symbol`
+    asks for x_{t−n} itself, from the n-th step on. Lengths are normal numbers, rounded and kept within
+    [n + 1, mean + 4 deviations]; nothing is asked of the padding.
     """
     generator = np.random.default_rng(seed)
     longest = max(n + 1, round(mean_length + 4 * deviation))
@@ -41,9 +45,9 @@ def n_back(count: int, n: int, k: int, mean_length: float, deviation: float, see
     steps = np.arange(longest)[:, None]
     valid = (steps < lengths).astype(np.float32)
     targets = np.zeros((longest, count), np.int32)
-    targets[n:] = symbols[: longest - n]
+    targets[n:] = symbols[n:] == symbols[: longest - n] if target == "match" else symbols[: longest - n]
     inputs = np.eye(k, dtype=np.float32)[symbols] * valid[..., None]
-    return Labelled(inputs, targets, valid * (steps >= n), valid)
+    return Labelled(inputs, targets, valid if target == "match" else valid * (steps >= n), valid)
 
 
 def repeat_copy(

@@ -13,7 +13,6 @@ _HOMES = {
     "Update": "loop",
     "TrainingResult": "loop",
     "run_loop": "loop",
-    "say": "progress",
     "stop_requested": "signals",
     "load_policy": "loading",
     "save_architecture": "loading",

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, launch_command
+from rlab.notify import notify
 from rlab.parallel import watch
 from rlab.parallel.comm import Communicator, Serial, on_first
 from rlab.parallel.meeting import require_same
@@ -16,7 +17,6 @@ from rlab.rewards import REWARDS, model_of, unwrapped
 from rlab.runs import alike
 from rlab.runs.checkpoints import Checkpoint, subset
 from rlab.runs.directory import Run, describe_factory
-from rlab.runs.progress import say
 
 
 class Beginning(NamedTuple):
@@ -94,7 +94,7 @@ def reopen(
     def open_run() -> Beginning:
         found = find(name, run, steps)
         if found.checkpoint is None:
-            say(f"{run} has no checkpoint yet: it begins again")
+            notify(f"{run} has no checkpoint yet: it begins again")
         return found
 
     comm = comm or Serial()
@@ -134,4 +134,4 @@ def find(name: str, run: str | Path, steps: int | None = None) -> Beginning:
 
 def _watch(comm: Communicator, run: str | Path) -> None:
     """Let the ranks watch over each other until the run's loop has ended."""
-    watch.begin(comm, f"`python -m launch resume {run}` goes on from the last checkpoint")
+    watch.begin(comm, f"`{launch_command('resume', run)}` goes on from the last checkpoint")

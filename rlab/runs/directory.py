@@ -14,7 +14,7 @@ from typing import Any
 
 import safetensors.numpy
 
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, launch_command
 from rlab.runs import checkpoints
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.files import WEIGHTS, write_atomically
@@ -114,7 +114,7 @@ def _part(config: dict[str, Any]) -> str:
 def require_free(path: Path) -> None:
     """Raise BadInputError when a new run may not go to `path`, because something is there."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        remedy = f"go on with it by `python -m launch resume {path}`, or " if (path / "config.json").exists() else ""
+        remedy = f"go on with it by `{launch_command('resume', path)}`, or " if (path / "config.json").exists() else ""
         raise BadInputError(f"{path} exists and is not empty; {remedy}name another directory with --run")
 
 

@@ -10,7 +10,7 @@ import safetensors
 import safetensors.numpy
 
 from rlab import quiet
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, launch_command
 from rlab.policies.policy import Policy
 from rlab.policies.trained import TrainedPolicy
 from rlab.runs.files import WEIGHTS, write_atomically
@@ -54,7 +54,9 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     try:
         arrays = safetensors.numpy.load_file(run / "policy" / WEIGHTS)
     except FileNotFoundError as error:
-        raise BadInputError(f"{run} has no checkpoint yet; `python -m launch resume {run}` goes on with it") from error
+        raise BadInputError(
+            f"{run} has no checkpoint yet; `{launch_command('resume', run)}` goes on with it"
+        ) from error
     except safetensors.SafetensorError as error:
         raise BadInputError(f"{run}/policy/{WEIGHTS} is cut short or damaged: {error}") from error
     return TrainedPolicy(policy, policy.flatten(arrays), seed)

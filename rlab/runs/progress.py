@@ -16,8 +16,6 @@ _SILENT_SECONDS = 20.0  # without news, after which a line says what goes on
 _LIVE_SECONDS = 0.1  # between two changes of a live line
 _BAR, _BESIDE = 20, 18  # columns of the bar, and of percentage and time left with their gaps
 
-say = notify
-
 
 class ProgressDisplay:
     """Shows steps, speed, time left and metrics of a training run. `total` and `done` are in units of `unit`.

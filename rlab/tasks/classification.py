@@ -35,6 +35,7 @@ class ImageTask:
         config = with_absolute_data(config)
         self.config, self.seed = config, seed
         self.splits = load_images(config.data)
+        self.data_sha256 = self.splits.sha256
         if self.splits.classes < 2:
             raise BadInputError(f"--data {config.data}: images of one class leave nothing to classify")
         images = self.splits.train.images

@@ -4,7 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from rlab.settings import field
+from rlab.datasets.images import Extent, extent
+from rlab.errors import BadInputError, nearest
+from rlab.settings import field, from_settings
 
 # Where a model of `mnist` differs from ImageConfig's own defaults: first choices, not yet searched.
 IMAGE_MODELS: dict[str, dict[str, Any]] = {
@@ -24,6 +26,7 @@ PIXEL_MODELS: dict[str, dict[str, Any]] = {
 }
 GAN_MODELS: dict[str, dict[str, Any]] = {"mlp": {}, "cnn": {"units": 32, "epochs": 12, "penalty": 1.0}}
 _MEMORIES = ("rnn", "lstm", "dnc")
+_ASKED = "what is asked: where a symbol is that of n steps before, or which that was"
 _DATA = "`mnist`, `digits` (no network needed), or the path of an .npz file"
 _IMAGES = f"{_DATA}; `env:NAME[,option=value ...]` for what an environment shows"
 _BINARIZATIONS = ("fixed", "fresh", "none")
@@ -78,6 +81,7 @@ class NBackConfig:
     """The settings of n-back."""
 
     model: str = field("lstm", "memory", choices=_MEMORIES)
+    target: str = field("match", _ASKED, choices=("match", "symbol"))
     n: int = field(3, "how many steps back the answer lies", low=1, high=100)
     k: int = field(4, "how many symbols there are", low=2, high=100)
     mean_length: float = field(20.0, "mean length of a sequence, steps", low=2.0, high=1000.0)
@@ -229,17 +233,59 @@ CONFIGS: dict[str, type] = {
     "gan": GANConfig,
     "pixelrnn": PixelRNNConfig,
 }
+_BEFORE: dict[str, dict[str, Any]] = {"nback": {"target": "symbol"}}  # of version 0.1, which had no such setting
+_MNIST_SIDE = 28  # pixels, for which shifts are set
+_FEWEST_UPDATES = 1500  # of any model of images, however few images there are
 _MODELS = {"mnist": IMAGE_MODELS, "vae": VAE_MODELS, "gan": GAN_MODELS, "pixelrnn": PIXEL_MODELS}
 
 
-def defaults(task: str, model: str | None) -> dict[str, Any]:
-    """The settings that suit a task's model, where they differ from its config's own."""
-    models = _MODELS.get(task, {})
-    return {"model": model, **models[model]} if model in models else {}
+def defaults(task: str, model: str | None = None, data: str | None = None) -> dict[str, Any]:
+    """The settings that suit a task's model and its data, where they differ from its config's own.
+
+    Of few images there are more epochs and smaller batches; small ones are shifted less. None is the config's own.
+    """
+    models = _MODELS.get(task)
+    if models is None:
+        return {}
+    own: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(CONFIGS[task])}
+    model = own["model"] if model is None else model
+    found = {"model": model, **models[model]} if model in models else {}
+    images = extent(own["data"] if data is None else data)
+    return found | _of_extent(own | found, images) if found and images else found
+
+
+def _of_extent(settings: dict[str, Any], images: Extent) -> dict[str, Any]:
+    """What the settings become for so many images of such a size."""
+    batch = min(settings["batch_size"], max(1, images.images // 10))
+    updates = max(1, images.images // batch)
+    found = {"batch_size": batch, "epochs": max(settings["epochs"], -(-_FEWEST_UPDATES // updates))}
+    if settings.get("shift") and images.side is not None:
+        found["shift"] = min(settings["shift"], settings["shift"] * images.side // _MNIST_SIDE)
+    return found
+
+
+def for_data(kind: type, data: str, model: str | None = None, **settings: Any) -> Any:
+    """A config of a task on images as the command line makes it: `for_data(ImageConfig, "digits", "cnn", epochs=3)`."""
+    task = next(name for name, known in CONFIGS.items() if known is kind and name in _MODELS)
+    named = {} if model is None else {"model": model}
+    return from_settings(kind, defaults(task, model, data) | named | {"data": data} | settings)
+
+
+def from_run(settings: dict[str, Any]) -> Any:
+    """The config of a task's run, from its config.json; what older versions did not write down means what they did.
+
+    Raises BadInputError for a task or a setting that is not known.
+    """
+    task = settings["task"]
+    if task not in CONFIGS:
+        raise BadInputError(f"task {task!r} is not known to this version{nearest(task, CONFIGS)}")
+    return from_settings(CONFIGS[task], _BEFORE.get(task, {}) | settings["config"])
 
 
 def with_absolute_data(config: Any) -> Any:
     """The config with its data file's whole path, so that the run is understood from any directory."""
+    if not config.data:
+        raise BadInputError(f"--data is empty; it takes {_IMAGES}")
     if config.data in ("mnist", "digits") or config.data.startswith("env:"):
         return config
     return dataclasses.replace(config, data=str(Path(config.data).resolve()))

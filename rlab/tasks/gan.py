@@ -30,6 +30,7 @@ class GANTask:
         check(config)
         self.config, self.seed = with_absolute_data(config), seed
         self.pixels = Pixels(self.config.data, "none", config.batch_size, seed)
+        self.data_sha256 = self.pixels.splits.sha256
         self.updates_per_epoch = self.pixels.batches.updates_per_epoch
         self.xla = config.model == "mlp"
         seeds, shape = seed_stream(derive(seed, "parameters")), self.pixels.shape

@@ -33,7 +33,8 @@ def save(images: np.ndarray, out: Path, scale: int = 3) -> None:
 def grid(images: np.ndarray, columns: int | None = None) -> Figure:
     """The images [N, H, W], between 0 and 1, white on black."""
     sheet = tiled(images, columns)
-    figure = Figure(figsize=(6.0, 6.0 * sheet.shape[0] / sheet.shape[1]))
+    height, width = np.maximum(0.1, 6.0 * np.array(sheet.shape) / max(sheet.shape))  # inches
+    figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.imshow(sheet, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
     axes.set_axis_off()
@@ -50,11 +51,11 @@ def latent_map(codes: np.ndarray, labels: np.ndarray) -> Figure:
     if codes.shape[1] > 2:
         centred = codes - codes.mean(0)
         _, _, directions = np.linalg.svd(centred, full_matrices=False)
-        places = centred @ directions[:2].T
+        codes = centred @ directions[:2].T  # of a single image there is one direction
         axes.set(xlabel="first principal component", ylabel="second")
     else:
-        places = np.pad(codes, ((0, 0), (0, 2 - codes.shape[1])))
         axes.set(xlabel="first latent", ylabel="second")
+    places = np.pad(codes, ((0, 0), (0, 2 - codes.shape[1])))
     points = axes.scatter(places[:, 0], places[:, 1], c=labels, s=6, cmap="tab10" if labels.max() < 10 else "viridis")
     figure.colorbar(points, ax=axes, label="label")
     return figure

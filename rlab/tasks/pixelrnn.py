@@ -1,5 +1,6 @@
 """PixelRNN and PixelCNN on images: the exact likelihood, samples, and images completed from their upper half."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class PixelRNNTask:
             raise BadInputError("--binarization none needs --levels above 2, such as 256")
         self.config, self.seed = with_absolute_data(config), seed
         self.pixels = Pixels(self.config.data, config.binarization, config.batch_size, seed)
+        self.data_sha256 = self.pixels.splits.sha256
         self.updates_per_epoch = self.pixels.batches.updates_per_epoch
         # Two threads inside an operation bring a tenth where LSTMs walk, two halves of a batch side by side 1.7 times.
         self.parts = 2 if config.batch_size % 2 == 0 else 1
@@ -58,7 +60,7 @@ class PixelRNNTask:
         padded = np.concatenate([images, np.zeros((-len(images) % _CHUNK, *self.pixels.shape), np.float32)])
         parts = [apply(self.model.log_prob, padded[i : i + _CHUNK]) for i in range(0, len(padded), _CHUNK)]
         nll = -float(np.concatenate(parts)[: len(images)].astype(np.float64).mean())
-        return {"nll": nll, "bits_per_pixel": nll / (images[0].size * np.log(2.0))}
+        return {"nll": nll, "bits_per_pixel": nll / (images[0].size * math.log(2.0))}
 
     def sample(self, apply: Apply, count: int, seed: int) -> np.ndarray:
         return self._completed(apply, np.zeros((count, *self.pixels.shape), np.float32), 0, seed)
@@ -81,10 +83,10 @@ class PixelRNNTask:
     def report(self, apply: Apply) -> Report:
         half = self.pixels.shape[0] // 2
         given = self._levels(self.pixels.images["test"][:8])
-        drawn = self._completed(apply, np.repeat(given, 8, 0), half, self.seed).reshape(8, 8, *self.pixels.shape)
+        drawn = self._completed(apply, np.repeat(given, 8, 0), half, self.seed).reshape(-1, 8, *self.pixels.shape)
         shown = given.copy()
         shown[:, half:] = 0.5
-        rows = np.concatenate([shown[: len(drawn), None], drawn, given[:, None]], 1)
+        rows = np.concatenate([shown[:, None], drawn, given[:, None]], 1)
         figures = {
             "samples": grids.grid(self.sample(apply, 64, self.seed)),
             "completions": grids.grid(rows.reshape(-1, *self.pixels.shape), columns=10),

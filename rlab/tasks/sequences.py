@@ -51,7 +51,7 @@ class SequenceModel(keras.Model):
 
 
 class NBack:
-    """Names, at every step, the symbol that was shown n steps before."""
+    """Tells, at every step, where a symbol is that of n steps before (`match`), or names that one (`symbol`)."""
 
     name = "nback"
     Config = NBackConfig
@@ -65,14 +65,14 @@ class NBack:
         self.config, self.seed = config, seed
         self.data = {split: self._sequences(split) for split in ("train", "validation", "test")}
         seeds = seed_stream(derive(seed, "parameters"))
-        self.model = SequenceModel(config.model, config.units, config.k, seeds)
+        self.model = SequenceModel(config.model, config.units, 2 if config.target == "match" else config.k, seeds)
         self.model.build((None, None, config.k))
         self._batches = Shuffled(config.samples, config.batch_size, seed)
         self.updates_per_epoch = self._batches.updates_per_epoch
 
     def _sequences(self, split: str) -> Labelled:
-        c = self.config
-        return sequences.n_back(c.samples, c.n, c.k, c.mean_length, c.deviation, derive(self.seed, "data", split))
+        c, seed = self.config, derive(self.seed, "data", split)
+        return sequences.n_back(c.samples, c.n, c.k, c.mean_length, c.deviation, seed, c.target)
 
     def batch(self, update: int) -> Labelled:
         rows = self._batches.rows(update)

@@ -8,6 +8,8 @@ number of the update alone, so a resumed run equals one that was never stopped, 
 
 import dataclasses
 import functools
+import json
+import math
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,14 +20,16 @@ import numpy as np
 import safetensors.numpy
 import tensorflow as tf
 
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, TrainingError, launch_command
 from rlab.models.parameters import ParameterLayout
+from rlab.notify import notify
 from rlab.ops import adam
 from rlab.runs.beginning import check_seconds
 from rlab.runs.checkpoints import Checkpoint, subset
 from rlab.runs.directory import Run
-from rlab.runs.files import WEIGHTS
+from rlab.runs.files import WEIGHTS, write_atomically
 from rlab.runs.loop import CHECKPOINT_SECONDS, TrainingResult, Update, run_loop
+from rlab.tasks.configs import from_run
 
 _DRAWINGS = 20  # at most, over a run
 
@@ -45,7 +49,7 @@ class Task(Protocol):
 
     A task may have more: `parts`, into which a batch is cut; `pictures(apply)`, figures by name that are drawn over
     training; `sample(apply, count, seed)`, images [count, H, W] of a model that draws them; and in its config
-    `averaging` of the parameters and Adam's `beta_1`.
+    `averaging` of the parameters and Adam's `beta_1`. One that learns from given data has its digest, `data_sha256`.
     """
 
     name: str  # on the command line
@@ -79,22 +83,46 @@ def train(task: Task, run: str | Path, checkpoint_every: float = CHECKPOINT_SECO
 
 def settings_of(task: Task) -> dict[str, Any]:
     """What a run's config.json says of a task."""
-    return {"task": task.name, "seed": task.seed, "config": dataclasses.asdict(task.config)}
+    digest = getattr(task, "data_sha256", None)
+    settings = {"task": task.name, "seed": task.seed, "config": dataclasses.asdict(task.config)}
+    return settings | ({"data_sha256": digest} if digest else {})
 
 
 def resume(task: Task, run: Run, steps: int | None) -> TrainingResult:
     """Go on with a run from its newest checkpoint, up to `steps` updates in all (None: as it was begun).
 
-    Raises BadInputError when the run is one of another task, seed or config, or has its updates already.
+    Raises BadInputError when the run is one of another task, seed, config or data, or has its updates already.
     """
-    for key, value in settings_of(task).items():
-        if run.config.get(key) != value:
-            raise BadInputError(f"{run.path} has another {key}: {run.config.get(key)!r}, not {value!r}")
+    begun, present = run.config | {"config": dataclasses.asdict(from_run(run.config))}, settings_of(task)
+    _require_same_data(task, run)
+    for key in ("task", "seed", "config"):
+        value = present[key]
+        if begun.get(key) != value:
+            raise BadInputError(f"{run.path} has another {key}: {begun.get(key)!r}, not {value!r}")
     steps = steps or run.config["steps"]
     checkpoint = run.latest_checkpoint()
     if checkpoint and checkpoint.steps >= steps:
         raise BadInputError(f"{run.path} has made {checkpoint.steps} updates; give a larger --steps to go on")
     return _train(task, run.with_steps(steps), steps, checkpoint)
+
+
+def _require_same_data(task: Task, run: Run) -> None:
+    """Raise BadInputError where a run was trained on other data than the task has now."""
+    digest, before = getattr(task, "data_sha256", None), run.config.get("data_sha256")
+    if digest is None or digest == before:
+        return
+    if before is None:
+        _note_unknown(run.path)
+        return
+    raise BadInputError(
+        f"{run.path} was trained on other data than {task.config.data!r} holds now (SHA-256 {before}, now {digest}); "
+        "bring the former back, or train anew"
+    )
+
+
+@functools.cache  # said once
+def _note_unknown(run: Path) -> None:
+    notify(f"note: {run} was made by a version that kept no digest of its data; nothing tells if they have changed")
 
 
 class Applied:
@@ -121,18 +149,35 @@ class Applied:
 
 
 def load(task: Task, run: Run) -> Applied:
-    """The model as of the run's newest checkpoint; raises BadInputError when there is none, or a damaged one."""
+    """The model as of the run's newest checkpoint.
+
+    Raises BadInputError when there is none, or a damaged one, and where the run was trained on other data.
+    """
+    _require_same_data(task, run)
     path = run.path / "model" / WEIGHTS
     try:
         arrays = safetensors.numpy.load_file(path)
     except FileNotFoundError as error:
         raise BadInputError(
-            f"{run.path} has no checkpoint yet; `python -m launch resume {run.path}` goes on with it"
+            f"{run.path} has no checkpoint yet; `{launch_command('resume', run.path)}` goes on with it"
         ) from error
     except safetensors.SafetensorError as error:
         raise BadInputError(f"{path} is cut short or damaged: {error}") from error
     layout = ParameterLayout(task.model)
     return Applied(layout, layout.flatten(arrays), task.xla)
+
+
+def test(task: Task, applied: Apply, run: Run, steps: int) -> dict[str, float]:
+    """The metrics of a trained model on the test data, which are kept in the run's `test.json` beside the updates."""
+    metrics = task.evaluate(applied, "test")
+    kept = {"steps": steps} | plain(metrics)
+    write_atomically(run.path / "test.json", (json.dumps(kept, indent=2, allow_nan=False) + "\n").encode())
+    return metrics
+
+
+def plain(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON knows them, None for what is not finite."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def _train(task: Task, run: Run, steps: int, checkpoint: Checkpoint | None) -> TrainingResult:

@@ -32,6 +32,7 @@ class VAETask:
             raise BadInputError("--binarization none needs --likelihood gaussian: bernoulli pixels are 0 or 1")
         self.config, self.seed = with_absolute_data(config), seed
         self.pixels = Pixels(self.config.data, config.binarization, config.batch_size, seed)
+        self.data_sha256 = self.pixels.splits.sha256
         self.updates_per_epoch = self.pixels.batches.updates_per_epoch
         self.xla = config.model == "mlp"
         seeds, shape = seed_stream(derive(seed, "parameters")), self.pixels.shape

@@ -1,0 +1,56 @@
+"""Command lines that cannot be right: one line, status 2, before anything is begun."""
+
+import shlex
+import sys
+
+import pytest
+
+from launch.__main__ import main
+from launch.flags import without
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("a3c --env CartPole-v1 --seed -1", "'--seed': a seed is a whole number from 0 to 2^64 - 1, not '-1'"),
+        ("nback --seed 99999999999999999999999", "from 0 to 2^64 - 1"),
+        ("evaluate run --seed 1e3", "from 0 to 2^64 - 1"),
+        ("record run --out a.mp4 --seed x", "from 0 to 2^64 - 1"),
+        ("sample run --out a.png --seed ''", "from 0 to 2^64 - 1"),
+        ("evaluate ''", "'RUN': a path is needed"),
+        ("resume ''", "'RUN': a path is needed"),
+        ("doctor trpo ''", "'RUN': a path is needed"),
+        ("snes --env CartPole-v1 --run ''", "'--run': a path is needed"),
+        ("nback --run ''", "'--run': a path is needed"),
+        ("trpo --env CartPole-v1 --imitate ''", "'--imitate': a path is needed"),
+        (f"nback --run {'a' * 300}", "is no path here (File name too long)"),
+        ("nback --run file/run", "is no path here (Not a directory)"),
+        ("a3c --env CartPole-v1 --target-score nan", "--target-score must be a number, or inf for never"),
+        ("a3c --env CartPole-v1 --nope", "no such option '--nope'"),
+        ("a3c --env CartPole-v1 --learning_rate 1", "did you mean '--learning-rate'"),
+        ("a3c --env CartPole-v1 --normalize-observations yes", "no flag takes 'yes'"),
+        ("list all", "no flag takes 'all'"),
+        ("a3c --env Planet --help", "`python -m launch list` shows those there are"),
+        ("train", "`python -m launch` shows those there are"),
+        ("doctor a3c run", "'AGENT'"),
+        ("sample run --out a.png --count 1000000000", "at most 10000"),
+        ("mnist --data ''", "--data is empty"),
+        ("slurm --array 0-4 -- nback --seed 3", "leave out --seed"),
+    ],
+)
+def test_one_line_says_what_is_wrong(line, names, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["launch", *shlex.split(line)])
+    assert main() == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert told.err.startswith("error: ")
+    assert names in told.err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_words_without_a_flag():
+    assert without("--run", ["a", "--run", "b", "--runs", "c", "--run=d", "--run", "e"]) == ["a", "--runs", "c"]
+    assert without("--run", ["a", "--run"]) == ["a"]

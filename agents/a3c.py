@@ -31,7 +31,7 @@ import numpy as np
 from rlab import ops, policies, rollout, runs
 from rlab.errors import BadInputError, TrainingError, described
 from rlab.parallel import comm as ranks
-from rlab.parallel import remote, shared
+from rlab.parallel import remote, shared, watch
 from rlab.schedules import Schedule
 from rlab.seeding import derive
 from rlab.settings import check, field, from_settings
@@ -194,7 +194,8 @@ class A3C:
         try:
             # A resumed run must not replay the same episodes: the seed depends on where it starts.
             stream = (self.seed, "worker", number, common.first_step)
-            env = self.env(num_envs=config.envs_per_worker, seed=derive(*stream, "environments"))
+            with watch.stepping(watch.START):
+                env = self.env(num_envs=config.envs_per_worker, seed=derive(*stream, "environments"))
             collector = rollout.Collector(
                 env,
                 common.act,

@@ -31,6 +31,7 @@ import numpy as np
 from rlab import ops, policies, rewards, rollout, runs
 from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.parallel import comm as ranks
+from rlab.parallel import watch
 from rlab.schedules import Schedule
 from rlab.seeding import derive
 from rlab.settings import check, field, from_settings
@@ -137,7 +138,7 @@ class SNES:
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning
-        with fault_at("before the first step"):
+        with fault_at("before the first step"), watch.stepping(watch.START):
             learner = Learner(self, Schedule(steps, target_score))
         if checkpoint:
             learner.restore(checkpoint)

@@ -61,6 +61,8 @@ def test_the_end_of_a_neighbours_training_is_not_silence_and_this_one_must_follo
 def test_a_step_hangs_in_seconds_and_a_reset_may_take_longer():
     steps = watch.Steps()
     with watch.stepping(watch.RESET):
+        with watch.stepping():
+            assert not steps.stuck(1.0)
         assert [steps.stuck(1.0) for _ in range(70)].index(True) == 60
     with watch.stepping():
         assert [steps.stuck(1.0) for _ in range(70)].index(True) == 10

@@ -24,6 +24,7 @@ from rlab.parallel.comm import MPI, Communicator, Wire
 BEAT = 1.0  # seconds from one sign of life to the next
 STUCK = 10.0  # that a step of an environment may take
 RESET = 60.0  # that the beginning of its episodes may take
+START = 300.0  # that the environments themselves may take to be made
 SILENCE = 12.0  # after which a rank is given up
 GRACE = 60.0  # between the ends of training of two ranks, of which the first still has a checkpoint to write
 FAREWELL = 5.0  # in which a rank whose training failed may say so itself, and end the job
@@ -38,11 +39,15 @@ _stepping: dict[int, tuple[float, float]] = {}
 def stepping(patience: float | None = None) -> Iterator[None]:
     """While an environment steps; a thread that stays in it for longer than `patience`, STUCK of itself, hangs."""
     thread = threading.get_ident()
+    around = _stepping.get(thread)
     _stepping[thread] = time.monotonic(), patience or STUCK
     try:
         yield
     finally:
-        _stepping.pop(thread, None)
+        if around:
+            _stepping[thread] = around
+        else:
+            del _stepping[thread]
 
 
 def begin(comm: Communicator, help_line: str) -> None:

@@ -30,7 +30,7 @@ import numpy as np
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs
 from rlab.errors import BadInputError, TrainingError, described
-from rlab.parallel import calls, remote, shared
+from rlab.parallel import calls, remote, shared, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -201,7 +201,8 @@ class A3C:
         try:
             # A resumed run must not replay the same episodes: the seed depends on where it starts.
             stream = (self.seed, "worker", number, common.first_step)
-            env = self.env(num_envs=config.envs_per_worker, seed=derive(*stream, "environments"))
+            with watch.stepping(watch.START):
+                env = self.env(num_envs=config.envs_per_worker, seed=derive(*stream, "environments"))
             # Not closed here: others still play, and a library may have one window or context for all of them.
             common.environments.append(env)
             collector = rollout.Collector(

@@ -27,7 +27,7 @@ import numpy as np
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs
 from rlab.errors import BadInputError, TrainingError, fault_at
-from rlab.parallel import calls
+from rlab.parallel import calls, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -160,7 +160,7 @@ class RPG:
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning
-        with fault_at("before the first step"):
+        with fault_at("before the first step"), watch.stepping(watch.START):
             learner = Learner(self, Schedule(steps, target_score))
         if checkpoint:
             learner.restore(checkpoint)

@@ -34,7 +34,7 @@ import numpy as np
 from rlab import ops, policies, rollout, runs, vine
 from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.notify import notify
-from rlab.parallel import calls
+from rlab.parallel import calls, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -182,7 +182,7 @@ class TRPO:
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning
-        with fault_at("before the first step"):
+        with fault_at("before the first step"), watch.stepping(watch.START):
             learner = Learner(self, Schedule(steps, target_score), checkpoint)
         if checkpoint and not learner.exact and self.comm.rank == 0:
             notify("the environment's state was not saved: new episodes begin")

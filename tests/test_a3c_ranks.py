@@ -140,7 +140,7 @@ class Fragile(gym.Env):
     def step(self, action):
         self.steps += 1
         if launched_rank() == int(os.environ["FRAGILE"]) and self.steps > 100:
-            raise ValueError("the simulator broke")
+            raise SystemExit("the simulator broke")
         return self.observation_space.low, 0.0, False, self.steps % 10 == 0, {}
 gym.register("Fragile-v0", Fragile)
 sys.argv = ["launch", "a3c", "--env", "Fragile-v0", "--workers", "2", "--steps", "1000000", "--run", os.environ["RUN"]]
@@ -157,7 +157,7 @@ def test_a_fault_on_one_rank_ends_all_and_is_named(tmp_path, monkeypatch, rank, 
     start = time.monotonic()
     status, _, errors = _done(_ranks(2, code=code), timeout=90)
     assert status == 1
-    named = rf"worker [{2 * rank}{2 * rank + 1}], step \d+: ValueError: the simulator broke"
+    named = rf"worker [{2 * rank}{2 * rank + 1}], step \d+: SystemExit: the simulator broke"
     if code is AS_COMMAND:
         lines = [line for line in errors.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1, errors

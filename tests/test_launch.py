@@ -12,8 +12,11 @@ import pytest
 import safetensors.numpy
 from conftest import ROOT
 
+from launch.__main__ import launch as launch_group
+from launch.__main__ import main
 from rlab import demonstrations
 from rlab.errors import BadInputError, TrainingError
+from rlab.runs.directory import Run
 from rlab.runs.metrics import read_metrics
 
 QUICK = ("--env", "CartPole-v1", "--workers", "2", "--envs-per-worker", "4")
@@ -98,6 +101,36 @@ def test_list_as_data(launch):
 def test_bad_input_gets_one_line(launch, tmp_path, arguments, names):
     assert names in _one_line(launch(*arguments))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["nback", "resume", "doctor"])
+def test_what_learns_in_one_process_is_refused_in_several(monkeypatch, tmp_path, command):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    task = Run.create(tmp_path / "run", {"task": "nback", "seed": 0, "steps": 10, "config": {}})
+    arguments = {"nback": [], "resume": [str(task.path)], "doctor": ["trpo", str(task.path)]}[command]
+    monkeypatch.setattr("sys.argv", ["launch", command, *arguments])
+    with pytest.raises(BadInputError, match="runs in one process, not in 2 ranks: start it without mpirun or srun"):
+        launch_group.main([command, *arguments], standalone_mode=False)
+
+
+def test_what_only_reads_is_done_by_the_first_rank_alone(monkeypatch, capsys):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    told = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("OMPI_COMM_WORLD_RANK", rank)
+        monkeypatch.setattr("sys.argv", ["launch", "evaluate", "nowhere"])
+        told.append((main(), capsys.readouterr().err))
+    assert told == [(2, "error: nowhere is not a run: it has no config.json\n"), (0, "")]
+
+
+def test_the_status_of_an_environment_that_leaves_is_not_the_programs(monkeypatch, capsys):
+    def leave(**given):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(launch_group, "main", leave)
+    assert main() == 1
+    assert capsys.readouterr().err.startswith("error: SystemExit: 0")
 
 
 def test_training_leaves_a_whole_run_directory(trained):

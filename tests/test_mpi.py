@@ -159,15 +159,54 @@ def test_a_killed_rank_ends_the_job(tmp_path):
     assert "process rank 1 " in errors  # Open MPI's own words
 
 
+HOLDING = (
+    "import ctypes, functools, toys, envs, agents; from rlab.parallel import watch\n"
+    "watch.SILENCE, watch._ASLEEP = 4.0, 3.0\n"
+    "from rlab.parallel.comm import world\n"
+    "class Holding(toys.Matching):\n"
+    "    def step(self, action):\n"
+    "        if world().rank == HOLDS and self.np_random.random() < 0.01:\n"
+    "            ctypes.PyDLL(None).sleep(10000)\n"  # with Python's lock: no other thread of the process runs
+    "        return super().step(action)\n"
+    "config = agents.SNES.Config(population=8, group=4)\n"
+    "result = agents.SNES(config, functools.partial(envs.make, Holding)).train(RUN, 10**9)\n"
+    "print('stopped by', result.stopped_by)"
+)
+
+
 def test_a_rank_that_stands_still_ends_the_job(tmp_path):
-    process = _started(tmp_path / "run")
-    os.kill(_rank_processes(process)[-1], signal.SIGSTOP)
+    code = HOLDING.replace("HOLDS", "1").replace("RUN", repr(str(tmp_path / "run")))
     start = time.monotonic()
-    status, _, errors = _done(process, timeout=60)
+    status, _, errors = _done(_ranks(2, code=code), timeout=120)
     assert status == 1
-    assert time.monotonic() - start < 30
-    assert errors.count("error: rank 1 is lost or hangs: nothing was heard of it for 12 s; ") == 1
+    assert time.monotonic() - start < 60  # most of them to start
+    assert errors.count("error: rank 1 is lost or hangs: nothing was heard of it for 4 s; ") == 1
     assert f"resume {tmp_path / 'run'}` goes on from the last checkpoint" in errors
+
+
+def test_a_job_that_is_stopped_and_continued_goes_on(tmp_path):
+    """All ranks, as schedulers suspend them, and then one of them alone."""
+    run = tmp_path / "run"
+    process = _ranks(2, code=HOLDING.replace("HOLDS", "None").replace("RUN", repr(str(run))))
+    deadline = time.monotonic() + 120
+    while not list((run / "tensorboard").glob("*")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    ranks = _rank_processes(process)
+    for some in (ranks, ranks[1:]):
+        for number, seconds in ((signal.SIGSTOP, 8), (signal.SIGCONT, 3)):
+            for pid in some:
+                os.kill(pid, number)
+            time.sleep(seconds)
+            assert process.poll() is None, process.communicate()[1]
+    os.kill(ranks[0], signal.SIGTERM)
+    status, output, errors = _done(process, timeout=60)
+    assert status == 0, errors
+    assert output.count("stopped by 15") == 2
+    assert "error" not in errors
+    assert errors.count("rank 1 is stopped, and waited for until it is continued (SIGCONT)") == 1
+    assert list((run / "checkpoints").iterdir())
 
 
 def test_an_environment_that_does_not_come_back_ends_the_job(tmp_path):

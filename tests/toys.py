@@ -97,6 +97,19 @@ class Failing(Constant):
         return super().step(action)
 
 
+class Leaving(Constant):
+    """Asks its program to end, with a status of its own, at its 50th step."""
+
+    def __init__(self, kind=SystemExit):
+        self._time, self._kind = 0, kind
+
+    def step(self, action):
+        self._time += 1
+        if self._time == 50:
+            raise self._kind(3)
+        return super().step(action)
+
+
 class Poisoned(Constant):
     """Rewards turn NaN after 50 steps."""
 

@@ -12,7 +12,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -24,6 +24,7 @@ from rlab.parallel.comm import MPI, Communicator, Wire
 BEAT = 1.0  # seconds from one sign of life to the next
 STUCK = 10.0  # that a step of an environment may take
 RESET = 60.0  # that the beginning of its episodes may take
+START = 300.0  # that the environments themselves may take to be made
 SILENCE = 12.0  # after which a rank is given up
 GRACE = 60.0  # between the ends of training of two ranks, of which the first still has a checkpoint to write
 FAREWELL = 5.0  # in which a rank whose training failed may say so itself, and end the job
@@ -38,11 +39,15 @@ _stepping: dict[int, tuple[float, float]] = {}
 def stepping(patience: float | None = None) -> Iterator[None]:
     """While an environment steps; a thread that stays in it for longer than `patience`, STUCK of itself, hangs."""
     thread = threading.get_ident()
+    around = _stepping.get(thread)
     _stepping[thread] = time.monotonic(), patience or STUCK
     try:
         yield
     finally:
-        _stepping.pop(thread, None)
+        if around:
+            _stepping[thread] = around
+        else:
+            del _stepping[thread]
 
 
 def begin(comm: Communicator, help_line: str) -> None:
@@ -83,29 +88,72 @@ class Clock:
         return seconds if seconds < _ASLEEP else None
 
 
-class _Peer(NamedTuple):
+class Process(NamedTuple):
     """A process as another of its machine finds it."""
 
     machine: str  # this boot of it
-    process: int
+    number: int
     born: str
 
     def stopped(self) -> bool:
         """Whether it can be seen from here that it was stopped, as by SIGSTOP or a debugger, and not continued."""
-        here = _peer(self.process)
-        return here == self and _status(self.process)[0] in "Tt"
+        return process(self.number) == self and _status(self.number)[0] in "Tt"
+
+
+class Neighbour:
+    """What rank `own` knows of the rank that it listens to; `stopped` tells whether that is seen to be stopped."""
+
+    def __init__(self, rank: int, own: int, stopped: Callable[[], bool]) -> None:
+        self._rank, self._own, self._stopped = rank, own, stopped
+        self._silent, self._ended, self._waits = 0.0, False, False
+
+    def hear(self, ended: bool) -> None:
+        """It is alive, or its training has ended."""
+        self._silent, self._ended, self._waits = 0.0, ended, False
+
+    def fault(self, passed: float | None) -> str | None:
+        """What is wrong, after so many more seconds of silence; None seconds where this process did not run itself.
+
+        Then the other slept too, maybe, and wakes later.
+        """
+        self._silent = SILENCE - GRACE if passed is None else self._silent + passed
+        if self._silent > SILENCE and not self._ended:
+            if not self._stopped():
+                return f"rank {self._rank} is lost or hangs: nothing was heard of it for {SILENCE:.0f} s"
+            if not self._waits:
+                notify(f"rank {self._rank} is stopped, and waited for until it is continued (SIGCONT)")
+            self._silent, self._waits = 0.0, True
+        if self._silent > GRACE:
+            return f"rank {self._own} hangs: rank {self._rank} ended its training {GRACE:.0f} s ago"
+        return None
+
+
+class Steps:
+    """How long the threads of this process wait for their environments, in time in which it was running."""
+
+    def __init__(self) -> None:
+        self._taken: dict[int, tuple[float, float]] = {}  # of each thread: when its step began, and seconds since
+
+    def stuck(self, passed: float | None) -> bool:
+        """Whether one waits for too long, after so many more seconds; None where the process did not run."""
+        before, self._taken, stuck = self._taken if passed is not None else {}, {}, False
+        for thread, (since, patience) in list(_stepping.items()):
+            began, taken = before.get(thread, (-1.0, 0.0))
+            self._taken[thread] = since, taken + (passed or 0.0) if began == since else 0.0
+            stuck |= self._taken[thread][1] >= patience
+        return stuck
 
 
 class _Watch:
+    """The thread that tells and listens."""
+
     def __init__(self, comm: MPI, help_line: str) -> None:
         self._over, self._help = threading.Event(), help_line
         self._fault: str | None = None
-        peers = comm.gather(_peer(os.getpid()))
-        self._comm, self._wire = comm, Wire(comm)
-        self._before, self._after = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
-        self._peer: _Peer | None = peers[self._before]
-        self._silent, self._left, self._waits = 0.0, False, False
-        self._steps: dict[int, tuple[float, float]] = {}  # of each thread: its step's beginning, and time that it took
+        found = comm.gather(process(os.getpid()))
+        before = (comm.rank - 1) % comm.size
+        self._comm, self._wire, self._before = comm, Wire(comm), before
+        self._neighbour = Neighbour(before, comm.rank, lambda: bool(found[before] and found[before].stopped()))
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watch")
         self._thread.start()
 
@@ -115,19 +163,16 @@ class _Watch:
         self._thread.join(FAREWELL)
 
     def _watch(self) -> None:
-        clock = Clock()
+        clock, steps, after = Clock(), Steps(), (self._comm.rank + 1) % self._comm.size
         while not self._over.wait(BEAT):
             passed = clock.passed()
-            if passed is None:  # others slept too, and wake one after another
-                self._silent, self._steps = SILENCE - GRACE, {}
-            else:
-                self._silent += passed
             self._listen()
-            self._judge()
-            if not self._stuck(passed or 0.0):
-                self._wire.send(np.zeros(1, np.int8), self._after, _ALIVE)
+            if fault := self._neighbour.fault(passed):
+                self._fail(fault)
+            if not steps.stuck(passed):
+                self._wire.send(np.zeros(1, np.int8), after, _ALIVE)
         if self._fault is None:
-            self._wire.send(np.zeros(1, np.int8), self._after, _ENDED)
+            self._wire.send(np.zeros(1, np.int8), after, _ENDED)
             return
         others = [rank for rank in range(self._comm.size) if rank != self._comm.rank]
         for posted in [self._wire.post(self._fault, None, rank, _FAULT) for rank in others]:
@@ -136,47 +181,26 @@ class _Watch:
     def _listen(self) -> None:
         if come := self._wire.waiting(None, _FAULT):
             fault = self._wire.fetch(np.empty(0, np.int8), *come)
-            if not self._over.wait(FAREWELL):  # else this rank found its own way out
+            if not self._over.wait(FAREWELL):  # else this rank has found its own way out
                 self._fail(f"rank {come[0]}: {fault}")
         while (come := self._wire.waiting(self._before)) and come[1] != _FAULT:
             self._wire.receive(np.empty(1, np.int8), *come)
-            self._silent, self._left, self._waits = 0.0, come[1] == _ENDED, False
-
-    def _judge(self) -> None:
-        if self._silent > SILENCE and not self._left:
-            if not (self._peer and self._peer.stopped()):
-                self._fail(f"rank {self._before} is lost or hangs: nothing was heard of it for {SILENCE:.0f} s")
-            if not self._waits:
-                name = f"rank {self._before} is stopped (process {self._peer.process})"
-                notify(f"{name}; waiting until it is continued (SIGCONT)")
-            self._waits, self._silent = True, 0.0
-        if self._silent > GRACE:
-            self._fail(f"rank {self._comm.rank} hangs: rank {self._before} ended its training {GRACE:.0f} s ago")
-
-    def _stuck(self, passed: float) -> bool:
-        """Whether an environment has not come back for too long."""
-        now, stuck = {}, False
-        for thread, (since, patience) in list(_stepping.items()):
-            began, taken = self._steps.get(thread, (since, 0.0))
-            now[thread] = since, taken + passed if began == since else 0.0
-            stuck |= now[thread][1] >= patience
-        self._steps = now
-        return stuck
+            self._neighbour.hear(come[1] == _ENDED)
 
     def _fail(self, message: str) -> NoReturn:
         notify(f"error: {message}; {self._help}")
         os._exit(1)  # the launcher ends the others
 
 
-def _peer(process: int) -> _Peer | None:
+def process(number: int) -> Process | None:
     """A process of this machine, None where there is no /proc, or no such process."""
     try:
-        return _Peer(Path("/proc/sys/kernel/random/boot_id").read_text().strip(), process, _status(process)[1])
+        return Process(Path("/proc/sys/kernel/random/boot_id").read_text().strip(), number, _status(number)[1])
     except OSError:
         return None
 
 
-def _status(process: int) -> tuple[str, str]:
+def _status(number: int) -> tuple[str, str]:
     """State and time of birth of a process, from /proc."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()  # a name may hold blanks
+    fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()  # a name may hold blanks
     return fields[0], fields[19]

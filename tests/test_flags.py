@@ -28,7 +28,7 @@ from launch.flags import without
         ("a3c --env CartPole-v1 --target-score nan", "--target-score must be a number, or inf for never"),
         ("a3c --env CartPole-v1 --nope", "no such option '--nope'"),
         ("a3c --env CartPole-v1 --learning_rate 1", "did you mean '--learning-rate'"),
-        ("a3c --env CartPole-v1 --normalize-observations yes", "no flag takes 'yes'"),
+        ("a3c --env CartPole-v1 --sutton-barto-reward yes", "no flag takes 'yes'"),
         ("list all", "no flag takes 'all'"),
         ("a3c --env Planet --help", "`python -m launch list` shows those there are"),
         ("train", "`python -m launch` shows those there are"),

@@ -3,10 +3,14 @@
 import shlex
 import sys
 
+import numpy as np
 import pytest
 
+from launch import tasks
 from launch.__main__ import main
 from launch.flags import without
+from rlab.runs.checkpoints import Checkpoint
+from rlab.runs.directory import Run
 
 
 @pytest.mark.parametrize(
@@ -49,6 +53,16 @@ def test_one_line_says_what_is_wrong(line, names, monkeypatch, capsys, tmp_path)
     assert told.err.startswith("error: ")
     assert names in told.err
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("steps", ["1", "20"])
+def test_a_finished_task_is_refused_before_anything_is_loaded(steps, monkeypatch, capsys, tmp_path):
+    run = Run.create(tmp_path / "run", {"task": "nback", "seed": 0, "steps": 20, "config": {}})
+    run.save_checkpoint(Checkpoint(20, {"model/w": np.zeros(1, np.float32)}, {}))
+    monkeypatch.setattr(tasks, "make_task", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(sys, "argv", ["launch", "resume", str(run.path), "--steps", steps])
+    assert main() == 2
+    assert "has made 20 updates; give a larger --steps" in capsys.readouterr().err
 
 
 def test_words_without_a_flag():

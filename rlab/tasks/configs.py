@@ -247,7 +247,7 @@ def defaults(task: str, model: str | None = None, data: str | None = None) -> di
     models = _MODELS.get(task)
     if models is None:
         return {}
-    own = {item.name: item.default for item in dataclasses.fields(CONFIGS[task])}
+    own: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(CONFIGS[task])}
     model = own["model"] if model is None else model
     found = {"model": model, **models[model]} if model in models else {}
     images = extent(own["data"] if data is None else data)

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import click
 
 from agents import AGENTS
-from launch.flags import new_directory, unknown_command, value_of, without
+from launch.flags import unknown_command, value_of, without
 from launch.tasks import make_task, task_command
 from launch.train import env_factory, make_agent, resume, run_to_resume, train_command
 from rlab.errors import BadInputError
@@ -124,8 +125,7 @@ def slurm(
     _check_ranks(planned, command[0], ranks)
     words, run = list(command), planned.run
     if run is None:  # named now, so that the job finds it when it comes again; two made in one second must differ
-        run = new_directory(planned.label)
-        run = run.with_name(f"{run.name}-{secrets.token_hex(2)}")
+        run = Path("runs") / f"{planned.label}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         words += ["--run", str(run)]
     if asked["array"] is not None:
         words = _check_members(words, run, _members(asked["array"]))
@@ -304,13 +304,13 @@ def _require_bash(line: str) -> None:
             raise BadInputError(f"--setup is no line of bash: {line!r}")
 
 
-def _seconds(time: str) -> int:
+def _seconds(text: str) -> int:
     """A time in one of Slurm's forms."""
     for form in _TIMES:
-        if found := re.fullmatch(form, time, re.ASCII):
+        if found := re.fullmatch(form, text, re.ASCII):
             days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
             return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    raise BadInputError(f"--time must be a time of Slurm's, such as 90 (minutes), 04:00:00 or 2-12:00:00, not {time!r}")
+    raise BadInputError(f"--time must be a time of Slurm's, such as 90 (minutes), 04:00:00 or 2-12:00:00, not {text!r}")
 
 
 def _mpirun(launcher: str) -> str | None:

@@ -58,12 +58,15 @@ def _name(kind: type) -> str:
 def resume_task(run: Run, steps: int | None) -> int:
     """Go on with a task's run; where all its updates are made, show again what it learned."""
     require_alone("a task")
+    latest = run.latest_checkpoint()
+    made = latest.steps if latest else 0
+    if steps is not None and made >= steps:  # said before anything is loaded
+        raise BadInputError(f"{run.path} has made {made} updates; give a larger --steps to go on")
     task = _task_of(run)
     from rlab.tasks import training
 
-    latest = run.latest_checkpoint()
-    if steps is None and latest and latest.steps >= run.config["steps"]:
-        return _show(task, run, latest.steps)
+    if steps is None and made >= run.config["steps"]:
+        return _show(task, run, made)
     return _report(task, training.resume(task, run, steps))
 
 

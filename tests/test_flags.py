@@ -3,10 +3,14 @@
 import shlex
 import sys
 
+import numpy as np
 import pytest
 
+from launch import tasks
 from launch.__main__ import main
 from launch.flags import without
+from rlab.runs.checkpoints import Checkpoint
+from rlab.runs.directory import Run
 
 
 @pytest.mark.parametrize(
@@ -28,7 +32,7 @@ from launch.flags import without
         ("a3c --env CartPole-v1 --target-score nan", "--target-score must be a number, or inf for never"),
         ("a3c --env CartPole-v1 --nope", "no such option '--nope'"),
         ("a3c --env CartPole-v1 --learning_rate 1", "did you mean '--learning-rate'"),
-        ("a3c --env CartPole-v1 --normalize-observations yes", "no flag takes 'yes'"),
+        ("a3c --env CartPole-v1 --sutton-barto-reward yes", "no flag takes 'yes'"),
         ("list all", "no flag takes 'all'"),
         ("a3c --env Planet --help", "`python -m launch list` shows those there are"),
         ("train", "`python -m launch` shows those there are"),
@@ -49,6 +53,16 @@ def test_one_line_says_what_is_wrong(line, names, monkeypatch, capsys, tmp_path)
     assert told.err.startswith("error: ")
     assert names in told.err
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("steps", ["1", "20"])
+def test_a_finished_task_is_refused_before_anything_is_loaded(steps, monkeypatch, capsys, tmp_path):
+    run = Run.create(tmp_path / "run", {"task": "nback", "seed": 0, "steps": 20, "config": {}})
+    run.save_checkpoint(Checkpoint(20, {"model/w": np.zeros(1, np.float32)}, {}))
+    monkeypatch.setattr(tasks, "make_task", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(sys, "argv", ["launch", "resume", str(run.path), "--steps", steps])
+    assert main() == 2
+    assert "has made 20 updates; give a larger --steps" in capsys.readouterr().err
 
 
 def test_words_without_a_flag():

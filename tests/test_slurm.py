@@ -470,3 +470,15 @@ def test_slurm_gets_the_status_of_what_ends_by_itself(slurm, tmp_path):
         ended = _ended(number, "COMPLETED", "FAILED")
         assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == (state, status, "0")
     assert (tmp_path / run / "config.json").exists()
+
+
+def test_slurm_trains_a_study(slurm, tmp_path):
+    words = ("--submit", "--array", "0-1%1", "--sbatch", "--mem=1G", "--setup", "echo begun")
+    done = _slurm(tmp_path, *words, "--", "linear-regression", "--epochs", "1", "--run", "study")
+    assert done.returncode == 0, done.stderr
+    (number,) = re.fullmatch(r"job (\d+), runs study-seedN, N of 0-1\n", done.stdout).groups()
+    for seed in (0, 1):
+        ended = _ended(f"{number}_{seed}", "COMPLETED", "FAILED")
+        assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0")
+        assert json.loads((tmp_path / f"study-seed{seed}" / "config.json").read_text())["seed"] == seed
+        assert "begun" in (tmp_path / f"slurm-{number}_{seed}.out").read_text()

@@ -25,7 +25,6 @@ from rlab.tasks.configs import (
     RepeatCopyConfig,
     VAEConfig,
     defaults,
-    for_data,
     from_run,
 )
 from rlab.tasks.gan import GANTask
@@ -210,16 +209,16 @@ def test_the_digest_of_data_is_that_of_every_number(tmp_path):
 def test_defaults_suit_the_data(kind, tmp_path):
     models = dataclasses.fields(kind)[0].metadata["choices"]
     for model in models:
-        whole = for_data(kind, "mnist", model)
+        whole = kind.for_data("mnist", model=model)
         assert whole == kind(data="mnist", **defaults({v: k for k, v in CONFIGS.items()}[kind], model))
-        digits = for_data(kind, "digits", model)
+        digits = kind.for_data("digits", model=model)
         assert digits.epochs * (1318 // digits.batch_size) >= 1500
-        few = for_data(kind, _data(tmp_path / "few.npz", 60, 2, (28, 28)), model)
+        few = kind.for_data(_data(tmp_path / "few.npz", 60, 2, (28, 28)), model=model)
         assert 1 <= few.batch_size <= 6
         assert getattr(few, "shift", None) == getattr(whole, "shift", None)
     assert getattr(digits, "shift", 0) == 0
-    assert for_data(kind, "digits", epochs=3).epochs == 3
-    assert for_data(kind, str(tmp_path / "missing.npz")).epochs == kind().epochs  # said by who reads it
+    assert kind.for_data("digits", epochs=3).epochs == 3
+    assert kind.for_data(str(tmp_path / "missing.npz")).epochs == kind().epochs  # said by who reads it
 
 
 def test_levels_and_binarization_must_fit():
@@ -488,7 +487,7 @@ def _applied(task):
 )
 @pytest.mark.parametrize(("test", "shape"), [(1, (5, 1)), (3, (1, 4))])
 def test_few_and_thin_images_are_reported_on(kind, model, settings, test, shape, tmp_path):
-    config = for_data(kind.Config, _data(tmp_path / "few.npz", 4, test, shape), model, units=4, **settings)
+    config = kind.Config.for_data(_data(tmp_path / "few.npz", 4, test, shape), model=model, units=4, **settings)
     task = kind(config)
     applied = _applied(task)
     assert all(np.isfinite(value) for value in task.evaluate(applied, "test").values())

@@ -2,11 +2,11 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rlab.datasets.images import Extent, extent
 from rlab.errors import BadInputError, nearest
-from rlab.settings import field, from_settings
+from rlab.settings import check, field, from_settings
 
 # Where a model of `mnist` differs from ImageConfig's own defaults: first choices, not yet searched.
 IMAGE_MODELS: dict[str, dict[str, Any]] = {
@@ -32,6 +32,21 @@ _IMAGES = f"{_DATA}; `env:NAME[,option=value ...]` for what an environment shows
 _BINARIZATIONS = ("fixed", "fresh", "none")
 
 
+class OnImages:
+    """Gives a config what suits the images to learn from."""
+
+    @classmethod
+    def for_data(cls, data: str, **changes: Any) -> Self:
+        """The settings that the command line has as its defaults for this data (and `model`), with changes.
+
+        Raises BadInputError for an unknown setting, and for a value out of range.
+        """
+        task = next(name for name, kind in CONFIGS.items() if kind is cls)
+        config = from_settings(cls, defaults(task, changes.get("model"), data) | {"data": data} | changes)
+        check(config)
+        return config
+
+
 @dataclasses.dataclass(frozen=True)
 class RegressionConfig:
     """The settings of linear regression."""
@@ -50,7 +65,7 @@ class RegressionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageConfig:
+class ImageConfig(OnImages):
     """The settings of image classification."""
 
     model: str = field("mlp", "network", choices=list(IMAGE_MODELS))
@@ -157,7 +172,7 @@ class ReverseConfig(TranslationConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class VAEConfig:
+class VAEConfig(OnImages):
     """The settings of the variational autoencoder."""
 
     model: str = field("mlp", "encoder and decoder", choices=list(VAE_MODELS))
@@ -179,7 +194,7 @@ class VAEConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class GANConfig:
+class GANConfig(OnImages):
     """The settings of generative adversarial networks."""
 
     model: str = field("mlp", "both networks", choices=list(GAN_MODELS))
@@ -203,7 +218,7 @@ class GANConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class PixelRNNConfig:
+class PixelRNNConfig(OnImages):
     """The settings of PixelRNN and PixelCNN."""
 
     model: str = field("diagonal-bilstm", "what the blocks are made of", choices=list(PIXEL_MODELS))
@@ -262,13 +277,6 @@ def _of_extent(settings: dict[str, Any], images: Extent) -> dict[str, Any]:
     if settings.get("shift") and images.side is not None:
         found["shift"] = min(settings["shift"], settings["shift"] * images.side // _MNIST_SIDE)
     return found
-
-
-def for_data(kind: type, data: str, model: str | None = None, **settings: Any) -> Any:
-    """A config of a task on images as the command line makes it: `for_data(ImageConfig, "digits", "cnn", epochs=3)`."""
-    task = next(name for name, known in CONFIGS.items() if known is kind and name in _MODELS)
-    named = {} if model is None else {"model": model}
-    return from_settings(kind, defaults(task, model, data) | named | {"data": data} | settings)
 
 
 def from_run(settings: dict[str, Any]) -> Any:

@@ -30,7 +30,7 @@ import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, TrainingError, located
 from rlab.parallel import comm as ranks
 from rlab.parallel import remote, shared
 from rlab.schedules import Schedule
@@ -211,16 +211,15 @@ class A3C:
                 gradient, metrics = common.gradient(params, trajectory, tf.constant(entropy_weight, tf.float32))
                 values = dict(zip(METRICS, metrics.numpy().tolist(), strict=True))
                 if not np.isfinite(list(values.values())).all():
-                    raise FloatingPointError("the loss or its gradient is not finite (NaN or infinity)")
+                    raise TrainingError("the loss or its gradient is not finite (NaN or infinity)")
                 rate = values["learning_rate"] = config.learning_rate * (left if config.decay_learning_rate else 1.0)
                 work = shared.Work(rate, snapshot.updates, trajectory.rewards.size, values, episodes)
                 exchange.push(gradient.numpy(), work)
         except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            fault = TrainingError(
-                f"worker {number}, step {step}: {type(error).__name__}: {error} "
-                f"({Path(where.filename).name}:{where.lineno})"
-            )
+            fault = located(error, f"worker {number}, step {step}")
+            if not isinstance(error, TrainingError):
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                fault = TrainingError(f"{fault} ({Path(where.filename).name}:{where.lineno})")
             fault.__cause__ = error
         finally:
             exchange.leave(fault)

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
-from rlab import ops, policies, rollout, runs
-from rlab.errors import BadInputError, TrainingError
+from rlab import ops, policies, rewards, rollout, runs
+from rlab.errors import BadInputError, TrainingError, located
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -207,6 +207,7 @@ class Learner:
         self._rows = self.config.episodes_per_batch // self.comm.size
         self._first = self._rows * self.comm.rank
         self._env = agent.env(num_envs=self._rows, seed=0)
+        rewards.count_first_episodes(self._env)
         share = policies.Share(self._first, self.config.episodes_per_batch)
         self._act = policies.compile_acting(self.policy, share=share if self.comm.size > 1 else None)
         self._gradient = ops.bptt.compile_gradient(functools.partial(chunk_loss, self.policy), len(METRICS))
@@ -237,6 +238,7 @@ class Learner:
         expected = self.baseline.predict(batch)
         advantages = (returns - expected) * batch.valid
         steps, squares, spread = self._moments(batch.valid, returns, advantages)
+        self._check("rewards or what the baseline expects are", np.array([squares, spread]))
         if config.normalize_advantages:
             advantages /= np.float32(np.sqrt(squares / steps) + 1e-8)
         whole = Chunk(batch.observations, batch.resets, batch.actions, batch.valid, advantages)
@@ -246,8 +248,9 @@ class Learner:
         chunks = [(chunk, weight) for chunk in ops.bptt.split(whole, length)]
         gradient, sums = self._gradient(params, batch.states, chunks, config.truncation // length)
         gradient, sums = comm.sum(gradient.numpy()), comm.sum(sums.numpy())
-        self._check(gradient, sums)
+        self._check("the loss or its gradient is", gradient, sums)
         norm = self._apply(gradient)
+        self._check("parameters are", self._params)
         self.baseline.fit(batch, returns, comm)
         if config.normalize_observations:
             self._statistics.add(batch.observations[batch.valid != 0.0], comm)
@@ -275,10 +278,8 @@ class Learner:
                 derive(*stream, "actions"),
                 chunk_length(self.config),
             )
-        except TrainingError:
-            raise
         except Exception as error:  # whatever the environment raises
-            raise TrainingError(f"batch {self.batches}, step {self.steps}: {type(error).__name__}: {error}") from error
+            raise located(error, self._place) from error
 
     def _moments(self, valid: np.ndarray, returns: np.ndarray, advantages: np.ndarray) -> tuple[float, float, float]:
         """Steps, Σ A² and Σ (R − mean R)², over all ranks."""
@@ -287,11 +288,14 @@ class Learner:
         sums = self.comm.sum(np.array([counted.size, squares, counted.sum(), np.square(counted).sum()]))
         return float(sums[0]), float(sums[1]), float(sums[3] - sums[2] ** 2 / sums[0])
 
-    def _check(self, gradient: np.ndarray, sums: np.ndarray) -> None:
-        if not (np.isfinite(gradient).all() and np.isfinite(sums).all()):
-            raise TrainingError(
-                f"batch {self.batches}, step {self.steps}: the loss or its gradient is not finite (NaN or infinity)"
-            )
+    def _check(self, what: str, *arrays: "np.ndarray | tf.Tensor") -> None:
+        """Raise TrainingError, naming the place, where not all numbers are finite."""
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise TrainingError(f"{self._place}: {what} not finite (NaN or infinity)")
+
+    @property
+    def _place(self) -> str:
+        return f"batch {self.batches}, step {self.steps}"
 
     def _apply(self, gradient: np.ndarray) -> float:
         """Give the bounded gradient to the optimizer; returns its norm before."""

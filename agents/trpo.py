@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
-from rlab import ops, policies, rollout, runs, vine
-from rlab.errors import BadInputError, TrainingError
+from rlab import ops, policies, rewards, rollout, runs, vine
+from rlab.errors import BadInputError, TrainingError, located
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -61,7 +61,7 @@ class Config:
     entropy_weight: float = field(0.0, "weight in L of the policy's mean entropy, per nat", low=0.0)
     damping: float = field(0.1, "added to the diagonal of the Fisher information", low=0.0, above=True)
     cg_iterations: int = field(10, "iterations of conjugate gradient", low=1)
-    fisher_subsampling: int = field(1, "use every n-th of the states for Fisher products", low=1)
+    fisher_subsampling: int = field(1, "take one of n states, others each time, for Fisher products", low=1)
     backtrack: float = field(0.8, "α, factor between the line search's steps", low=0.0, high=0.99, above=True)
     line_search_steps: int = field(10, "steps of the line search at most", low=1)
     discount: float = field(0.99, "γ, per step", low=0.0, high=1.0)
@@ -111,12 +111,10 @@ class TRPO:
             )
         self.config = config or Config()
         check(self.config)
-        if self.config.sampling == "vine" and "restorable" in inspect.signature(env).parameters:
-            env = functools.partial(env, restorable=True)
         self.env, self.seed = env, seed
         self.comm = ranks.world()
         check_sizes(self.config, self.comm.size)
-        probe = env(num_envs=1, seed=0)
+        probe = self.make_env(num_envs=1, seed=0)
         if self.config.sampling == "vine" and not getattr(probe, "can_save", False):
             raise BadInputError("--sampling vine needs an environment whose state can be saved and restored")
         build = functools.partial(
@@ -138,6 +136,11 @@ class TRPO:
             _check_minibatch(self.config)
         self.critic = policies.LinearCritic(probe.single_observation_space) if linear else build()
         probe.close()
+
+    def make_env(self, num_envs: int, seed: int) -> "gym.vector.VectorEnv":
+        """Environments to train in; for a vine such as can be put back to a state, where the factory knows how."""
+        restorable = self.config.sampling == "vine" and "restorable" in inspect.signature(self.env).parameters
+        return self.env(num_envs=num_envs, seed=seed, **({"restorable": True} if restorable else {}))
 
     def make_fitter(self) -> Any:
         """What keeps the critic's parameters, fresh."""
@@ -218,7 +221,8 @@ class Learner:
         self._begun = checkpoint.counters["begun"] if checkpoint and self.exact else self.steps
         share = policies.Share(self._first, config.parallel_envs) if self.comm.size > 1 else None
         stream = (self.seed, "episodes", self._begun)
-        self._env = agent.env(num_envs=self.rows, seed=derive(*stream, "environments") + self._first)
+        self._env = agent.make_env(num_envs=self.rows, seed=derive(*stream, "environments") + self._first)
+        self._learned = rewards.model_of(agent.env)
         self._collector = rollout.Collector(
             self._env,
             policies.compile_acting(self._pair, share=share),
@@ -249,20 +253,17 @@ class Learner:
         parts = policies.Parts(self.params, self.critic.params, self.critic.scale)
         try:
             trajectory, episodes, branches = self._collect(self._pair.join(parts))
-        except TrainingError:
-            raise
         except Exception as error:  # whatever the environment raises
-            raise TrainingError(f"batch {self.batches}, step {self.steps}: {type(error).__name__}: {error}") from error
+            raise located(error, self._place) from error
         if self._among.size < self.comm.size:
             trajectory, branches = rollout.join(self.comm.gather((trajectory, branches)))
         values, following = trajectory.values, trajectory.next_values
-        rewards = trajectory.rewards, trajectory.discounts, trajectory.boundaries
-        advantages = self._advantages(*rewards, values, following, self.config.gae_lambda).numpy()
+        got = trajectory.rewards, trajectory.discounts, trajectory.boundaries
+        advantages = self._advantages(*got, values, following, self.config.gae_lambda).numpy()
         returns = advantages + values
-        mean, deviation = _moments(advantages, self._among)
-        standard = ((advantages - mean) / (deviation + 1e-8)).astype(np.float32)
         seen = trajectory.observations, trajectory.resets, trajectory.actions
-        batch = policies.Batch(*seen, standard, trajectory.state[0], branches)
+        standard = standardized(advantages, self._among)
+        batch = policies.Batch(*seen, standard, trajectory.state[0], branches, self._fewer(*values.shape))
         return policies.as_rows(batch), returns, trajectory, episodes
 
     def _collect(self, params: Any) -> "tuple[Trajectory, list[Any], Branches | None]":
@@ -279,10 +280,24 @@ class Learner:
             config.vine_length,
             config.vine_actions,
             self._advantages,
+            self._learned,
         )
         better = branches.values - branches.values.mean(axis=0)  # than the others of the same state
-        _, deviation = _moments(better, self.comm)
-        return trajectory, episodes, branches._replace(values=(better / (deviation + 1e-8)).astype(np.float32))
+        return trajectory, episodes, branches._replace(values=standardized(better, self.comm))
+
+    @property
+    def _place(self) -> str:
+        return f"batch {self.batches}, step {self.steps}"
+
+    def _fewer(self, time: int, rows: int) -> np.ndarray | None:
+        """The states of a batch [T, B] that Fisher products take, others in each batch; None for all."""
+        number = self.config.fisher_subsampling
+        if number == 1:
+            return None
+        if self.policy.remembers:
+            return policies.turning_rows(rows, number, self.batches)
+        first, total = (self._first, self.config.parallel_envs) if self._among.size > 1 else (0, rows)
+        return policies.drawn_steps(time, rows, number, derive(self.seed, "fisher", self.batches), first, total)
 
     def _update(self) -> "runs.Update":
         import tensorflow as tf
@@ -293,10 +308,10 @@ class Learner:
         self.params = tf.convert_to_tensor(step.params)
         metrics = {name: float(part) for name, part in step._asdict().items() if name != "params"}
         metrics |= {"entropy": float(entropy), "value_loss": loss, "explained_variance": 1.0 - unexplained}
-        if not np.isfinite([loss, metrics["entropy"]]).all():
+        if wrong := [name for name, value in metrics.items() if not np.isfinite(value)]:
             raise TrainingError(
-                f"batch {self.batches}, step {self.steps}: observations, rewards or the critic's loss are not finite "
-                "(NaN or infinity)"
+                f"{self._place}: observations, rewards, parameters or the critic are not finite (NaN or infinity), by "
+                + ", ".join(wrong)
             )
         self._statistics.add(trajectory.observations, self._among)
         self.params = self._statistics.tell(self.policy, self.params)
@@ -350,11 +365,11 @@ class Learner:
         return runs.subset(checkpoint.arrays, "collector")
 
 
-def _moments(values: np.ndarray, comm: ranks.Communicator) -> tuple[float, float]:
-    """Mean and deviation over all ranks."""
+def standardized(values: np.ndarray, comm: ranks.Communicator) -> np.ndarray:
+    """Values of any shape, shifted and scaled to mean 0 and deviation 1 over all ranks, float32."""
     parts = comm.gather(ops.moments.of_rows(values.reshape(-1, 1)))
     whole = functools.reduce(ops.moments.merge, parts)
-    return float(whole.mean[0]), float(whole.deviation[0])
+    return ((values - float(whole.mean[0])) / (float(whole.deviation[0]) + 1e-8)).astype(np.float32)
 
 
 def _branch_steps(config: Config, space: "gym.Space") -> int:

@@ -16,6 +16,15 @@ class ElsewhereError(TrainingError):
     """A fault of another rank, which says so itself; the message begins with `rank N: `."""
 
 
+def located(error: BaseException, place: str) -> TrainingError:
+    """A fault with the place where it happened before its message; one of another rank says its own place."""
+    if isinstance(error, ElsewhereError):
+        return ElsewhereError(str(error))
+    if isinstance(error, TrainingError):
+        return TrainingError(f"{place}: {error}")
+    return TrainingError(f"{place}: {type(error).__name__}: {error}")
+
+
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:
     """A clause that suggests the choices nearest to a misspelt name, such as `; did you mean 'Pong'?`.
 

@@ -14,6 +14,7 @@ _HOMES = {
     "compile_trust_step": "trust",
     "deciding": "populations",
     "divide": "populations",
+    "drawn_steps": "trust",
     "population_state": "populations",
     "LinearCritic": "pair",
     "LinearFitter": "fitting",
@@ -27,6 +28,7 @@ _HOMES = {
     "build": "policy",
     "compile_acting": "acting",
     "trace_graph": "acting",
+    "turning_rows": "trust",
 }
 
 

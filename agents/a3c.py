@@ -193,26 +193,25 @@ class A3C:
 
         config, step, env, fault = self.config, common.first_step, None, None
         try:
-            # A resumed run must not replay the same episodes: the seed depends on where it starts.
-            stream = (self.seed, "worker", number, common.first_step)
-            env = self.env(num_envs=config.envs_per_worker, seed=derive(*stream, "environments"))
+            seeds = worker_seeds(self.seed, number, common.first_step)
+            env = self.env(num_envs=config.envs_per_worker, seed=seeds.environments)
             collector = rollout.Collector(
                 env,
                 common.act,
                 self.policy.initial_state(config.envs_per_worker),
                 config.rollout_length,
                 config.discount,
-                derive(*stream, "actions"),
+                seeds.actions,
             )
             while not (snapshot := exchange.pull()).done:
                 params, left, step = tf.convert_to_tensor(snapshot.vector), snapshot.left, snapshot.steps
                 trajectory, episodes = collector.collect(params)
-                entropy_weight = config.entropy_weight * (left if config.decay_entropy_weight else 1.0)
+                rate, entropy_weight = falling(config, left)
                 gradient, metrics = common.gradient(params, trajectory, tf.constant(entropy_weight, tf.float32))
                 values = dict(zip(METRICS, metrics.numpy().tolist(), strict=True))
                 if not np.isfinite(list(values.values())).all():
                     raise TrainingError("the loss or its gradient is not finite (NaN or infinity)")
-                rate = values["learning_rate"] = config.learning_rate * (left if config.decay_learning_rate else 1.0)
+                values["learning_rate"] = rate
                 work = shared.Work(rate, snapshot.updates, trajectory.rewards.size, values, episodes)
                 exchange.push(gradient.numpy(), work)
         except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
@@ -225,6 +224,28 @@ class A3C:
             exchange.leave(fault)
             if env is not None:
                 env.close()
+
+
+class Seeds(NamedTuple):
+    """Of a worker's random streams."""
+
+    environments: int
+    actions: int
+
+
+def worker_seeds(seed: int, number: int, first_step: int) -> Seeds:
+    """Those of a worker by its number among those of all ranks, in a run that begins, or goes on, at a step.
+
+    A resumed run must not replay the same episodes: its seeds depend on where it starts.
+    """
+    stream = (seed, "worker", number, first_step)
+    return Seeds(derive(*stream, "environments"), derive(*stream, "actions"))
+
+
+def falling(config: Config, left: float) -> tuple[float, float]:
+    """η and β where the schedule has `left` so much, in [0, 1], of what falls with it."""
+    rate = config.learning_rate * (left if config.decay_learning_rate else 1.0)
+    return rate, config.entropy_weight * (left if config.decay_entropy_weight else 1.0)
 
 
 METRICS = ("loss", "policy_loss", "value_loss", "entropy", "gradient_norm", "mean_value")

@@ -240,16 +240,16 @@ class Learner:
         steps, squares, spread = self._moments(batch.valid, returns, advantages)
         self._check("rewards or what the baseline expects are", np.array([squares, spread]))
         if config.normalize_advantages:
-            advantages /= np.float32(np.sqrt(squares / steps) + 1e-8)
+            advantages = scaled(advantages, squares / steps)
         whole = Chunk(batch.observations, batch.resets, batch.actions, batch.valid, advantages)
         length = chunk_length(config)
-        left = self._schedule.left(self.steps) if config.decay_entropy_weight else 1.0
-        weight = tf.constant([1.0 / config.episodes_per_batch, config.entropy_weight * left], tf.float32)
+        rate, entropy_weight = falling(config, self._schedule.left(self.steps))
+        weight = tf.constant([1.0 / config.episodes_per_batch, entropy_weight], tf.float32)
         chunks = [(chunk, weight) for chunk in ops.bptt.split(whole, length)]
         gradient, sums = self._gradient(params, batch.states, chunks, config.truncation // length)
         gradient, sums = comm.sum(gradient.numpy()), comm.sum(sums.numpy())
         self._check("the loss or its gradient is", gradient, sums)
-        norm = self._apply(gradient)
+        norm = self._apply(gradient, rate)
         self._check("parameters are", self._params)
         self.baseline.fit(batch, returns, comm)
         if config.normalize_observations:
@@ -297,12 +297,10 @@ class Learner:
     def _place(self) -> str:
         return f"batch {self.batches}, step {self.steps}"
 
-    def _apply(self, gradient: np.ndarray) -> float:
+    def _apply(self, gradient: np.ndarray, rate: float) -> float:
         """Give the bounded gradient to the optimizer; returns its norm before."""
-        norm = float(np.linalg.norm(gradient))
-        gradient *= min(1.0, self.config.max_gradient_norm / (norm + 1e-8))
-        left = self._schedule.left(self.steps) if self.config.decay_learning_rate else 1.0
-        self._optimizer.learning_rate = self.config.learning_rate * left
+        gradient, norm = bounded(gradient, self.config.max_gradient_norm)
+        self._optimizer.learning_rate = rate
         self._params = self._change(gradient)
         return norm
 
@@ -355,6 +353,23 @@ def check_sizes(config: Config, size: int) -> None:
         raise BadInputError(
             f"--episodes-per-batch must be a multiple of the {size} ranks, not {config.episodes_per_batch}"
         )
+
+
+def falling(config: Config, left: float) -> tuple[float, float]:
+    """The optimizer's step size and β where the schedule has `left` so much, in [0, 1], of what falls with it."""
+    rate = config.learning_rate * (left if config.decay_learning_rate else 1.0)
+    return rate, config.entropy_weight * (left if config.decay_entropy_weight else 1.0)
+
+
+def scaled(advantages: np.ndarray, square: float) -> np.ndarray:
+    """Advantages, whose mean square over all ranks is `square`, at a root mean square of 1."""
+    return advantages / np.float32(np.sqrt(square) + 1e-8)
+
+
+def bounded(gradient: np.ndarray, bound: float) -> tuple[np.ndarray, float]:
+    """A gradient [D] whose Euclidean norm is at most `bound`, and its norm before."""
+    norm = float(np.linalg.norm(gradient))
+    return gradient * min(1.0, bound / (norm + 1e-8)), norm
 
 
 METRICS = ("policy_loss", "entropy")

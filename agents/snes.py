@@ -303,7 +303,6 @@ class Learner:
 
     def _move(self, search: Any, state: Any, generation: Any, utilities: Any, rate: Any) -> tuple[Any, Any]:
         """One step of the search distribution."""
-        import tensorflow as tf
 
         config = self.config
         drawn = config.population // (2 if config.mirrored else 1)
@@ -311,10 +310,7 @@ class Learner:
         found = ops.evolution.tell(self._noise, generation, utilities, self.policy.size, config.mirrored, chunk)
         if config.form == "full":
             return ops.evolution.natural_step(search, found, rate, self._sigma_rate), state
-        sought = search.sigma > 0.0
-        slope = tf.where(
-            sought, found.mean / (config.population * config.sigma) - config.weight_decay * search.mean, 0.0
-        )
+        slope = ops.evolution.simple_slope(search, found, config.population, config.sigma, config.weight_decay)
         if config.optimizer == "sgd":
             return search._replace(mean=search.mean + rate * slope), state
         mean, state = ops.adam.adam(search.mean, state, -slope, rate)

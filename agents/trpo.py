@@ -26,7 +26,7 @@ import inspect
 from collections.abc import Callable, Generator
 from concurrent import futures
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -217,11 +217,10 @@ class Learner:
         self.steps = self.batches = 0
         saved = self._restore(checkpoint) if checkpoint else {}
         self.exact = bool(saved) and self.comm.size == 1
-        # A run that begins new episodes must not replay the same ones: the seed depends on where it begins them.
         self._begun = checkpoint.counters["begun"] if checkpoint and self.exact else self.steps
         share = policies.Share(self._first, config.parallel_envs) if self.comm.size > 1 else None
-        stream = (self.seed, "episodes", self._begun)
-        self._env = agent.make_env(num_envs=self.rows, seed=derive(*stream, "environments") + self._first)
+        seeds = episode_seeds(self.seed, self._begun)
+        self._env = agent.make_env(num_envs=self.rows, seed=seeds.environments + self._first)
         self._learned = rewards.model_of(agent.env)
         self._collector = rollout.Collector(
             self._env,
@@ -229,7 +228,7 @@ class Learner:
             self._pair.initial_state(self.rows),
             self.time,
             config.discount,
-            derive(*stream, "actions"),
+            seeds.actions,
             policies.compile_acting(self._pair, told=True),
         )
         if self.exact:
@@ -363,6 +362,18 @@ class Learner:
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
         self._schedule.restore(checkpoint.counters["schedule"])
         return runs.subset(checkpoint.arrays, "collector")
+
+
+class Seeds(NamedTuple):
+    """Of a run's random streams."""
+
+    environments: int
+    actions: int
+
+
+def episode_seeds(seed: int, begun: int) -> Seeds:
+    """Those of a run that began its episodes after so many steps: one that begins new ones must not replay the same."""
+    return Seeds(derive(seed, "episodes", begun, "environments"), derive(seed, "episodes", begun, "actions"))
 
 
 def standardized(values: np.ndarray, comm: ranks.Communicator) -> np.ndarray:

@@ -137,6 +137,17 @@ def tell(
     return Gradient(*found)
 
 
+def simple_slope(
+    search: Search, gradient: Gradient, population: int, sigma: float, weight_decay: float = 0.0
+) -> tf.Tensor:
+    """1/(P σ) Σ u_i s_i − d μ, float32 [D], the slope in μ to be climbed (ES), d the `weight_decay`.
+
+    0 where σ is: what is not searched does not decay either.
+    """
+    slope = gradient.mean / (population * sigma) - weight_decay * search.mean
+    return tf.where(search.sigma > 0.0, slope, 0.0)
+
+
 def natural_step(search: Search, gradient: Gradient, mean_rate: float = 1.0, sigma_rate: float | None = None) -> Search:
     """One step of the separable NES: μ ← μ + η_μ σ ∇_μ, σ ← σ exp(η_σ/2 ∇_σ) (NES).
 

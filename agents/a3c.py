@@ -34,7 +34,7 @@ from rlab.errors import BadInputError, TrainingError, located
 from rlab.parallel import comm as ranks
 from rlab.parallel import remote, shared
 from rlab.schedules import Schedule
-from rlab.seeding import derive
+from rlab.seeding import derive, playing
 from rlab.settings import check, field, from_settings
 
 if TYPE_CHECKING:
@@ -193,7 +193,8 @@ class A3C:
 
         config, step, env, fault = self.config, common.first_step, None, None
         try:
-            seeds = worker_seeds(self.seed, number, common.first_step)
+            # A resumed run must not replay the same episodes: the seeds depend on where it starts.
+            seeds = playing(self.seed, "worker", number, common.first_step)
             env = self.env(num_envs=config.envs_per_worker, seed=seeds.environments)
             collector = rollout.Collector(
                 env,
@@ -224,22 +225,6 @@ class A3C:
             exchange.leave(fault)
             if env is not None:
                 env.close()
-
-
-class Seeds(NamedTuple):
-    """Of a worker's random streams."""
-
-    environments: int
-    actions: int
-
-
-def worker_seeds(seed: int, number: int, first_step: int) -> Seeds:
-    """Those of a worker by its number among those of all ranks, in a run that begins, or goes on, at a step.
-
-    A resumed run must not replay the same episodes: its seeds depend on where it starts.
-    """
-    stream = (seed, "worker", number, first_step)
-    return Seeds(derive(*stream, "environments"), derive(*stream, "actions"))
 
 
 def falling(config: Config, left: float) -> tuple[float, float]:

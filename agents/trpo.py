@@ -26,7 +26,7 @@ import inspect
 from collections.abc import Callable, Generator
 from concurrent import futures
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from rlab import ops, policies, rewards, rollout, runs, vine
 from rlab.errors import BadInputError, TrainingError, located
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
-from rlab.seeding import derive
+from rlab.seeding import derive, playing
 from rlab.settings import check, field, from_settings
 
 if TYPE_CHECKING:
@@ -218,8 +218,9 @@ class Learner:
         saved = self._restore(checkpoint) if checkpoint else {}
         self.exact = bool(saved) and self.comm.size == 1
         self._begun = checkpoint.counters["begun"] if checkpoint and self.exact else self.steps
-        share = policies.Share(self._first, config.parallel_envs) if self.comm.size > 1 else None
-        seeds = episode_seeds(self.seed, self._begun)
+        self._share = share = policies.Share(self._first, config.parallel_envs) if self.comm.size > 1 else None
+        # A run that begins new episodes must not replay the same ones: the seeds depend on where it begins them.
+        seeds = playing(self.seed, "episodes", self._begun)
         self._env = agent.make_env(num_envs=self.rows, seed=seeds.environments + self._first)
         self._learned = rewards.model_of(agent.env)
         self._collector = rollout.Collector(
@@ -262,7 +263,9 @@ class Learner:
         returns = advantages + values
         seen = trajectory.observations, trajectory.resets, trajectory.actions
         standard = standardized(advantages, self._among)
-        batch = policies.Batch(*seen, standard, trajectory.state[0], branches, self._fewer(*values.shape))
+        number, share = self.config.fisher_subsampling, self._share if self._among.size > 1 else None
+        fewer = policies.fewer_columns(self.policy, values.shape, number, self.seed, self.batches, share)
+        batch = policies.Batch(*seen, standard, trajectory.state[0], branches, fewer)
         return policies.as_rows(batch), returns, trajectory, episodes
 
     def _collect(self, params: Any) -> "tuple[Trajectory, list[Any], Branches | None]":
@@ -287,16 +290,6 @@ class Learner:
     @property
     def _place(self) -> str:
         return f"batch {self.batches}, step {self.steps}"
-
-    def _fewer(self, time: int, rows: int) -> np.ndarray | None:
-        """The states of a batch [T, B] that Fisher products take, others in each batch; None for all."""
-        number = self.config.fisher_subsampling
-        if number == 1:
-            return None
-        if self.policy.remembers:
-            return policies.turning_rows(rows, number, self.batches)
-        first, total = (self._first, self.config.parallel_envs) if self._among.size > 1 else (0, rows)
-        return policies.drawn_steps(time, rows, number, derive(self.seed, "fisher", self.batches), first, total)
 
     def _update(self) -> "runs.Update":
         import tensorflow as tf
@@ -362,18 +355,6 @@ class Learner:
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
         self._schedule.restore(checkpoint.counters["schedule"])
         return runs.subset(checkpoint.arrays, "collector")
-
-
-class Seeds(NamedTuple):
-    """Of a run's random streams."""
-
-    environments: int
-    actions: int
-
-
-def episode_seeds(seed: int, begun: int) -> Seeds:
-    """Those of a run that began its episodes after so many steps: one that begins new ones must not replay the same."""
-    return Seeds(derive(seed, "episodes", begun, "environments"), derive(seed, "episodes", begun, "actions"))
 
 
 def standardized(values: np.ndarray, comm: ranks.Communicator) -> np.ndarray:

@@ -14,7 +14,7 @@ _HOMES = {
     "compile_trust_step": "trust",
     "deciding": "populations",
     "divide": "populations",
-    "drawn_steps": "trust",
+    "fewer_columns": "trust",
     "population_state": "populations",
     "LinearCritic": "pair",
     "LinearFitter": "fitting",
@@ -28,7 +28,6 @@ _HOMES = {
     "build": "policy",
     "compile_acting": "acting",
     "trace_graph": "acting",
-    "turning_rows": "trust",
 }
 
 

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from rlab.ops import trust_region
 from rlab.parallel.comm import Communicator
+from rlab.policies.acting import Share
 from rlab.policies.policy import Policy
+from rlab.seeding import derive
 from rlab.types import Branches
 
 
@@ -157,13 +159,27 @@ def subsampled(batch: Batch) -> Batch:
     )
 
 
-def drawn_steps(time: int, rows: int, number: int, seed: int, first: int = 0, total: int | None = None) -> np.ndarray:
+def fewer_columns(
+    policy: Policy, shape: tuple[int, int], number: int, seed: int, turn: int, share: Share | None = None
+) -> np.ndarray | None:
+    """The columns of a batch [T, B] that the Fisher products of the `turn`-th update take, one in `number`; None: all.
+
+    With memory they are whole environments. A `share` is a rank's of a batch of all ranks.
+    """
+    if number == 1:
+        return None
+    if policy.remembers:
+        return turning_rows(shape[1], number, turn)
+    return drawn_steps(*shape, number, derive(seed, "fisher", turn), *(share or (0, shape[1])))
+
+
+def drawn_steps(time: int, rows: int, number: int, seed: int, first: int, total: int) -> np.ndarray:
     """Indices int32 [M] of one in `number` of the T·B steps, time-major, as many of each environment, drawn by `seed`.
 
     Every step is as likely as any other, so their mean Fisher information is without bias that of all. A rank that has
     the environments from `first` on, of `total`, draws those of its own that one process would draw.
     """
-    keys = np.random.default_rng(seed).random((total or rows, time))[first : first + rows]
+    keys = np.random.default_rng(seed).random((total, time))[first : first + rows]
     times = np.argsort(keys, axis=1)[:, : -(-time // number)]
     return np.sort(times * rows + np.arange(rows)[:, None], axis=None).astype(np.int32)
 

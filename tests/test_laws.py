@@ -17,7 +17,7 @@ import agents
 import envs
 import rlab
 from agents import a3c, rpg, snes, trpo
-from rlab import ops, seeding
+from rlab import ops, rollout, seeding
 from rlab.ops import evolution
 from rlab.parallel.comm import Serial
 from rlab.policies import trust
@@ -66,6 +66,87 @@ def test_who_plays_has_streams_of_their_own():
     assert len(set(seeds)) == len(seeds) == 24
     assert runs[0] == seeding.playing(0, "worker", 0, 0)
     assert seeding.derive(1 << 32, "x") != seeding.derive(0, "x")  # all 64 bits of a seed count
+
+
+# What all agents share.
+
+
+def test_discounted_returns_by_hand():
+    rewards = np.array([[1.0, 0.0], [2.0, 4.0], [3.0, 0.0]], np.float32)
+    found = ops.returns.discounted_returns(rewards, 0.5)
+    np.testing.assert_allclose(found, [[2.75, 2.0], [3.5, 4.0], [3.0, 0.0]])
+
+
+def test_several_choices_are_drawn_apart():
+    """Two fair coins of four sides fall alike once in four times, and not always."""
+    coins = ops.distributions.MultiCategorical((ops.distributions.Categorical(tf.zeros((4000, 4))),) * 2)
+    first, second = coins.sample(tf.constant([1, 2])).numpy().T
+    assert (first == second).mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_previous_actions_end_with_their_episode():
+    policy = Policy(toys.Matching.observation_space, toys.Matching.action_space, "mlp", observe_actions=True)
+    params = tf.constant(policy.initial_parameters(0) + 0.1)
+    seen = np.zeros((1, 1, 4), np.float32)
+
+    def logits(action, reset):
+        state = policy.remember(policy.initial_state(1), tf.constant([action]))
+        return policy.apply(params, seen, state, np.array([[reset]], np.float32))[0].distribution.logits.numpy()
+
+    np.testing.assert_array_equal(logits(1, 1.0), logits(2, 1.0))
+    assert not np.array_equal(logits(1, 0.0), logits(2, 0.0))
+
+
+def test_a_part_of_a_checkpoint_is_that_part():
+    arrays = {"policy/a": np.ones(1), "policy/b/c": np.ones(2), "policies/a": np.ones(3), "p/a": np.ones(4)}
+    found = rlab.runs.subset(arrays, "policy")
+    assert {name: part.size for name, part in found.items()} == {"a": 1, "b/c": 2}
+
+
+class Lengths(toys.Matching):
+    """An episode of copy i has 3 + i steps, of a reward of 1 each; the copies are seeded with 0, 1, …"""
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self._limit = 3 + seed
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        seen, _, _, _, info = super().step(action)
+        return seen, 1.0, self._time == self._limit, False, info
+
+
+class Fitness(gym.vector.VectorWrapper):
+    """Ends with learned rewards of ten times the true ones."""
+
+    def step(self, actions):
+        *outcome, info = self.env.step(actions)
+        return *outcome, info | ({"rewarded": 10.0 * info["episode"]["r"]} if "episode" in info else {})
+
+
+def test_a_batch_holds_first_episodes_alone():
+    env = envs.make(Lengths, 3)
+
+    def act(params, observations, state, resets, seed):
+        assert resets.all() == (seed[1] == 0)  # memory is cleared at the start and never again
+        return tf.zeros(3, tf.int32), tf.zeros(3), state
+
+    batch, episodes = rollout.play_batch(env, act, (), None, 0, 7, 4)
+    expected = (np.arange(8)[:, None] < [3, 4, 5]).astype(np.float32)
+    np.testing.assert_array_equal(batch.valid, expected)
+    np.testing.assert_array_equal(batch.rewards, expected)
+    np.testing.assert_array_equal(batch.resets.sum(axis=1), [3] + [0] * 7)
+    assert [episode.length for episode in episodes] == [3, 4, 5]
+    assert len(batch.states) == 2
+
+
+def test_fitness_is_of_learned_rewards():
+    env = Fitness(envs.make(Lengths, 4))
+    act = lambda params, observations, state, resets, seeds: (tf.zeros(len(observations), tf.int32), state)  # noqa: E731
+    found = rollout.evaluate_members(env, act, (), tf.zeros(2), 0, 0)
+    np.testing.assert_array_equal(found.returns, [[3, 4], [5, 6]])
+    np.testing.assert_array_equal(found.lengths, [[3, 4], [5, 6]])
+    np.testing.assert_array_equal(found.fitness, [[30, 40], [50, 60]])
 
 
 # A3C.
@@ -242,6 +323,15 @@ def test_rpgs_advantages_are_a_third_of_the_returns_where_two_thirds_are_expecte
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_every_batch_of_rpg_is_another(monkeypatch):
+    learner, asked = _rpg_learner(monkeypatch)
+    updates = learner.updates()
+    for _ in range(2):
+        next(updates)
+    first, second = (np.asarray(chunks[0][0].observations) for chunks, _ in asked)
+    assert not np.array_equal(first, second)
+
+
 def test_a_gradient_is_bounded_and_keeps_its_direction():
     gradient, norm = rpg.bounded(np.array([3.0, 4.0], np.float32), 2.0)
     assert norm == pytest.approx(5.0)
@@ -333,6 +423,18 @@ def test_the_simple_form_climbs_by_its_settings(monkeypatch):
     environments = [seed for seed, _, _ in played]
     assert environments[1] - environments[0] == environments[3] - environments[2] == 8
     assert len({*environments, *(seed for _, seed, _ in played)}) == 8
+
+
+def test_adam_climbs_too(monkeypatch):
+    """Its first step is the step size in every direction that is searched, up the slope."""
+    learner, _ = _snes_learner(monkeypatch, sigma=0.2, learning_rate=0.4)
+    before = learner.search
+    next(learner.updates())
+    utilities = tf.constant(evolution.centered_ranks(np.arange(8)))
+    found = evolution.tell(learner._noise, 0, utilities, learner.policy.size, chunk=4)
+    steep = (before.sigma.numpy() > 0.0) & (np.abs(found.mean) > 0.1)
+    moved = (learner.search.mean - before.mean).numpy()
+    np.testing.assert_allclose(moved[steep], 0.4 * np.sign(found.mean.numpy()[steep]), rtol=1e-3)
 
 
 def test_the_full_form_takes_the_papers_utilities_and_rates(monkeypatch):

@@ -7,7 +7,8 @@ Several worker threads each repeat, with no lock and no waiting for one another:
 
     θ' ← θ                                                (pull a snapshot of the shared parameters)
     act T steps in K environments under θ'                (K = 1 is the paper)
-    R_t ← r_t + γ R_{t+1}, bootstrapped with V(x_T; θ')
+    R_t ← r_t + γ ((1 − λ) V(x_{t+1}; θ') + λ R_{t+1}), bootstrapped with V(x_T; θ'); λ = 1 is the paper
+    A_t ← R_t − V(x_t; θ')
     Δ ← ∇_θ' mean[ −ln π(a_t|x_t; θ') A_t + c (R_t − V(x_t; θ'))² − β H(π(·|x_t; θ')) ]
     g ← αg + (1 − α)Δ²,  θ ← θ − η Δ / √(g + ε)           (push: shared RMSProp, in place)
 
@@ -54,7 +55,7 @@ class Config:
     learning_rate: float = field(1e-3, "η, step size of RMSProp", low=0.0, above=True)
     decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
     discount: float = field(0.99, "γ, per step", low=0.0, high=1.0)
-    gae_lambda: float = field(1.0, "λ of generalized advantages; 1 gives the paper's n-step returns", low=0.0, high=1.0)
+    gae_lambda: float = field(1.0, "λ of advantages and returns; 1 gives the paper's n-step returns", low=0.0, high=1.0)
     normalize_advantages: bool = field(False, "scale the advantages of a rollout to mean 0 and deviation 1")
     entropy_weight: float = field(0.01, "β, weight of the entropy bonus, per nat", low=0.0)
     decay_entropy_weight: bool = field(False, "let β fall linearly to 0 at the last step")

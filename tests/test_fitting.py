@@ -82,7 +82,7 @@ def test_a_recurrent_baseline_learns_and_speaks_of_returns():
     for _ in range(40):
         baseline.fit(batch, returns, Serial())
         errors.append(np.square(baseline.predict(batch) - returns)[counted].mean())
-    assert errors[0] < 30.0**2
+    assert errors[0] < 100.0**2
     assert errors[-1] < 0.5 * errors[0]
 
 

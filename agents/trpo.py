@@ -7,12 +7,12 @@ al. 2016 ("High-dimensional continuous control using generalized advantage estim
     s ≈ (F + damping)⁻¹ ∇L                     conjugate gradient, F the Fisher information: the Hessian of D at θ_old
     θ ← θ_old + αᵏ √(2δ / sᵀ(F + damping)s) s   the smallest k with L above L(θ_old) and D ≤ δ; without one θ stays
 
-A critic of its own, apart from the policy, is fitted to the λ-returns A + V beside each step. The steps of a batch are played by
-environments side by side; under `mpirun` each rank has its share of them. Of images, and where there is a memory, ranks
-share the work of learning too: gradients, Fisher products, divergences and moments are means over all of them. Of plain
-vectors that work is less than its messages: the ranks gather the steps, one takes the step and another fits the critic.
-Observations and returns may be standardized by what was seen of them. With a vine (section 5.2) the gradient comes from
-several actions tried in the same states.
+A critic of its own, apart from the policy, is fitted to the λ-returns A + V beside each step. The steps of a batch are
+played by environments side by side; under `mpirun` each rank has its share of them. Of images, and where there is a
+memory, ranks share the work of learning too: gradients, Fisher products, divergences and moments are means over all of
+them. Of plain vectors that work is less than its messages: the ranks gather the steps, one takes the step and another
+fits the critic. Observations and returns may be standardized by what was seen of them. With a vine (section 5.2) the
+gradient comes from several actions tried in the same states.
 
 Departures: the critic learns by Adam on minibatches, not by a trust region; advantages are standardized in each batch;
 the policy's entropy may be given a weight in L.

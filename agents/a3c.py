@@ -7,7 +7,8 @@ Several worker threads each repeat, with no lock and no waiting for one another:
 
     θ' ← θ                                                (pull a snapshot of the shared parameters)
     act T steps in K environments under θ'                (K = 1 is the paper)
-    R_t ← r_t + γ R_{t+1}, bootstrapped with V(x_T; θ')
+    R_t ← r_t + γ ((1 − λ) V(x_{t+1}; θ') + λ R_{t+1}), bootstrapped with V(x_T; θ'); λ = 1 is the paper
+    A_t ← R_t − V(x_t; θ')
     Δ ← ∇_θ' mean[ −ln π(a_t|x_t; θ') A_t + c (R_t − V(x_t; θ'))² − β H(π(·|x_t; θ')) ]
     g ← αg + (1 − α)Δ²,  θ ← θ − η Δ / √(g + ε)           (push: shared RMSProp, in place)
 
@@ -29,11 +30,11 @@ import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rollout, runs
-from rlab.errors import BadInputError, TrainingError, described
+from rlab.errors import BadInputError, TrainingError, located
 from rlab.parallel import calls, remote, shared, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
-from rlab.seeding import derive
+from rlab.seeding import derive, playing
 from rlab.settings import check, field, from_settings
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Config:
     learning_rate: float = field(1e-3, "η, step size of RMSProp", low=0.0, above=True)
     decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
     discount: float = field(0.99, "γ, per step", low=0.0, high=1.0)
-    gae_lambda: float = field(1.0, "λ of generalized advantages; 1 gives the paper's n-step returns", low=0.0, high=1.0)
+    gae_lambda: float = field(1.0, "λ of advantages and returns; 1 gives the paper's n-step returns", low=0.0, high=1.0)
     normalize_advantages: bool = field(False, "scale the advantages of a rollout to mean 0 and deviation 1")
     entropy_weight: float = field(0.01, "β, weight of the entropy bonus, per nat", low=0.0)
     decay_entropy_weight: bool = field(False, "let β fall linearly to 0 at the last step")
@@ -199,10 +200,10 @@ class A3C:
 
         config, step, fault = self.config, common.first_step, None
         try:
-            # A resumed run must not replay the same episodes: the seed depends on where it starts.
-            stream = (self.seed, "worker", number, common.first_step)
+            # A resumed run must not replay the same episodes: the seeds depend on where it starts.
+            seeds = playing(self.seed, "worker", number, common.first_step)
             with watch.stepping(watch.START):
-                env = self.env(num_envs=config.envs_per_worker, seed=derive(*stream, "environments"))
+                env = self.env(num_envs=config.envs_per_worker, seed=seeds.environments)
             # Not closed here: others still play, and a library may have one window or context for all of them.
             common.environments.append(env)
             collector = rollout.Collector(
@@ -211,24 +212,29 @@ class A3C:
                 self.policy.initial_state(config.envs_per_worker),
                 config.rollout_length,
                 config.discount,
-                derive(*stream, "actions"),
+                seeds.actions,
             )
             while not (snapshot := exchange.pull()).done:
                 params, left, step = tf.convert_to_tensor(snapshot.vector), snapshot.left, snapshot.steps
                 trajectory, episodes = collector.collect(params)
-                entropy_weight = config.entropy_weight * (left if config.decay_entropy_weight else 1.0)
+                rate, entropy_weight = falling(config, left)
                 gradient, metrics = common.gradient(params, trajectory, tf.constant(entropy_weight, tf.float32))
                 values = dict(zip(METRICS, metrics.numpy().tolist(), strict=True))
                 if not np.isfinite(list(values.values())).all():
-                    raise FloatingPointError("the loss or its gradient is not finite (NaN or infinity)")
-                rate = values["learning_rate"] = config.learning_rate * (left if config.decay_learning_rate else 1.0)
+                    raise TrainingError("the loss or its gradient is not finite (NaN or infinity)")
+                values["learning_rate"] = rate
                 work = shared.Work(rate, snapshot.updates, trajectory.rewards.size, values, episodes)
                 exchange.push(gradient.numpy(), work)
         except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
-            fault = TrainingError(f"worker {number}, step {step}: {described(error)}")
-            fault.__cause__ = error
+            fault = located(error, f"worker {number}, step {step}")
         finally:
             exchange.leave(fault)
+
+
+def falling(config: Config, left: float) -> tuple[float, float]:
+    """η and β where the schedule has `left` so much, in [0, 1], of what falls with it."""
+    rate = config.learning_rate * (left if config.decay_learning_rate else 1.0)
+    return rate, config.entropy_weight * (left if config.decay_entropy_weight else 1.0)
 
 
 METRICS = ("loss", "policy_loss", "value_loss", "entropy", "gradient_norm", "mean_value")

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
-from rlab import ops, policies, rollout, runs
+from rlab import ops, policies, rewards, rollout, runs
 from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.parallel import calls, watch
 from rlab.parallel import comm as ranks
@@ -214,6 +214,7 @@ class Learner:
         self._rows = self.config.episodes_per_batch // self.comm.size
         self._first = self._rows * self.comm.rank
         self._env = agent.env(num_envs=self._rows, seed=0)
+        rewards.count_first_episodes(self._env)
         share = policies.Share(self._first, self.config.episodes_per_batch)
         self._act = policies.compile_acting(self.policy, share=share if self.comm.size > 1 else None)
         self._gradient = ops.bptt.compile_gradient(functools.partial(chunk_loss, self.policy), len(METRICS))
@@ -245,17 +246,19 @@ class Learner:
         expected = self.baseline.predict(batch)
         advantages = (returns - expected) * batch.valid
         steps, squares, spread = self._moments(batch.valid, returns, advantages)
+        self._check("rewards or what the baseline expects are", np.array([squares, spread]))
         if config.normalize_advantages:
-            advantages /= np.float32(np.sqrt(squares / steps) + 1e-8)
+            advantages = scaled(advantages, squares / steps)
         whole = Chunk(batch.observations, batch.resets, batch.actions, batch.valid, advantages)
         length = chunk_length(config)
-        left = self._schedule.left(self.steps) if config.decay_entropy_weight else 1.0
-        weight = tf.constant([1.0 / config.episodes_per_batch, config.entropy_weight * left], tf.float32)
+        rate, entropy_weight = falling(config, self._schedule.left(self.steps))
+        weight = tf.constant([1.0 / config.episodes_per_batch, entropy_weight], tf.float32)
         chunks = [(chunk, weight) for chunk in ops.bptt.split(whole, length)]
         gradient, sums = self._gradient(params, batch.states, chunks, config.truncation // length)
         gradient, sums = comm.sum(gradient.numpy()), comm.sum(sums.numpy())
-        self._check(gradient, sums)
-        norm = self._apply(gradient)
+        self._check("the loss or its gradient is", gradient, sums)
+        norm = self._apply(gradient, rate)
+        self._check("parameters are", self._params)
         self.baseline.fit(batch, returns, comm)
         if config.normalize_observations:
             self._statistics.add(batch.observations[batch.valid != 0.0], comm)
@@ -272,7 +275,7 @@ class Learner:
 
     def _play(self, params: "tf.Tensor") -> "tuple[EpisodeBatch, list[Any]]":
         stream = (self.seed, "batch", self.batches)
-        with fault_at(f"batch {self.batches}, step {self.steps}"):
+        with fault_at(self._place):
             return rollout.play_batch(
                 self._env,
                 self._act,
@@ -291,18 +294,19 @@ class Learner:
         sums = self.comm.sum(np.array([counted.size, squares, counted.sum(), np.square(counted).sum()]))
         return float(sums[0]), float(sums[1]), float(sums[3] - sums[2] ** 2 / sums[0])
 
-    def _check(self, gradient: np.ndarray, sums: np.ndarray) -> None:
-        if not (np.isfinite(gradient).all() and np.isfinite(sums).all()):
-            raise TrainingError(
-                f"batch {self.batches}, step {self.steps}: the loss or its gradient is not finite (NaN or infinity)"
-            )
+    def _check(self, what: str, *arrays: "np.ndarray | tf.Tensor") -> None:
+        """Raise TrainingError, naming the place, where not all numbers are finite."""
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise TrainingError(f"{self._place}: {what} not finite (NaN or infinity)")
 
-    def _apply(self, gradient: np.ndarray) -> float:
+    @property
+    def _place(self) -> str:
+        return f"batch {self.batches}, step {self.steps}"
+
+    def _apply(self, gradient: np.ndarray, rate: float) -> float:
         """Give the bounded gradient to the optimizer; returns its norm before."""
-        norm = float(np.linalg.norm(gradient))
-        gradient *= min(1.0, self.config.max_gradient_norm / (norm + 1e-8))
-        left = self._schedule.left(self.steps) if self.config.decay_learning_rate else 1.0
-        self._optimizer.learning_rate = self.config.learning_rate * left
+        gradient, norm = bounded(gradient, self.config.max_gradient_norm)
+        self._optimizer.learning_rate = rate
         self._params = self._change(gradient)
         return norm
 
@@ -355,6 +359,23 @@ def check_sizes(config: Config, size: int) -> None:
         raise BadInputError(
             f"--episodes-per-batch must be a multiple of the {size} ranks, not {config.episodes_per_batch}"
         )
+
+
+def falling(config: Config, left: float) -> tuple[float, float]:
+    """The optimizer's step size and β where the schedule has `left` so much, in [0, 1], of what falls with it."""
+    rate = config.learning_rate * (left if config.decay_learning_rate else 1.0)
+    return rate, config.entropy_weight * (left if config.decay_entropy_weight else 1.0)
+
+
+def scaled(advantages: np.ndarray, square: float) -> np.ndarray:
+    """Advantages, whose mean square over all ranks is `square`, at a root mean square of 1."""
+    return advantages / np.float32(np.sqrt(square) + 1e-8)
+
+
+def bounded(gradient: np.ndarray, bound: float) -> tuple[np.ndarray, float]:
+    """A gradient [D] whose Euclidean norm is at most `bound`, and its norm before."""
+    norm = float(np.linalg.norm(gradient))
+    return gradient * min(1.0, bound / (norm + 1e-8)), norm
 
 
 METRICS = ("policy_loss", "entropy")

@@ -51,9 +51,11 @@ class Config:
     form: str = field("simple", "what is learned: μ alone by an optimizer, or μ and σ", choices=("simple", "full"))
     sigma: float = field(0.1, "σ, standard deviation of the parameters' noise, at first", low=0.0, above=True)
     mirrored: bool = field(True, "let members come in pairs of opposite noise")
-    utilities: str = field("centered-ranks", "what returns are worth", choices=("centered-ranks", "nes"))
+    utilities: str = field(
+        "auto", "what returns are worth; auto: nes of the full form", choices=("auto", "centered-ranks", "nes")
+    )
     optimizer: str = field("adam", "of the simple form", choices=("adam", "sgd"))
-    learning_rate: float = field(0.03, "of the optimizer; of the full form η_μ", low=0.0, above=True)
+    learning_rate: float = field(0.0, "of the optimizer; of the full form η_μ; 0 for 0.03, or 1 of the full", low=0.0)
     decay_learning_rate: bool = field(False, "let the step of μ fall linearly to 0 at the last step")
     sigma_rate: float = field(0.0, "η_σ of the full form; 0 for (3 + ln D)/(5 √D)", low=0.0)
     weight_decay: float = field(0.0, "of the simple form: so many times μ is taken from ∇_μ", low=0.0)
@@ -178,6 +180,7 @@ class Learner:
         # Where it can, a copy rests once the episode of the generation is over.
         single = {"single_episode": True} if "single_episode" in inspect.signature(agent.env).parameters else {}
         self._env = agent.env(num_envs=config.group * config.episodes, seed=0, **single)
+        rewards.count_first_episodes(self._env)
         self._act = policies.compile_population(self.policy, config.episodes, config.deterministic)
         self._memory = policies.population_state(self.policy, config.group, config.episodes)
         self._statistics = policies.ObservationStatistics(self.policy)
@@ -194,9 +197,9 @@ class Learner:
         self.steps = self.generation = 0
 
     def _reference(self, agent: SNES) -> np.ndarray:
-        """Observations [N, ...] that every rank finds for itself."""
-        seed = derive(self.seed, "reference")
-        with contextlib.closing(agent.env(num_envs=_WANDERERS, seed=seed)) as env:
+        """Observations [N, ...] that every rank finds for itself; learned rewards do not learn of them."""
+        seed, make = derive(self.seed, "reference"), rewards.unwrapped(agent.env)
+        with contextlib.closing(make(num_envs=_WANDERERS, seed=seed)) as env:
             return rollout.wander(env, self.config.reference_batch, _SPACING, seed)
 
     def updates(self) -> "Generator[runs.Update | None, None, None]":
@@ -218,7 +221,11 @@ class Learner:
         returns, fitness, lengths = played
         fitness = fitness.mean(axis=1)
         if not np.isfinite(fitness).all():
-            raise TrainingError(f"generation {self.generation}, step {self.steps}: a return is NaN or infinite")
+            member = int(np.flatnonzero(~np.isfinite(fitness))[0])
+            raise TrainingError(
+                f"generation {self.generation}, step {self.steps}: a return is NaN or infinite, {fitness[member]} of "
+                f"member {member}"
+            )
         shape = {"centered-ranks": ops.evolution.centered_ranks, "nes": ops.evolution.nes_utilities}[config.utilities]
         utilities, generation = tf.constant(shape(fitness)), tf.constant(self.generation)
         left = self._schedule.left(self.steps) if config.decay_learning_rate else 1.0
@@ -301,7 +308,6 @@ class Learner:
 
     def _move(self, search: Any, state: Any, generation: Any, utilities: Any, rate: Any) -> tuple[Any, Any]:
         """One step of the search distribution."""
-        import tensorflow as tf
 
         config = self.config
         drawn = config.population // (2 if config.mirrored else 1)
@@ -309,10 +315,7 @@ class Learner:
         found = ops.evolution.tell(self._noise, generation, utilities, self.policy.size, config.mirrored, chunk)
         if config.form == "full":
             return ops.evolution.natural_step(search, found, rate, self._sigma_rate), state
-        sought = search.sigma > 0.0
-        slope = tf.where(
-            sought, found.mean / (config.population * config.sigma) - config.weight_decay * search.mean, 0.0
-        )
+        slope = ops.evolution.simple_slope(search, found, config.population, config.sigma, config.weight_decay)
         if config.optimizer == "sgd":
             return search._replace(mean=search.mean + rate * slope), state
         mean, state = ops.adam.adam(search.mean, state, -slope, rate)
@@ -353,11 +356,15 @@ def _counted_groups(config: Config, features: int) -> int:
 
 
 def check_sizes(config: Config, size: int) -> Config:
-    """The settings with their group made up, if they leave that open, the same whatever the number of ranks.
+    """The settings with what they leave open made up: group, utilities and step, whatever the number of ranks.
 
     Raises BadInputError where a population does not divide as it must.
     """
-    pair = 2 if config.mirrored else 1
+    pair, full = 2 if config.mirrored else 1, config.form == "full"
+    if config.utilities == "auto":
+        config = dataclasses.replace(config, utilities="nes" if full else "centered-ranks")
+    if not config.learning_rate:
+        config = dataclasses.replace(config, learning_rate=1.0 if full else 0.03)
     if config.population % pair:
         raise BadInputError(f"--population must be even for mirrored noise, not {config.population}")
     if config.population < size * pair:

@@ -7,12 +7,12 @@ al. 2016 ("High-dimensional continuous control using generalized advantage estim
     s ≈ (F + damping)⁻¹ ∇L                     conjugate gradient, F the Fisher information: the Hessian of D at θ_old
     θ ← θ_old + αᵏ √(2δ / sᵀ(F + damping)s) s   the smallest k with L above L(θ_old) and D ≤ δ; without one θ stays
 
-A critic of its own, apart from the policy, is fitted to the returns after each step. The steps of a batch are played by
-environments side by side; under `mpirun` each rank has its share of them. Of images, and where there is a memory, ranks
-share the work of learning too: gradients, Fisher products, divergences and moments are means over all of them. Of plain
-vectors that work is less than its messages: the ranks gather the steps, one takes the step and another fits the critic.
-Observations and returns may be standardized by what was seen of them. With a vine (section 5.2) the gradient comes from
-several actions tried in the same states.
+A critic of its own, apart from the policy, is fitted to the λ-returns A + V beside each step. The steps of a batch are
+played by environments side by side; under `mpirun` each rank has its share of them. Of images, and where there is a
+memory, ranks share the work of learning too: gradients, Fisher products, divergences and moments are means over all of
+them. Of plain vectors that work is less than its messages: the ranks gather the steps, one takes the step and another
+fits the critic. Observations and returns may be standardized by what was seen of them. With a vine (section 5.2) the
+gradient comes from several actions tried in the same states.
 
 Departures: the critic learns by Adam on minibatches, not by a trust region; advantages are standardized in each batch;
 the policy's entropy may be given a weight in L.
@@ -31,13 +31,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
-from rlab import ops, policies, rollout, runs, vine
+from rlab import ops, policies, rewards, rollout, runs, vine
 from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.notify import notify
 from rlab.parallel import calls, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
-from rlab.seeding import derive
+from rlab.seeding import derive, playing
 from rlab.settings import check, field, from_settings
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Config:
     entropy_weight: float = field(0.0, "weight in L of the policy's mean entropy, per nat", low=0.0)
     damping: float = field(0.1, "added to the diagonal of the Fisher information", low=0.0, above=True)
     cg_iterations: int = field(10, "iterations of conjugate gradient", low=1)
-    fisher_subsampling: int = field(1, "use every n-th of the states for Fisher products", low=1)
+    fisher_subsampling: int = field(1, "take one of n states, others each time, for Fisher products", low=1)
     backtrack: float = field(0.8, "α, factor between the line search's steps", low=0.0, high=0.99, above=True)
     line_search_steps: int = field(10, "steps of the line search at most", low=1)
     discount: float = field(0.99, "γ, per step", low=0.0, high=1.0)
@@ -113,12 +113,10 @@ class TRPO:
             )
         self.config = config or Config()
         check(self.config)
-        if self.config.sampling == "vine" and "restorable" in inspect.signature(env).parameters:
-            env = functools.partial(env, restorable=True)
         self.env, self.seed = env, seed
         self.comm = ranks.world()
         check_sizes(self.config, self.comm.size)
-        probe = env(num_envs=1, seed=0)
+        probe = self.make_env(num_envs=1, seed=0)
         if self.config.sampling == "vine" and not getattr(probe, "can_save", False):
             raise BadInputError("--sampling vine needs an environment whose state can be saved and restored")
         build = functools.partial(
@@ -140,6 +138,11 @@ class TRPO:
             _check_minibatch(self.config)
         self.critic = policies.LinearCritic(probe.single_observation_space) if linear else build()
         probe.close()
+
+    def make_env(self, num_envs: int, seed: int) -> "gym.vector.VectorEnv":
+        """Environments to train in; for a vine such as can be put back to a state, where the factory knows how."""
+        restorable = self.config.sampling == "vine" and "restorable" in inspect.signature(self.env).parameters
+        return self.env(num_envs=num_envs, seed=seed, **({"restorable": True} if restorable else {}))
 
     def make_fitter(self) -> Any:
         """What keeps the critic's parameters, fresh."""
@@ -222,18 +225,19 @@ class Learner:
         self.steps = self.batches = 0
         saved = self._restore(checkpoint) if checkpoint else {}
         self.exact = bool(saved) and self.comm.size == 1
-        # A run that begins new episodes must not replay the same ones: the seed depends on where it begins them.
         self._begun = checkpoint.counters["begun"] if checkpoint and self.exact else self.steps
-        share = policies.Share(self._first, config.parallel_envs) if self.comm.size > 1 else None
-        stream = (self.seed, "episodes", self._begun)
-        self._env = agent.env(num_envs=self.rows, seed=derive(*stream, "environments") + self._first)
+        self._share = share = policies.Share(self._first, config.parallel_envs) if self.comm.size > 1 else None
+        # A run that begins new episodes must not replay the same ones: the seeds depend on where it begins them.
+        seeds = playing(self.seed, "episodes", self._begun)
+        self._env = agent.make_env(num_envs=self.rows, seed=seeds.environments + self._first)
+        self._learned = rewards.model_of(agent.env)
         self._collector = rollout.Collector(
             self._env,
             policies.compile_acting(self._pair, share=share),
             self._pair.initial_state(self.rows),
             self.time,
             config.discount,
-            derive(*stream, "actions"),
+            seeds.actions,
             policies.compile_acting(self._pair, told=True),
         )
         if self.exact:
@@ -256,18 +260,19 @@ class Learner:
     def play(self) -> "tuple[policies.Batch, np.ndarray, Any, list[Any]]":
         """A batch, its returns [T, B], its trajectory, and the episodes that ended in it."""
         parts = policies.Parts(self.params, self.critic.params, self.critic.scale)
-        with fault_at(f"batch {self.batches}, step {self.steps}"):
+        with fault_at(self._place):
             trajectory, episodes, branches = self._collect(self._pair.join(parts))
         if self._among.size < self.comm.size:
             trajectory, branches = rollout.join(self.comm.gather((trajectory, branches)))
         values, following = trajectory.values, trajectory.next_values
-        rewards = trajectory.rewards, trajectory.discounts, trajectory.boundaries
-        advantages = self._advantages(*rewards, values, following, self.config.gae_lambda).numpy()
+        got = trajectory.rewards, trajectory.discounts, trajectory.boundaries
+        advantages = self._advantages(*got, values, following, self.config.gae_lambda).numpy()
         returns = advantages + values
-        mean, deviation = _moments(advantages, self._among)
-        standard = ((advantages - mean) / (deviation + 1e-8)).astype(np.float32)
         seen = trajectory.observations, trajectory.resets, trajectory.actions
-        batch = policies.Batch(*seen, standard, trajectory.state[0], branches)
+        standard = standardized(advantages, self._among)
+        number, share = self.config.fisher_subsampling, self._share if self._among.size > 1 else None
+        fewer = policies.fewer_columns(self.policy, values.shape, number, self.seed, self.batches, share)
+        batch = policies.Batch(*seen, standard, trajectory.state[0], branches, fewer)
         return policies.as_rows(batch), returns, trajectory, episodes
 
     def _collect(self, params: Any) -> "tuple[Trajectory, list[Any], Branches | None]":
@@ -284,10 +289,14 @@ class Learner:
             config.vine_length,
             config.vine_actions,
             self._advantages,
+            self._learned,
         )
         better = branches.values - branches.values.mean(axis=0)  # than the others of the same state
-        _, deviation = _moments(better, self.comm)
-        return trajectory, episodes, branches._replace(values=(better / (deviation + 1e-8)).astype(np.float32))
+        return trajectory, episodes, branches._replace(values=standardized(better, self.comm))
+
+    @property
+    def _place(self) -> str:
+        return f"batch {self.batches}, step {self.steps}"
 
     def _update(self) -> "runs.Update":
         import tensorflow as tf
@@ -298,10 +307,10 @@ class Learner:
         self.params = tf.convert_to_tensor(step.params)
         metrics = {name: float(part) for name, part in step._asdict().items() if name != "params"}
         metrics |= {"entropy": float(entropy), "value_loss": loss, "explained_variance": 1.0 - unexplained}
-        if not np.isfinite([loss, metrics["entropy"]]).all():
+        if wrong := [name for name, value in metrics.items() if not np.isfinite(value)]:
             raise TrainingError(
-                f"batch {self.batches}, step {self.steps}: observations, rewards or the critic's loss are not finite "
-                "(NaN or infinity)"
+                f"{self._place}: observations, rewards, parameters or the critic are not finite (NaN or infinity), by "
+                + ", ".join(wrong)
             )
         self._statistics.add(trajectory.observations, self._among)
         self.params = self._statistics.tell(self.policy, self.params)
@@ -355,11 +364,11 @@ class Learner:
         return runs.subset(checkpoint.arrays, "collector")
 
 
-def _moments(values: np.ndarray, comm: ranks.Communicator) -> tuple[float, float]:
-    """Mean and deviation over all ranks."""
+def standardized(values: np.ndarray, comm: ranks.Communicator) -> np.ndarray:
+    """Values of any shape, shifted and scaled to mean 0 and deviation 1 over all ranks, float32."""
     parts = comm.gather(ops.moments.of_rows(values.reshape(-1, 1)))
     whole = functools.reduce(ops.moments.merge, parts)
-    return float(whole.mean[0]), float(whole.deviation[0])
+    return ((values - float(whole.mean[0])) / (float(whole.deviation[0]) + 1e-8)).astype(np.float32)
 
 
 def _branch_steps(config: Config, space: "gym.Space") -> int:

@@ -81,6 +81,8 @@ class ObserveReward(VectorWrapper):
     observations that are no vectors.
     """
 
+    shows_reward = True  # to whoever must not let it be seen
+
     def __init__(self, env: SameStep) -> None:
         super().__init__(env)
         self.episode_limit = env.episode_limit

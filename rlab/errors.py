@@ -23,18 +23,27 @@ class ElsewhereError(TrainingError):
     """A fault of another rank, which says so itself; the message begins with `rank N: `."""
 
 
+def located(error: BaseException, place: str) -> TrainingError:
+    """A fault with the place where it happened before its message; one of another rank says its own place."""
+    if isinstance(error, ElsewhereError):
+        return error
+    fault = TrainingError(f"{place}: {error if isinstance(error, TrainingError) else described(error)}")
+    fault.__cause__ = error
+    return fault
+
+
 @contextlib.contextmanager
 def fault_at(place: str) -> Iterator[None]:
     """Whatever is raised inside becomes a TrainingError that begins with the place: SystemExit too, of an environment.
 
-    A fault that is one already keeps its words, and Ctrl-C stays what it is.
+    Bad input and Ctrl-C stay what they are.
     """
     try:
         yield
-    except (BadInputError, TrainingError, KeyboardInterrupt):
+    except (BadInputError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise TrainingError(f"{place}: {described(error)}") from error
+        raise located(error, place)  # noqa: B904, it has its cause
 
 
 def described(error: BaseException) -> str:

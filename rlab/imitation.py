@@ -53,7 +53,7 @@ def rewarded_by(factory: Callable[..., VectorEnv], config: Config, seed: int = 0
     """The factory's environments with the discriminator's rewards in place of their own.
 
     Raises BadInputError for settings out of range, a file that holds no demonstrations, demonstrations of another kind
-    of environment, and observations that are no vectors.
+    of environment, and observations that are no vectors or show the environment's rewards.
     """
     check(config)
     shown = demonstrations.load(config.demonstrations)
@@ -61,7 +61,8 @@ def rewarded_by(factory: Callable[..., VectorEnv], config: Config, seed: int = 0
     if config.digest not in ("", digest):
         raise BadInputError(f"{config.demonstrations} is another file than the run began with")
     config = dataclasses.replace(config, digest=digest)
-    return Rewarded(factory, lambda observations, actions: Imitation(observations, actions, shown, config, seed))
+    make = lambda observations, actions: Imitation(observations, actions, shown, config, seed)  # noqa: E731
+    return Rewarded(factory, make, replaces=True)
 
 
 class Imitation:

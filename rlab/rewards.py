@@ -4,12 +4,15 @@ Any agent learns from them: what it is handed is a factory of vector environment
 environment's own.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
+
+from rlab.errors import BadInputError, TrainingError
 
 REWARDS = "rewards"  # begins the names of what a model has learned, in a checkpoint
 _OURS = "rewarded/"  # begins the names of what this wrapper saves
@@ -30,7 +33,7 @@ class RewardModel(Protocol):
         """What it did since this was asked last; always of the same names."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that it has learned, by name."""
+        """All that its next rewards depend on, by name."""
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `arrays` gave."""
@@ -45,35 +48,80 @@ class Rewarded:
     Args:
         factory: of the environments themselves, called with the same keywords, `num_envs` and `seed` among them.
         make: from the spaces of observations and of actions to the model.
+        replaces: its rewards stand in place of the environment's own, which nobody may see.
+
+    Raises BadInputError where the environment's rewards are to be replaced and its observations show them.
     """
 
-    def __init__(self, factory: Callable[..., VectorEnv], make: Callable[[gym.Space, gym.Space], RewardModel]) -> None:
+    def __init__(
+        self,
+        factory: Callable[..., VectorEnv],
+        make: Callable[[gym.Space, gym.Space], RewardModel],
+        replaces: bool = False,
+    ) -> None:
         self.__wrapped__ = factory  # its signature is this one's too
         probe = factory(num_envs=1, seed=0)
-        self.model = make(probe.single_observation_space, probe.single_action_space)
-        probe.close()
+        try:
+            if replaces and any(getattr(layer, "shows_reward", False) for layer in _layers(probe)):
+                raise BadInputError(
+                    "--imitate cannot go with --observe-reward: observations would show the environment's own rewards"
+                )
+            self.model = make(probe.single_observation_space, probe.single_action_space)
+        finally:
+            probe.close()
 
     def __call__(self, **keywords: Any) -> VectorEnv:
         return _Rewarded(self.__wrapped__(**keywords), self.model, bool(keywords.get("single_episode")))
 
 
-def model_of(factory: Callable[..., VectorEnv]) -> RewardModel | None:
-    """The model whose rewards the factory's environments give, if there is one."""
-    return factory.model if isinstance(factory, Rewarded) else None
+def model_of(factory: Callable[..., VectorEnv] | None) -> RewardModel | None:
+    """The model whose rewards the factory's environments give, if there is one.
+
+    It is found through `functools.partial` and through decorators that leave `__wrapped__` behind.
+    """
+    while factory is not None:
+        if isinstance(factory, Rewarded):
+            return factory.model
+        factory = factory.func if isinstance(factory, functools.partial) else getattr(factory, "__wrapped__", None)
+    return None
+
+
+def unwrapped(factory: Callable[..., VectorEnv]) -> Callable[..., VectorEnv]:
+    """The factory of the environments themselves, with all arguments that it was given meanwhile."""
+    if isinstance(factory, Rewarded):
+        return unwrapped(factory.__wrapped__)
+    if isinstance(factory, functools.partial):
+        return functools.partial(unwrapped(factory.func), *factory.args, **factory.keywords)
+    return factory
+
+
+def count_first_episodes(env: VectorEnv) -> None:
+    """Let learned rewards, where the environment has any, be given for and learned of first episodes after a reset."""
+    for layer in _layers(env):
+        if isinstance(layer, _Rewarded):
+            layer.rests = True
+
+
+def _layers(env: VectorEnv | None) -> Iterator[VectorEnv]:
+    """The environment and what it wraps, from the outside."""
+    while env is not None:
+        yield env
+        env = getattr(env, "env", None)
 
 
 class _Rewarded(VectorWrapper):
     """One vector environment of the factory.
 
-    Where an episode ends, `info["rewarded"]` float64 [B] is the sum of the rewards that were given in it; where copies
-    rest after theirs (`rests`), they count no more.
+    Where an episode ends, `info["rewarded"]` float64 [B] is the sum of the rewards that were given in it. With `rests`
+    copies count no more once their first episode after a reset has ended, whether they rest then or play on. Raises
+    TrainingError for a reward that is not finite.
     """
 
     def __init__(self, env: VectorEnv, model: RewardModel, rests: bool) -> None:
         super().__init__(env)
         self.episode_limit = getattr(env, "episode_limit", None)
         self.can_save = getattr(env, "can_save", False)
-        self._model, self._rests = model, rests
+        self._model, self.rests = model, rests
         self._begin(np.zeros(0))
 
     def _begin(self, observations: np.ndarray) -> None:
@@ -94,11 +142,16 @@ class _Rewarded(VectorWrapper):
             after = np.where(rows, info["final_obs"], observations)
         given = self._model.give(self._last, np.asarray(actions), after, rewards, self._counts)
         given = np.where(self._counts, given, 0.0).astype(np.float32)
+        if not np.isfinite(given).all():
+            copy = int(np.flatnonzero(~np.isfinite(given))[0])
+            raise TrainingError(
+                f"environment {copy}: the learned reward is {given[copy]} ({type(self._model).__name__})"
+            )
         self._sums += given
         if ended.any():
             info = info | {"rewarded": self._sums.copy()}
             self._sums[ended] = 0.0
-            if self._rests:
+            if self.rests:
                 self._counts &= ~ended
         self._last = observations.copy()
         return observations, given, terminations, truncations, info
@@ -132,8 +185,3 @@ class Averages:
         self._taken |= means
         self._told = {name: [] for name in self._names}
         return dict(self._taken)
-
-
-def unwrapped(factory: Callable[..., VectorEnv]) -> Callable[..., VectorEnv]:
-    """The factory of the environments themselves."""
-    return factory.__wrapped__ if isinstance(factory, Rewarded) else factory

@@ -2,7 +2,9 @@
 
 Schulman et al., "Trust region policy optimization", ICML 2015, section 5.2. The environment is put back to a state for
 each action, with its random numbers; the policy's are the same too, so that what follows differs by the action alone
-(common random numbers).
+(common random numbers). Rewards that are learned are put back too: what a model learned in one branch the next must not
+feel, so a branch is worth what the trajectory itself would have got there, in whatever order branches are tried. (A
+model that learned nothing in branches would give the same reward again and again for what is new once.)
 """
 
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlab.rewards import RewardModel
 from rlab.rollout import Collector
 from rlab.types import Branches, Episode, Trajectory
 
@@ -31,6 +34,7 @@ def collect(
     length: int,
     count: int,
     advantages: Callable[..., Any],
+    learned: RewardModel | None = None,
 ) -> tuple[Trajectory, list[Episode], Branches]:
     """A trajectory of `segments` × `spacing` steps, with branches from where each segment begins.
 
@@ -42,6 +46,7 @@ def collect(
         length: steps of a branch; what would follow is the critic's to say.
         count: actions to a state, as `actions_to_try` takes it.
         advantages: generalized advantages, compiled, as `ops.returns.generalized_advantage`.
+        learned: the model of the environments' rewards, if they are learned.
     """
     number, exhaustive = actions_to_try(collector.env.single_action_space, count)
     B = collector.env.num_envs
@@ -52,6 +57,7 @@ def collect(
     for _ in range(segments):
         here = collector.save()
         assert here is not None
+        known = learned.arrays() if learned else {}
         if exhaustive:
             tried = [np.full(B, action, np.int32) for action in range(number)]
         else:
@@ -62,6 +68,8 @@ def collect(
             branch, _ = collector.collect(params, length, first)
             values[-1].append(_worth(branch, advantages))
             collector.load(here)
+            if learned:
+                learned.restore(known)
         part, ended = collector.collect(params, spacing)
         parts.append(part)
         episodes += ended

@@ -201,3 +201,30 @@ def attention(encoder_outputs, mask, outputs, kernel):
 
 def _sigmoid(x):
     return 1.0 / (1.0 + np.exp(-x))
+
+
+def actor_critic(logits, values, actions, advantages, returns, value_weight, entropy_weight):
+    """Mnih et al. 2016, algorithm S3 with its entropy bonus, step by step: total, policy, value and entropy, means."""
+    policy = value = entropy = 0.0
+    for t, b in np.ndindex(*actions.shape):
+        p = np.exp(logits[t, b] - logits[t, b].max())
+        p /= p.sum()
+        policy -= np.log(p[actions[t, b]]) * advantages[t, b]
+        value += (returns[t, b] - values[t, b]) ** 2
+        entropy -= (p * np.log(p)).sum()
+    policy, value, entropy = (part / actions.size for part in (policy, value, entropy))
+    return policy + value_weight * value - entropy_weight * entropy, policy, value, entropy
+
+
+def episodic_loss(logits, actions, advantages, valid, episodes, entropy_weight):
+    """Wierstra et al. 2009: −1/N Σ (ln π(a_t) A_t + β H_t) over all steps that count; its first part, and Σ H."""
+    total = policy = entropies = 0.0
+    for t, b in np.ndindex(*actions.shape):
+        if valid[t, b]:
+            p = np.exp(logits[t, b] - logits[t, b].max())
+            p /= p.sum()
+            entropy = -(p * np.log(p)).sum()
+            policy -= np.log(p[actions[t, b]]) * advantages[t, b] / episodes
+            total -= entropy_weight * entropy / episodes
+            entropies += entropy
+    return total + policy, policy, entropies

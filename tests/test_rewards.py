@@ -1,5 +1,6 @@
 """Learned rewards: what the wrapper gives, what novelty counts, what imitation tells apart; resumed to the bit."""
 
+import dataclasses
 import functools
 
 import gymnasium as gym
@@ -9,10 +10,13 @@ import pytest
 import agents
 import envs
 import rlab
+from agents import rpg, snes, trpo
 from rlab import demonstrations, imitation, novelty
 from rlab.demonstrations import Demonstrations
-from rlab.errors import BadInputError
-from rlab.rewards import Rewarded, model_of
+from rlab.errors import BadInputError, TrainingError
+from rlab.rewards import Averages, Rewarded, count_first_episodes, model_of, unwrapped
+from rlab.runs.directory import describe_factory
+from rlab.schedules import Schedule
 
 
 class Distance:
@@ -71,6 +75,108 @@ def test_a_saved_environment_goes_on_with_the_same_rewards():
         for a, b in zip(old[:4], new[:4], strict=True):
             np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(expected[-1][4]["rewarded"], new[4]["rewarded"])
+
+
+class Tally:
+    """A model that learns: a reward is the number of steps that it gave rewards for, `counted` that of rows."""
+
+    def __init__(self, poison=np.inf):
+        self.given, self.counted, self._poison = 0, 0, poison
+
+    def give(self, before, actions, after, rewards, counts):
+        self.given, self.counted = self.given + 1, self.counted + int(counts.sum())
+        return np.full(len(rewards), self.given if self.given < self._poison else np.nan)
+
+    def metrics(self):
+        return {"given": float(self.given)}
+
+    def arrays(self):
+        return {"given": np.array(self.given)}
+
+    def restore(self, arrays):
+        self.given = int(arrays["given"])
+
+    def describe(self):
+        return {"kind": "tally"}
+
+
+def _tallied(make=None, **settings):
+    return Rewarded(make or functools.partial(envs.make, "DeepSea", size=4), lambda *_: Tally(**settings))
+
+
+def test_a_model_is_found_however_its_factory_is_wrapped():
+    factory = _tallied()
+
+    @functools.wraps(factory)
+    def decorated(**keywords):
+        return factory(**keywords)
+
+    around = functools.partial(functools.partial(factory, single_episode=True), restorable=True)
+    for wrapped in (around, decorated, functools.partial(decorated, seed=1)):
+        assert model_of(wrapped) is factory.model
+    described = describe_factory(unwrapped(around))
+    assert described == {"name": "DeepSea", "options": {"size": 4, "single_episode": True, "restorable": True}}
+    assert model_of(None) is None
+
+
+def test_rewards_learned_in_a_branch_are_forgotten_in_the_next():
+    """The trajectory gets what it would if nothing had been tried, and every action of a state comes to the same."""
+    factory = _tallied()
+    config = trpo.Config(batch_size=16, parallel_envs=2, critic_minibatch=8, sampling="vine", vine_spacing=4)
+    learner = trpo.Learner(agents.TRPO(dataclasses.replace(config, vine_length=3, discount=0.5), factory), Schedule(99))
+    _, _, branches = learner._collect(learner._pair.join((learner.params, 0.0 * learner.critic.params, [0.0, 1.0])))
+    assert factory.model.given == 8
+    *_, trajectory, _ = learner.play()
+    np.testing.assert_array_equal(trajectory.rewards, np.arange(9, 17)[:, None] * np.ones(2))
+    np.testing.assert_allclose(branches.values, 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["RPG", "SNES"])
+def test_what_comes_after_an_episodes_end_is_not_learned_of(kind):
+    """Neither where copies rest nor where the factory knows nothing of that and they play on."""
+    for factory in (_tallied(CARTPOLE), _tallied(lambda num_envs, seed: envs.make("CartPole-v1", num_envs, seed))):
+        agent = getattr(agents, kind)
+        config = {"episodes_per_batch": 8} if kind == "RPG" else {"population": 8, "group": 4}
+        made = agent(agent.Config(**config), factory)
+        learner = (rpg if kind == "RPG" else snes).Learner(made, Schedule(99))
+        assert next(learner.updates()).steps == factory.model.counted > 0
+
+
+def test_a_reference_batch_teaches_nothing():
+    factory = _tallied()
+    agent = agents.SNES(agents.SNES.Config(population=4), factory)
+    assert len(snes.Learner(agent, Schedule(99))._reference(agent)) == 128
+    assert factory.model.given == 0
+
+
+def test_copies_that_play_on_count_their_first_episode_only():
+    factory, env = _made()
+    count_first_episodes(gym.vector.VectorWrapper(env))
+    env.reset()
+    for _ in range(4):
+        env.step(np.zeros(3, int))
+    _, rewards, *_ = env.step(np.ones(3, int))
+    assert not factory.model.counts.any()
+    assert not rewards.any()
+
+
+@pytest.mark.parametrize("kind", ["TRPO", "RPG", "SNES", "A3C"])
+def test_a_learned_reward_that_is_not_finite_stops_every_agent(kind, tmp_path):
+    agent = getattr(agents, kind)
+    config = {"TRPO": {"parallel_envs": 4}, "RPG": {"episodes_per_batch": 4}, "SNES": {"population": 4}, "A3C": {}}
+    made = agent(agent.Config(**config[kind]), _tallied(poison=3))
+    with pytest.raises(TrainingError, match=r"^(batch|generation|worker) 0, .*: environment 0: the learned rew.* nan"):
+        made.train(tmp_path / "run", 10_000)
+
+
+def test_averages_are_of_what_was_told_since_they_were_taken():
+    averages = Averages("a", "b")
+    assert np.isnan(list(averages.take().values())).all()
+    averages.tell(a=1.0, b=5.0)
+    averages.tell(a=3.0)
+    assert averages.take() == {"a": 2.0, "b": 5.0}
+    averages.tell(a=7.0)
+    assert averages.take() == {"a": 7.0, "b": 5.0}
 
 
 # Novelty.
@@ -210,8 +316,11 @@ def test_imitation_goes_on_as_if_it_had_never_stopped(tmp_path):
         np.testing.assert_array_equal(array, other.arrays()[name])
 
 
+CARTPOLE = functools.partial(envs.make, "CartPole-v1")
+
+
 def _with(kind, tmp_path):
-    factory = functools.partial(envs.make, "CartPole-v1")
+    factory = CARTPOLE
     if kind == "novelty":
         return novelty.with_bonus(factory)
     x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
@@ -219,12 +328,15 @@ def _with(kind, tmp_path):
     return imitation.rewarded_by(factory, imitation.Config(demonstrations=_saved(tmp_path, shown)))
 
 
-@pytest.mark.parametrize("kind", ["novelty", "imitation"])
-def test_a_resumed_run_has_the_same_parameters(kind, tmp_path):
-    config = agents.TRPO.Config(batch_size=256, parallel_envs=4, critic_epochs=1)
-    agents.TRPO(config, _with(kind, tmp_path)).train(tmp_path / "whole", 2048)
-    agents.TRPO(config, _with(kind, tmp_path)).train(tmp_path / "halves", 1024)
-    agents.TRPO.resume(tmp_path / "halves", _with(kind, tmp_path), 2048)
+@pytest.mark.parametrize(("kind", "sampling"), [("novelty", "single-path"), ("imitation", "vine")])
+def test_a_resumed_run_has_the_same_parameters(kind, sampling, tmp_path):
+    vine = {"sampling": sampling, "vine_spacing": 32, "vine_length": 8}
+    config = agents.TRPO.Config(batch_size=256, parallel_envs=4, critic_epochs=1, **vine)
+    agents.TRPO(config, _with(kind, tmp_path)).train(tmp_path / "whole", 1024)
+    agents.TRPO(config, _with(kind, tmp_path)).train(tmp_path / "halves", 512)
+    agents.TRPO.resume(tmp_path / "halves", _with(kind, tmp_path), 1024)
+    config = rlab.runs.Run.open(tmp_path / "halves").config
+    assert (config["env"]["name"], config["rewards"]["kind"]) == ("CartPole-v1", kind)
     runs = [rlab.runs.Run.open(tmp_path / name).latest_checkpoint() for name in ("whole", "halves")]
     assert any(name.startswith("rewards/") for name in runs[0].arrays)
     for name, array in runs[0].arrays.items():
@@ -273,6 +385,14 @@ def test_observations_that_cannot_be_known_are_refused(space, tmp_path):
         novelty.Novelty(space, novelty.Config(), 0)
     with pytest.raises(BadInputError, match="imitation is known of"):
         imitation.Imitation(space, gym.spaces.Discrete(2), _shown(), imitation.Config(), 0)
+
+
+def test_who_imitates_never_sees_the_rewards(tmp_path):
+    path = _saved(tmp_path, _shown())
+    factory = functools.partial(envs.make, "CartPole-v1", observe_reward=True)
+    with pytest.raises(BadInputError, match="--imitate cannot go with --observe-reward"):
+        imitation.rewarded_by(factory, imitation.Config(demonstrations=path))
+    assert novelty.with_bonus(factory)(num_envs=1, seed=0).reset()[0].shape == (1, 5)  # its bonus stays unseen
 
 
 def test_a_run_knows_its_demonstrations_again(tmp_path):

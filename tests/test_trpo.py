@@ -122,13 +122,14 @@ def test_the_surrogates_gradient_is_that_of_finite_differences():
     assert slope == pytest.approx(float(tf.norm(gradient)), rel=2e-2)
 
 
-def test_subsampled_products_use_every_nth_state():
-    batch = trust.Batch(*(np.arange(24.0).reshape(2, 12) + i for i in range(4)), (np.arange(12.0),))
-    fewer = trust.every(batch, 5)
-    np.testing.assert_array_equal(fewer.observations, batch.observations[:, [0, 5, 10]])
-    np.testing.assert_array_equal(fewer.state[0], [0.0, 5.0, 10.0])
-    learner = _learner(fisher_subsampling=4)
-    assert 0.0 < float(learner._step(learner.params, learner.play()[0], MAX_KL)[0].kl) <= 0.01
+@pytest.mark.parametrize("backbone", ["mlp", "lstm"])
+def test_subsampled_products_still_bound_the_step(backbone):
+    learner = _learner(policy=backbone, fisher_subsampling=4)
+    batch, *_ = learner.play()
+    assert batch.fewer.size == (64 if backbone == "mlp" else 2)
+    assert 0.0 < float(learner._step(learner.params, batch, MAX_KL)[0].kl) <= 0.01
+    next(learner.updates())
+    assert not np.array_equal(learner.play()[0].fewer, batch.fewer)
 
 
 @pytest.mark.parametrize("changes", [{}, {"normalize_returns": False}])

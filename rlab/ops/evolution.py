@@ -27,7 +27,10 @@ class Gradient(NamedTuple):
 
 
 def centered_ranks(fitness: np.ndarray) -> np.ndarray:
-    """Fitness [P] to ranks in [−½, ½], float32 [P], sum 0; equals share their mean rank (ES)."""
+    """Fitness [P] to ranks in [−½, ½], float32 [P], sum 0; equals share their mean rank (ES).
+
+    Infinities have their place at the ends; raises ValueError for NaN, which has none.
+    """
     ranks = np.arange(len(fitness)) / max(len(fitness) - 1, 1) - 0.5
     return _by_rank(fitness, ranks)
 
@@ -35,7 +38,8 @@ def centered_ranks(fitness: np.ndarray) -> np.ndarray:
 def nes_utilities(fitness: np.ndarray) -> np.ndarray:
     """Fitness [P] to u = max(0, ln(P/2 + 1) − ln k)/Σ − 1/P for the k-th best, float32 [P] (NES).
 
-    They sum to 0; equals share the mean of theirs.
+    They sum to 0; equals share the mean of theirs. Infinities have their place at the ends; raises ValueError for NaN,
+    which has none.
     """
     count = len(fitness)
     raw = np.maximum(0.0, np.log(count / 2.0 + 1.0) - np.log(np.arange(count, 0, -1)))
@@ -44,6 +48,8 @@ def nes_utilities(fitness: np.ndarray) -> np.ndarray:
 
 def _by_rank(fitness: np.ndarray, values: np.ndarray) -> np.ndarray:
     """To each fitness its share of `values` [P], which are those of ranks from the worst to the best."""
+    if np.isnan(fitness).any():  # NumPy would sort it after the best
+        raise ValueError(f"the fitness of member {int(np.flatnonzero(np.isnan(fitness))[0])} is NaN, which has no rank")
     _, index, counts = np.unique(fitness, return_inverse=True, return_counts=True)
     means = np.add.reduceat(values, np.cumsum(counts) - counts) / counts
     return means[index].astype(np.float32)
@@ -129,6 +135,17 @@ def tell(
     start = (tf.constant(0), tf.zeros(size), tf.zeros(size))
     _, *found = tf.while_loop(lambda i, *_: i < chunks, body, start, maximum_iterations=chunks)
     return Gradient(*found)
+
+
+def simple_slope(
+    search: Search, gradient: Gradient, population: int, sigma: float, weight_decay: float = 0.0
+) -> tf.Tensor:
+    """1/(P σ) Σ u_i s_i − d μ, float32 [D], the slope in μ to be climbed (ES), d the `weight_decay`.
+
+    0 where σ is: what is not searched does not decay either.
+    """
+    slope = gradient.mean / (population * sigma) - weight_decay * search.mean
+    return tf.where(search.sigma > 0.0, slope, 0.0)
 
 
 def natural_step(search: Search, gradient: Gradient, mean_rate: float = 1.0, sigma_rate: float | None = None) -> Search:

@@ -16,6 +16,7 @@ _HOMES = {
     "compile_trust_step": "trust",
     "deciding": "populations",
     "divide": "populations",
+    "fewer_columns": "trust",
     "population_state": "populations",
     "LinearCritic": "pair",
     "LinearFitter": "fitting",

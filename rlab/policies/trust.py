@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from rlab.ops import trust_region
 from rlab.parallel.comm import Communicator
+from rlab.policies.acting import Share
 from rlab.policies.policy import Policy
+from rlab.seeding import derive
 from rlab.types import Branches
 
 
@@ -20,7 +22,6 @@ class TrustRegion(NamedTuple):
     entropy_weight: float
     damping: float
     cg_iterations: int
-    fisher_subsampling: int
     backtrack: float
     line_search_steps: int
 
@@ -34,6 +35,7 @@ class Batch(NamedTuple):
     advantages: Any  # [T', R], standardized
     state: Any  # the actor's memory before the first of them
     branches: Branches | None = None  # of the vine: the surrogate is then of these
+    fewer: Any = None  # int32 [M], the columns whose states Fisher products take; None for all
 
 
 def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) -> Callable[..., Any]:
@@ -85,7 +87,7 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
         # Once, and not for every product; None where there are no branches.
         batch = tf.nest.map_structure(lambda part: part if part is None else tf.convert_to_tensor(part), batch)
         slope, entropy, old = gradient(params, batch)
-        slope, fewer = mean(slope), every(batch, region.fisher_subsampling)
+        slope, fewer = mean(slope), subsampled(batch)
         direction = solve(params, fewer, slope)
         found = trust_region.natural_step(
             lambda at: tuple(tf.unstack(mean(evaluate(at, batch, old)))),
@@ -147,14 +149,46 @@ def as_rows(batch: Batch) -> Batch:
     return batch._replace(**{name: part.reshape(1, -1, *part.shape[2:]) for name, part in _steps(batch).items()})
 
 
-def every(batch: Batch, number: int) -> Batch:
-    """Every n-th column of a batch; with memory, every n-th environment's."""
-    if number == 1:
+def subsampled(batch: Batch) -> Batch:
+    """The columns of a batch that Fisher products take; with memory each is an environment's."""
+    if batch.fewer is None:
         return batch
-    state = tf.nest.map_structure(lambda part: part[::number], batch.state)
-    return batch._replace(state=state, **{name: part[:, ::number] for name, part in _steps(batch).items()})
+    state = tf.nest.map_structure(lambda part: tf.gather(part, batch.fewer), batch.state)
+    return batch._replace(
+        state=state, **{name: tf.gather(part, batch.fewer, axis=1) for name, part in _steps(batch).items()}
+    )
+
+
+def fewer_columns(
+    policy: Policy, shape: tuple[int, int], number: int, seed: int, turn: int, share: Share | None = None
+) -> np.ndarray | None:
+    """The columns of a batch [T, B] that the Fisher products of the `turn`-th update take, one in `number`; None: all.
+
+    With memory they are whole environments. A `share` is a rank's of a batch of all ranks.
+    """
+    if number == 1:
+        return None
+    if policy.remembers:
+        return turning_rows(shape[1], number, turn)
+    return drawn_steps(*shape, number, derive(seed, "fisher", turn), *(share or (0, shape[1])))
+
+
+def drawn_steps(time: int, rows: int, number: int, seed: int, first: int, total: int) -> np.ndarray:
+    """Indices int32 [M] of one in `number` of the T·B steps, time-major, as many of each environment, drawn by `seed`.
+
+    Every step is as likely as any other, so their mean Fisher information is without bias that of all. A rank that has
+    the environments from `first` on, of `total`, draws those of its own that one process would draw.
+    """
+    keys = np.random.default_rng(seed).random((total, time))[first : first + rows]
+    times = np.argsort(keys, axis=1)[:, : -(-time // number)]
+    return np.sort(times * rows + np.arange(rows)[:, None], axis=None).astype(np.int32)
+
+
+def turning_rows(rows: int, number: int, turn: int) -> np.ndarray:
+    """Indices int32 [⌈B/n⌉] of every n-th environment, counted from the `turn`-th: in B turns each comes as often."""
+    return np.sort((turn + number * np.arange(-(-rows // number))) % rows).astype(np.int32)
 
 
 def _steps(batch: Batch) -> dict[str, Any]:
     """The arrays [T', R, ...]."""
-    return {name: part for name, part in batch._asdict().items() if name not in ("state", "branches")}
+    return {name: part for name, part in batch._asdict().items() if name not in ("state", "branches", "fewer")}

@@ -8,13 +8,15 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from envs import saving
-from envs.atari import ATARI_HELP, ATARI_OPTIONS, atari_games, make_atari
+from envs import games, saving
+from envs.atari import ATARI_HELP, ATARI_OPTIONS, make_atari
+from envs.contract import check_seed, conform
+from envs.copies import Copy, SingleEpisode
+from envs.games import atari_games
 from envs.registration import ROWS
 from envs.rows import RowVectorEnv
-from envs.wrappers import ObserveReward, SameStep, SingleEpisode
+from envs.wrappers import ObserveReward
 from rlab.errors import BadInputError, nearest
 
 # Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old packages.
@@ -55,14 +57,18 @@ def make(
     """
     if num_envs < 1:
         raise BadInputError(f"the number of environments must be at least 1, not {num_envs}")
+    seed = check_seed(seed)
     if isinstance(name_or_factory, str):
         name = resolve(name_or_factory)
         _check_keywords(name, kwargs)
         made = _make_named(name, num_envs, asynchronous, restorable, single_episode, kwargs)
-        env = SameStep(made, seed, _limit(name, kwargs))
+        shown = ATARI_OPTIONS | kwargs if is_atari(name) else {}
+        learned = {key: bool(shown.get(key)) for key in ("clip_rewards", "life_loss")}
+        env = conform(made, name, seed, num_envs, episode_limit=_limit(name, kwargs), **learned)
     else:
+        name = _called(name_or_factory)
         factory = functools.partial(name_or_factory, **kwargs)
-        env = SameStep(_vectorise(factory, num_envs, asynchronous, single_episode), seed)
+        env = conform(_vectorise(name, factory, num_envs, asynchronous, single_episode), name, seed, num_envs)
     if restorable and not env.can_save:
         env.close()
         raise BadInputError(
@@ -73,10 +79,9 @@ def make(
 
 def resolve(name: str) -> str:
     """The canonical name: an Atari game as `Pong`, anything else as its gymnasium id. Raises BadInputError."""
-    games = atari_games()
-    key = re.sub(r"^ale/|-v5$|[_*\s-]", "", name.lower())
-    if key in games:
-        return games[key]
+    if game := games.find(name):
+        games.say_convention(name)
+        return game
     by_lower = {id_.lower(): id_ for id_ in gym.registry}
     if name in gym.registry or name.lower() in by_lower:
         return name if name in gym.registry else by_lower[name.lower()]
@@ -138,11 +143,9 @@ def _make_named(
     given = {key: value for key, value in kwargs.items() if key != "max_episode_steps"}
     if rows and not asynchronous and given.keys() <= inspect.signature(rows).parameters.keys():
         limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
-        return RecordEpisodeStatistics(RowVectorEnv(rows(**given), num_envs, limit, single_episode))
-    try:
-        return _vectorise(functools.partial(gym.make, name, **kwargs), num_envs, asynchronous, single_episode)
-    except Exception as error:  # what a wrong option makes the environment's constructor raise is its own affair
-        raise BadInputError(f"environment {name!r} cannot be made: {type(error).__name__}: {error}") from error
+        return RowVectorEnv(rows(**given), num_envs, limit, single_episode)
+    factory = functools.partial(gym.make, name, **kwargs)
+    return _vectorise(name, factory, num_envs, asynchronous, single_episode)
 
 
 def _limit(name: str, kwargs: dict[str, Any]) -> int | None:
@@ -158,14 +161,33 @@ def _limit(name: str, kwargs: dict[str, Any]) -> int | None:
 
 
 def _vectorise(
-    factory: Callable[[], gym.Env], num_envs: int, asynchronous: bool | str, single_episode: bool
+    name: str, factory: Callable[[], Any], num_envs: int, asynchronous: bool | str, single_episode: bool
 ) -> VectorEnv:
-    copy = (lambda: SingleEpisode(factory())) if single_episode else factory
     vector: Any = SyncVectorEnv
     if asynchronous:
         vector = functools.partial(AsyncVectorEnv, context=asynchronous if isinstance(asynchronous, str) else None)
-    made = vector([copy] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-    return RecordEpisodeStatistics(made)
+    copies = [functools.partial(_copy, factory, i, single_episode) for i in range(num_envs)]
+    try:
+        return vector(copies, autoreset_mode=AutoresetMode.SAME_STEP)
+    except BadInputError as error:
+        raise BadInputError(f"environment {name!r} cannot be made: {error}") from error
+    except Exception as error:  # what a wrong option makes the environment's constructor raise is its own affair
+        raise BadInputError(f"environment {name!r} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _copy(factory: Callable[[], Any], number: int, single_episode: bool) -> gym.Env:
+    env = factory()
+    if not isinstance(env, gym.Env):
+        kind = f"{type(env).__module__}.{type(env).__qualname__}"
+        raise BadInputError(f"its factory must give a gymnasium.Env, not {kind}")
+    return Copy(SingleEpisode(env) if single_episode else env, number)
+
+
+def _called(factory: Any) -> str:
+    """A name for what a factory makes."""
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    return str(getattr(factory, "__qualname__", type(factory).__qualname__)).rpartition("<locals>.")[2]
 
 
 def _check_keywords(name: str, kwargs: dict[str, Any]) -> None:

@@ -56,6 +56,13 @@ def _is_conformed(env: VectorEnv) -> bool:
     return False
 
 
+def name_of(env: Any) -> str:
+    """What an environment is called in messages; its wrappers are not asked."""
+    while env is not None and not isinstance(env, Conformed):
+        env = getattr(env, "env", None)
+    return "of the factory" if env is None else env.name
+
+
 def check_seed(seed: Any) -> int:
     """The seed as an int; raises BadInputError for what is no whole number, or below 0."""
     try:

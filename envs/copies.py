@@ -44,9 +44,10 @@ class Copy(gym.Wrapper):
     that names the copy, the episode's step and the line.
     """
 
-    def __init__(self, env: gym.Env, number: int) -> None:
+    def __init__(self, env: gym.Env, number: int, filmed: bool = False) -> None:
         super().__init__(env)
         self.number, self.steps = number, 0
+        self._filmed, self._last_picture = filmed, None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self.steps = 0
@@ -66,7 +67,12 @@ class Copy(gym.Wrapper):
         ended = self._ask(lambda: (bool(terminated), bool(truncated)), "terminated and truncated")
         if ended[0] or ended[1]:
             observation = copied(observation)
+            self._last_picture = copied(self._ask(self.env.render, "render")) if self._filmed else None
         return observation, reward, *ended, _dictionary(info)
+
+    def last_picture(self) -> Any:
+        """What was to be seen at the end of the last episode, of a copy that is filmed."""
+        return self._last_picture
 
     def _ask(self, call: Callable[[], Any], place: str) -> Any:
         try:

@@ -19,7 +19,7 @@ NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, Autores
 
 
 class Counting(gym.Env):
-    """Shows [episode, step], in one array that it writes again and again; three steps to an episode."""
+    """Shows [episode, step], in one array that it writes again and again."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -39,7 +39,7 @@ class Counting(gym.Env):
 
 
 class Many(VectorEnv):
-    """The same of B copies, as anyone's own vector environment: all of it in arrays that are written again and again."""
+    """The same of B copies, as anyone's own vector environment, in arrays that are written again and again."""
 
     single_observation_space, single_action_space = Counting.observation_space, Counting.action_space
 
@@ -157,9 +157,8 @@ def test_what_cannot_be_adapted_is_refused_in_a_line(made, message):
 def _changed(**given):
     class Changed(Many):
         def step(self, actions):
-            values = dict(
-                zip(("observations", "rewards", "terminations", "truncations", "info"), super().step(actions))
-            )
+            names = ("observations", "rewards", "terminations", "truncations", "info")
+            values = dict(zip(names, super().step(actions), strict=True))
             return tuple((values | given).values())
 
     return Changed
@@ -197,7 +196,7 @@ def test_rewards_may_be_a_column_and_integers():
 def test_a_last_observation_in_the_array_of_the_first_ones_is_named():
     env = conform(Many(mode=SAME, shares_final=True), "Mine")
     env.reset()
-    with pytest.raises(TrainingError, match="'final_obs'. is the array of the observations"):
+    with pytest.raises(TrainingError, match=r"'final_obs'\] is the array of the observations"):
         _step(env, 3)
 
 
@@ -249,7 +248,7 @@ def test_what_an_environment_raises_keeps_its_message():
     env.reset()
     with pytest.raises(
         TrainingError,
-        match=r"^environment Failing, copy 0, step 50 of its episode: step: RuntimeError: the simulator broke \(toys.py:\d+\)$",
+        match=r"^environment Failing, copy 0, step 50 of its episode: step: RuntimeError: the simulator broke \(toys.py",
     ):
         _step(env, 60)
 

@@ -72,7 +72,10 @@ def make(
     elif callable(name_or_factory):
         name = _called(name_or_factory)
         factory = functools.partial(name_or_factory, **kwargs)
-        env = conform(_vectorise(name, factory, num_envs, ways), name, seed, num_envs)
+        made = _vectorise(name, factory, num_envs, ways)
+        if name == "<lambda>" and isinstance(made, SyncVectorEnv):
+            name = type(made.envs[0].unwrapped).__qualname__
+        env = conform(made, name, seed, num_envs)
     else:
         raise BadInputError(f"an environment is named, or made by a callable, not by {name_or_factory!r:.80}")
     if restorable and not env.can_save:

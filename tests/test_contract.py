@@ -248,7 +248,7 @@ def test_what_an_environment_raises_keeps_its_message():
     env.reset()
     with pytest.raises(
         TrainingError,
-        match=r"^environment Failing, copy 0, step 50 of its episode: step: RuntimeError: the simulator broke \(toys.py",
+        match=r"^environment Failing, copy 0, step 50 of its episode: step: RuntimeError: the simulator broke \(",
     ):
         _step(env, 60)
 

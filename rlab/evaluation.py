@@ -14,7 +14,7 @@ import numpy as np
 
 from rlab.errors import TrainingError
 from rlab.policies.trained import TrainedPolicy
-from rlab.rollout import PATIENCE, finished_episodes, name_of
+from rlab.rollout import PATIENCE, finished_episodes, name_of, whole_ends
 from rlab.seeding import derive
 from rlab.types import Episode
 
@@ -78,23 +78,20 @@ def play_episodes(
         state, resets = policy.initial_state(B), np.ones(B, np.float32)
         observations, _ = env.reset()
         played: list[Episode] = []
-        patience, steps, deterministic = (
-            _Patience(env, episodes, max_steps),
-            np.zeros(B, int),
-            as_trained(policy, deterministic),
-        )
+        patience, steps = _Patience(env, episodes, max_steps), np.zeros(B, int)
+        deterministic = as_trained(policy, deterministic)
         while quota.any():
             actions, state = policy.act(observations, state, resets, deterministic)
             before = observations.copy() if watch else observations
             observations, _, terminated, truncated, info = env.step(actions)
-            ended, counts = terminated | truncated, quota > 0
+            resets = (terminated | truncated).astype(np.float32)
+            ended, counts = whole_ends(terminated | truncated, info), quota > 0
             steps = np.where(ended, 0, steps + 1)
             played += finished_episodes(ended & counts, info) if ended.any() else []
             if watch:
                 watch(before, actions, counts, ended)
             quota -= ended & counts
             patience.check(len(played), int(steps[quota > 0].max(initial=0)))
-            resets = ended.astype(np.float32)
     return played
 
 
@@ -138,8 +135,8 @@ def film_episodes(
             while len(scores) < episodes:
                 actions, state = policy.act(observations, state, reset, deterministic)
                 observations, _, terminated, truncated, info = env.step(actions)
-                ended = terminated | truncated
-                reset, steps = ended.astype(np.float32), steps + 1
+                ended = whole_ends(terminated | truncated, info)
+                reset, steps = (terminated | truncated).astype(np.float32), steps + 1
                 if ended.any():
                     scores += [episode.score for episode in finished_episodes(ended, info)]
                     show(_enlarged(filmed.last_frame()))

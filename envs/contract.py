@@ -219,7 +219,7 @@ class Conformed(VectorWrapper):
             raise TrainingError(f"environment {self.name}, {error}") from error
         except BadInputError:
             raise
-        except Exception as error:  # whatever the environment raises
+        except (Exception, SystemExit) as error:  # whatever the environment raises
             raise TrainingError(f"environment {self.name}, {method}: {told(error)}") from error
         if not isinstance(given, tuple) or len(given) != count:
             raise TrainingError(f"environment {self.name}: {method} must give {count} values")
@@ -229,7 +229,8 @@ class Conformed(VectorWrapper):
         """Observations [B, ...] of the space's dtype, finite; of those where an episode `ended`, the rows that did."""
         if self._shape is None or self._dtype is None:
             return observations
-        array = np.array(observations) if self._copies else np.asarray(observations)
+        array = as_array(observations)
+        array = array.copy() if self._copies else array
         if array.dtype != self._dtype and array.dtype.kind in "biufc" and np.can_cast(array, self._dtype, "same_kind"):
             array = array.astype(self._dtype)
         if array.shape != self._shape or array.dtype != self._dtype:
@@ -243,7 +244,7 @@ class Conformed(VectorWrapper):
 
     def _rewards(self, rewards: Any) -> np.ndarray:
         """Finite float64 [B]."""
-        array = np.asarray(rewards)
+        array = as_array(rewards)
         if array.size != self.num_envs or array.dtype.kind not in "biuf":
             raise TrainingError(
                 f"environment {self.name} gave rewards {array.dtype}{list(array.shape)}, not one number for each of "
@@ -256,7 +257,7 @@ class Conformed(VectorWrapper):
 
     def _flags(self, flags: Any) -> np.ndarray:
         """bool [B]."""
-        array = np.asarray(flags)
+        array = as_array(flags)
         if array.size != self.num_envs or array.dtype.kind not in "biuf":
             raise TrainingError(
                 f"environment {self.name} gave {array.dtype}{list(array.shape)} for what has ended, not bool"
@@ -288,7 +289,7 @@ class Conformed(VectorWrapper):
 
     def _end(self, observations: Any, info: dict[str, Any], ended: np.ndarray, truncated: np.ndarray) -> dict[str, Any]:
         """The information on a step in which episodes ended; their statistics begin anew."""
-        lost = self._goes_on(info, ended, truncated)
+        info, lost = dict(info), self._goes_on(info, ended, truncated)
         if self._shape is not None:
             info["final_obs"] = self._final(observations, info, ended, lost)
         info["episode"] = {
@@ -325,6 +326,14 @@ class Conformed(VectorWrapper):
         if lost.any():  # the game goes on from there
             final = np.where(lost.reshape(-1, *[1] * (final.ndim - 1)), observations, final)
         return self._seen(final, ended)
+
+
+def as_array(given: Any) -> np.ndarray:
+    """What was given as an array; one of objects where its parts do not fit together."""
+    try:
+        return np.asarray(given)
+    except ValueError:
+        return np.empty(len(given), object)
 
 
 def _dictionary(info: Any) -> dict[str, Any]:

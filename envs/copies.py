@@ -79,7 +79,7 @@ class Copy(gym.Wrapper):
             return call()
         except TrainingError:
             raise
-        except Exception as error:  # whatever the environment raises
+        except (Exception, SystemExit) as error:  # whatever the environment raises
             raise self._fault(f"{place}: {told(error)}") from error
 
     def _number(self, reward: Any) -> float:
@@ -96,7 +96,7 @@ class Copy(gym.Wrapper):
         return TrainingError(f"copy {self.number}, step {self.steps} of its episode: {text}")
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """What was raised, and by which line, if that is known."""
     text = f"{type(error).__name__}: {error}".rstrip(": ")
     frames = traceback.extract_tb(error.__traceback__)

@@ -128,7 +128,7 @@ def add_info(infos: dict[str, Any], info: dict[str, Any], row: int, size: int) -
         if isinstance(value, dict) and isinstance(infos.get(key, {}), dict) and key != "final_obs":
             infos[key] = add_info(infos.get(key, {}), value, row, size)
         else:
-            array = None if isinstance(infos.get(key), dict) else infos.get(key)
+            array = np.full(size, None, object) if isinstance(infos.get(key), dict) else infos.get(key)
             infos[key] = _put(array, value, row, size, key == "final_obs")
         mask = infos.setdefault(f"_{key}", np.zeros(size, bool))
         if isinstance(mask, np.ndarray) and mask.shape == (size,) and mask.dtype == bool:

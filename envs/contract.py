@@ -2,6 +2,8 @@
 
 import functools
 import operator
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -147,6 +149,8 @@ class Conformed(VectorWrapper):
             inside.envs = [copy if isinstance(copy, Copy) else Copy(copy, i) for i, copy in enumerate(inside.envs)]
         if isinstance(inside, SyncVectorEnv | AsyncVectorEnv):
             inside._add_info = functools.partial(_add_info, B)  # type: ignore[method-assign]
+        if isinstance(inside, AsyncVectorEnv):
+            inside._raise_if_errors = functools.partial(_raise_quietly, inside._raise_if_errors)  # type: ignore[method-assign]
         self.metadata = {**env.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         space = env.single_observation_space
         self._shape = None if space.shape is None else (B, *space.shape)
@@ -338,6 +342,14 @@ def as_array(given: Any) -> np.ndarray:
 
 def _dictionary(info: Any) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
+
+
+def _raise_quietly(raise_: Callable[[Any], None], successes: Any) -> None:
+    """gymnasium's `_raise_if_errors` without the process's traceback as a warning; the fault says where it was."""
+    if not all(successes):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            raise_(successes)
 
 
 def _add_info(size: int, infos: dict[str, Any], info: dict[str, Any], row: int) -> dict[str, Any]:

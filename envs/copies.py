@@ -1,6 +1,7 @@
 """Single environments that step in a row: what each of them gives is checked, named and copied here."""
 
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,14 @@ class Copy(gym.Wrapper):
         ended = self._ask(lambda: (bool(terminated), bool(truncated)), "terminated and truncated")
         if ended[0] or ended[1]:
             observation = copied(observation)
-            self._last_picture = copied(self._ask(self.env.render, "render")) if self._filmed else None
+            self._last_picture = copied(self._ask(self.render, "render")) if self._filmed else None
         return observation, reward, *ended, _dictionary(info)
+
+    def render(self) -> Any:
+        """As of the environment; without gymnasium's warnings of what its metadata leave out."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.env.render()
 
     def last_picture(self) -> Any:
         """What was to be seen at the end of the last episode, of a copy that is filmed."""

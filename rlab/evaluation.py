@@ -1,7 +1,6 @@
 """Policy to episodes: how good a policy is, without bias towards short episodes."""
 
 import contextlib
-import os
 import sys
 import tempfile
 import time
@@ -152,19 +151,15 @@ def _whole_video(out: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]
     """Takes pictures, uint8 [H, W, 3], for a video that takes its place when it is whole."""
     from imageio import v2 as imageio
 
-    handle, name = tempfile.mkstemp(prefix=f".{out.stem}.", suffix=out.suffix.lower(), dir=out.absolute().parent)
-    os.close(handle)
-    unfinished = Path(name)
-    kind = {"fps": fps, "macro_block_size": 2} if unfinished.suffix == ".mp4" else {"duration": 1000.0 / fps, "loop": 0}
-    try:
+    kind = (
+        {"fps": fps, "macro_block_size": 2} if out.suffix.lower() == ".mp4" else {"duration": 1000.0 / fps, "loop": 0}
+    )
+    # A directory beside, gone with all that is in it: a program that draws videos may make its file late.
+    with tempfile.TemporaryDirectory(prefix=".film-", dir=out.absolute().parent, ignore_cleanup_errors=True) as beside:
+        unfinished = Path(beside) / f"film{out.suffix.lower()}"
         with imageio.get_writer(unfinished, **kind) as video:  # type: ignore[arg-type]
             yield video.append_data
-        mask = os.umask(0)
-        os.umask(mask)
-        unfinished.chmod(0o666 & ~mask)  # as any new file; what `mkstemp` makes is for its owner alone
         unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

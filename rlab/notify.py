@@ -57,12 +57,15 @@ def notify(text: str) -> None:
 
 
 @contextlib.contextmanager
-def waiting(work: str, every: float = WAIT_SECONDS) -> Iterator[None]:
-    """While entered, a line says every so many seconds that the work goes on: `filming ... 40 s`."""
+def waiting(work: object, every: float | None = None) -> Iterator[None]:
+    """While entered, a line says every so many seconds that the work goes on: `filming ... 40 s`.
+
+    `work` is turned into text each time, and may tell how far it has come.
+    """
     over, start = threading.Event(), time.monotonic()
 
     def tell() -> None:
-        while not over.wait(every):
+        while not over.wait(WAIT_SECONDS if every is None else every):
             notify(f"{work} ... {time.monotonic() - start:.0f} s")
 
     thread = threading.Thread(target=tell, name="waiting", daemon=True)

@@ -99,7 +99,7 @@ def run(chosen: list[Planted], jobs: int, seconds: float, baseline: bool) -> dic
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Plant errors and see whether tests notice.", prog="tests/mutants")
-    parser.add_argument("--only", action="append", metavar="TEXT", help="those whose name contains it; again for others")
+    parser.add_argument("--only", action="append", metavar="TEXT", help="those whose name contains it; repeatable")
     parser.add_argument("--jobs", type=int, default=2, help="copies of the project that work side by side")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for the tests of one")
     parser.add_argument("--no-baseline", action="store_true", help="do not run the tests with nothing planted first")

@@ -242,6 +242,10 @@ METRICS = ("loss", "policy_loss", "value_loss", "entropy", "gradient_norm", "mea
 
 def compile_gradient(policy: "policies.Policy", config: Config) -> Callable[..., "tuple[tf.Tensor, tf.Tensor]"]:
     """The compiled gradient: (parameters [D], Trajectory, β) to the bounded gradient [D] and the METRICS [6]."""
+    return ops.sharing.once(functools.partial(_compile_gradient, policy, config), "a3c", policy, config)
+
+
+def _compile_gradient(policy: "policies.Policy", config: Config) -> Callable[..., "tuple[tf.Tensor, tf.Tensor]"]:
     import tensorflow as tf
 
     @tf.function(jit_compile=True, autograph=False)

@@ -217,7 +217,8 @@ class Learner:
         rewards.count_first_episodes(self._env)
         share = policies.Share(self._first, self.config.episodes_per_batch)
         self._act = policies.compile_acting(self.policy, share=share if self.comm.size > 1 else None)
-        self._gradient = ops.bptt.compile_gradient(functools.partial(chunk_loss, self.policy), len(METRICS))
+        loss = functools.partial(chunk_loss, self.policy)
+        self._gradient = ops.sharing.once(lambda: ops.bptt.compile_gradient(loss, len(METRICS)), "rpg", self.policy)
         self.baseline = agent.make_baseline()
         parts = self.policy.unflatten(self.policy.initial_parameters(derive(self.seed, "parameters")))
         self._variables = [keras.Variable(part) for part in parts]

@@ -191,9 +191,12 @@ class Learner:
         self._sigma_rate = config.sigma_rate or ops.evolution.default_sigma_rate(int(sought.sum()))
         self._adam = ops.adam.initial_state(self.policy.size)
         divide = functools.partial(policies.divide, self.policy, deterministic=config.deterministic)
-        self._divide = tf.function(divide, jit_compile=True, autograph=False)
-        self._ask = tf.function(self._make_members, jit_compile=True, autograph=False)
-        self._tell = tf.function(self._move, jit_compile=True, autograph=False)
+        ask, tell = functools.partial(make_members, config), functools.partial(move, config, self._sigma_rate)
+        compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+        once, size = ops.sharing.once, self.policy.size
+        self._divide = once(lambda: compiled(divide), "divide", self.policy, config.deterministic)
+        self._ask = once(lambda: compiled(ask), "ask", config)
+        self._tell = once(lambda: compiled(tell), "tell", config, self._sigma_rate, size)
         self.steps = self.generation = 0
 
     def _reference(self, agent: SNES) -> np.ndarray:
@@ -230,7 +233,7 @@ class Learner:
         utilities, generation = tf.constant(shape(fitness)), tf.constant(self.generation)
         left = self._schedule.left(self.steps) if config.decay_learning_rate else 1.0
         before, rate = self.search.mean, tf.constant(left * config.learning_rate)
-        self.search, self._adam = self._tell(self.search, self._adam, generation, utilities, rate)
+        self.search, self._adam = self._tell(self._noise, self.search, self._adam, generation, utilities, rate)
         moved = float(tf.norm(self.search.mean - before))
         self.search = self.search._replace(mean=self._statistics.tell(self.policy, self.search.mean))
         self.steps, self.generation = self.steps + int(lengths.sum()), self.generation + 1
@@ -266,7 +269,7 @@ class Learner:
         seen = np.zeros((-(-self._counted // size), 1 + 2 * features))
         for i, group in enumerate(self._own):
             first = group * config.group
-            params = self._refer(self._ask(self.search, tf.constant(self.generation), tf.constant(first)))
+            params = self._refer(self._ask(self._noise, self.search, tf.constant(self.generation), tf.constant(first)))
             with fault_at(f"generation {self.generation}, members {first} to {first + config.group - 1}"):
                 found = rollout.evaluate_members(
                     self._env,
@@ -299,28 +302,6 @@ class Learner:
         """The rows [groups, ...] of all ranks, which were dealt the groups in turn, in the order of the groups."""
         return np.swapaxes(self.comm.stack(rows), 0, 1).reshape(-1, rows.shape[1])[:groups]
 
-    def _make_members(self, search: Any, generation: Any, first: Any) -> Any:
-        """The parameters [G, D] of a group."""
-        import tensorflow as tf
-
-        members = first + tf.range(self.config.group)
-        return ops.evolution.ask(search, self._noise, generation, members, self.config.mirrored)
-
-    def _move(self, search: Any, state: Any, generation: Any, utilities: Any, rate: Any) -> tuple[Any, Any]:
-        """One step of the search distribution."""
-
-        config = self.config
-        drawn = config.population // (2 if config.mirrored else 1)
-        chunk = max(size for size in range(1, 33) if drawn % size == 0)
-        found = ops.evolution.tell(self._noise, generation, utilities, self.policy.size, config.mirrored, chunk)
-        if config.form == "full":
-            return ops.evolution.natural_step(search, found, rate, self._sigma_rate), state
-        slope = ops.evolution.simple_slope(search, found, config.population, config.sigma, config.weight_decay)
-        if config.optimizer == "sgd":
-            return search._replace(mean=search.mean + rate * slope), state
-        mean, state = ops.adam.adam(search.mean, state, -slope, rate)
-        return search._replace(mean=mean), state
-
     def checkpoint(self) -> "runs.Checkpoint":
         """All that a later process needs to go on."""
         mean = self._refer(self.search.mean[None]).numpy()[0]
@@ -342,6 +323,31 @@ class Learner:
         self._statistics.restore(runs.subset(checkpoint.arrays, "observations"))
         self.steps, self.generation = checkpoint.steps, checkpoint.counters["generation"]
         self._schedule.restore(checkpoint.counters["schedule"])
+
+
+def make_members(config: Config, noise: Any, search: Any, generation: Any, first: Any) -> Any:
+    """The parameters [G, D] of a group; `noise` is its seed."""
+    import tensorflow as tf
+
+    members = first + tf.range(config.group)
+    return ops.evolution.ask(search, noise, generation, members, config.mirrored)
+
+
+def move(
+    config: Config, sigma_rate: float, noise: Any, search: Any, state: Any, generation: Any, utilities: Any, rate: Any
+) -> tuple[Any, Any]:
+    """One step of the search distribution, and the state of Adam after it."""
+
+    drawn = config.population // (2 if config.mirrored else 1)
+    chunk = max(size for size in range(1, 33) if drawn % size == 0)
+    found = ops.evolution.tell(noise, generation, utilities, search.mean.shape[0], config.mirrored, chunk)
+    if config.form == "full":
+        return ops.evolution.natural_step(search, found, rate, sigma_rate), state
+    slope = ops.evolution.simple_slope(search, found, config.population, config.sigma, config.weight_decay)
+    if config.optimizer == "sgd":
+        return search._replace(mean=search.mean + rate * slope), state
+    mean, state = ops.adam.adam(search.mean, state, -slope, rate)
+    return search._replace(mean=mean), state
 
 
 def _counted_groups(config: Config, features: int) -> int:

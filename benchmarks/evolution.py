@@ -105,7 +105,7 @@ def costs(env: str) -> dict[str, float]:
     found = {"parameters": learner.policy.size, "group": group}
     for population in (256, 1024):
         wide = snes.Learner(agents.SNES(snes.Config(population=population, group=GROUP), make, backbone), Schedule(1))
-        told = (wide.search, wide._adam, tf.constant(0), tf.zeros(population), tf.constant(0.01))
+        told = (wide._noise, wide.search, wide._adam, tf.constant(0), tf.zeros(population), tf.constant(0.01))
         wide._tell(*told)
         start = time.perf_counter()
         for _ in range(3):

@@ -3,7 +3,18 @@
 import importlib
 from typing import Any
 
-_MODULES = ("adam", "bptt", "distributions", "evolution", "losses", "moments", "optimizers", "returns", "trust_region")
+_MODULES = (
+    "adam",
+    "bptt",
+    "distributions",
+    "evolution",
+    "losses",
+    "moments",
+    "optimizers",
+    "returns",
+    "sharing",
+    "trust_region",
+)
 
 
 def __getattr__(name: str) -> Any:

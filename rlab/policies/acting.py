@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from rlab.ops.sharing import once
 from rlab.policies.actions import ActingStep, action_dtype, shape_of
 from rlab.policies.policy import Policy
 from rlab.types import State
@@ -29,7 +30,12 @@ def compile_acting(
     likeliest action is taken and the seed is not used. With a `share` the rows draw what they would draw in the whole
     batch. One that is `told` is given actions [B, ...] in place of the seed, and takes these.
     """
+    of = getattr(policy, "parts", (policy,))
+    make = functools.partial(_compile_acting, policy, deterministic, share, told)
+    return once(make, "acting", *of, deterministic, share, told)
 
+
+def _compile_acting(policy: Policy, deterministic: bool, share: Share | None, told: bool) -> ActingStep:
     def act(params: tf.Tensor, state: State, observations: tf.Tensor, resets: tf.Tensor, last: tf.Tensor) -> tuple:
         output, state = policy.apply(params, observations[None], state, resets[None])
         if told:

@@ -1,5 +1,6 @@
 """The history-dependent baseline: a network of its own that has seen all the policy has (Wierstra et al. 2009)."""
 
+import functools
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -7,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlab.ops import adam, bptt
+from rlab.ops.sharing import once
 from rlab.parallel.comm import Communicator
 from rlab.policies.baselines import ReturnMoments
 from rlab.policies.policy import Policy
@@ -50,15 +52,15 @@ class RecurrentBaseline:
         self._adam = adam.initial_state(network.size)
         self._moments, self._statistics = ReturnMoments(), ObservationStatistics(network)
         self._states: list[Any] = []
-        self._gradient = bptt.compile_gradient(self._loss, 1)
+        self._gradient = once(lambda: bptt.compile_gradient(functools.partial(_loss, network), 1), "loss", network)
 
-        @tf.function(jit_compile=True, autograph=False)
         def values(params: tf.Tensor, state: Any, chunk: _Chunk) -> tuple[tf.Tensor, Any]:
             output, state = network.apply(params, chunk.observations, state, chunk.resets, chunk.actions)
             return output.values, state
 
-        self._values = values
-        self._step = tf.function(adam.adam, jit_compile=True, autograph=False)
+        compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+        self._values = once(lambda: compiled(values), "values", network)
+        self._step = adam.compiled()
 
     def predict(self, batch: EpisodeBatch) -> np.ndarray:
         state, found = self._network.initial_state(batch.rewards.shape[1]), []
@@ -92,11 +94,6 @@ class RecurrentBaseline:
         self._adam = adam.AdamState(*(tf.constant(arrays[f"adam/{name}"]) for name in adam.AdamState._fields))
         self._moments.restore(arrays)
 
-    def _loss(self, params: tf.Tensor, state: Any, chunk: _Chunk) -> tuple[tf.Tensor, tf.Tensor, Any]:
-        output, state = self._network.apply(params, chunk.observations, state, chunk.resets, chunk.actions)
-        loss = tf.reduce_sum(chunk.weights * tf.square(chunk.targets - output.values))
-        return loss, loss[None], state
-
     def _chunks(self, batch: EpisodeBatch, weights: np.ndarray, targets: np.ndarray) -> list[_Chunk]:
         whole = _Chunk(self._with_clock(batch.observations), batch.resets, batch.actions, weights, targets)
         return bptt.split(whole, self._chunk)
@@ -106,6 +103,12 @@ class RecurrentBaseline:
             return observations
         time = np.arange(len(observations), dtype=np.float32)[:, None, None] / self._clock
         return np.concatenate([observations, np.broadcast_to(time, (*observations.shape[:2], 1))], -1)
+
+
+def _loss(network: Policy, params: tf.Tensor, state: Any, chunk: _Chunk) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    output, state = network.apply(params, chunk.observations, state, chunk.resets, chunk.actions)
+    loss = tf.reduce_sum(chunk.weights * tf.square(chunk.targets - output.values))
+    return loss, loss[None], state
 
 
 def with_clock(space: gym.spaces.Box) -> gym.spaces.Box:

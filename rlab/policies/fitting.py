@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlab.ops import adam, moments
+from rlab.ops.sharing import once
 from rlab.parallel.comm import Communicator
 from rlab.policies.baselines import LinearBaseline, ReturnMoments, steps_within_episodes
 from rlab.policies.pair import LinearCritic
@@ -82,9 +83,11 @@ class NetworkFitter:
         self.params = tf.constant(critic.initial_parameters(self._seed))
         self._adam = adam.initial_state(critic.size)
         self._fits = 0
-        self._gradient = tf.function(self._differentiate, jit_compile=True, autograph=False)
-        self._change = tf.function(adam.adam, jit_compile=True, autograph=False)
-        self._walk = tf.function(self._descend, jit_compile=True, autograph=False)
+        # They depend on the critic and the step size alone.
+        compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+        self._gradient = once(lambda: compiled(self._differentiate), "gradient", critic)
+        self._walk = once(lambda: compiled(self._descend), "walk", critic, learning_rate)
+        self._change = adam.compiled()
 
     @property
     def scale(self) -> tf.Tensor:

@@ -76,6 +76,12 @@ class ActorCriticPair:
         self.observation_space, self.action_space = actor.observation_space, actor.action_space
         self.size = actor.size + critic.size + 2
 
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """What it is made of: pairs of the same actor and a critic of the same kind do the same."""
+        linear = isinstance(self.critic, LinearCritic)
+        return self.actor, ("linear", self.critic.size) if linear else self.critic
+
     def join(self, parts: Parts) -> tf.Tensor:
         """All parameters in one vector."""
         return tf.concat(parts, 0)

@@ -1,6 +1,8 @@
 """The policy: a pure function of explicit parameters and explicit memory."""
 
+import functools
 import math
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -14,6 +16,7 @@ from rlab.models.cnn import REFERENCE_DEVIATION, REFERENCE_MEAN
 from rlab.models.initializers import orthogonal, seed_stream
 from rlab.models.parameters import ParameterLayout
 from rlab.ops.distributions import Bernoulli, Categorical, DiagonalGaussian, Distribution, MultiCategorical
+from rlab.ops.sharing import once
 from rlab.policies.actions import shape_of
 from rlab.policies.backbones import DEVIATION, MEAN, build_backbone, default_backbone, is_image
 from rlab.policies.encoders import FROZEN, is_encoder, read_sizes, with_absolute_run
@@ -237,8 +240,29 @@ class Policy:
 
 @quiet.starting()
 def build(observation_space: gym.Space, action_space: gym.Space, backbone: str | None = None, **options: Any) -> Policy:
-    """A policy for these spaces; without a backbone's name, `cnn` for images and `mlp` for vectors."""
-    return Policy(observation_space, action_space, backbone, **options)
+    """A policy for these spaces; without a backbone's name, `cnn` for images and `mlp` for vectors.
+
+    The same architecture is the same object, so that what is compiled for it serves all trainings of a process; not so
+    where its encoder is read from a run, which may change.
+    """
+    make = functools.partial(Policy, observation_space, action_space, backbone, **options)
+    keys = _space_key(observation_space), _space_key(action_space)
+    if None in keys or not (backbone is None or isinstance(backbone, str)) or is_encoder(backbone or ""):
+        return make()
+    return once(make, "policy", *keys, backbone, *sorted(options.items()))
+
+
+def _space_key(space: gym.Space) -> Hashable:
+    """All that tells a space from another, as equal spaces are not equal keys; None for one that is no plain array."""
+    names = {
+        gym.spaces.Box: ("shape", "dtype", "low", "high"),
+        gym.spaces.Discrete: ("n", "start", "dtype"),
+        gym.spaces.MultiDiscrete: ("nvec", "start", "dtype"),
+        gym.spaces.MultiBinary: ("shape",),
+    }.get(type(space))
+    found = [getattr(space, name, None) for name in names or ()]
+    key = [part.tobytes() if isinstance(part, np.ndarray) else str(part) for part in found]
+    return (type(space).__name__, *key) if names else None
 
 
 def _head_size(action_space: gym.Space) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rlab.ops.sharing import once
 from rlab.policies.acting import compile_packed
 from rlab.policies.actions import PopulationStep, action_dtype, shape_of
 from rlab.policies.policy import Policy
@@ -53,7 +54,11 @@ def compile_population(policy: Policy, rows: int, deterministic: bool = True) ->
     over their parameters, which come from `divide`. With `deterministic` the likeliest action is taken and the seeds
     are not used.
     """
+    make = functools.partial(_compile_population, policy, rows, deterministic)
+    return once(make, "population", policy, rows, deterministic)
 
+
+def _compile_population(policy: Policy, rows: int, deterministic: bool) -> PopulationStep:
     def act(given: tuple) -> tuple[tf.Tensor, State]:
         divided, observations, state, resets, seed = given
         params = _join(policy, divided, deterministic)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlab.ops import trust_region
+from rlab.ops.sharing import once
 from rlab.parallel.comm import Communicator
 from rlab.policies.acting import Share
 from rlab.policies.policy import Policy
@@ -46,6 +47,11 @@ def compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) 
     those of images: inside a loop XLA's convolutions run ten times slower. Of ranks that share a batch each compiles
     its parts, and what is a mean over states is one over those of all ranks.
     """
+    make = functools.partial(_compile_trust_step, policy, comm, region)
+    return once(make, "trust", policy, id(comm) if comm.size > 1 else None, region)
+
+
+def _compile_trust_step(policy: Policy, comm: Communicator, region: TrustRegion) -> Callable[..., Any]:
     alone, apart = comm.size == 1, not policy.light
     compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
     compiled_products = functools.partial(tf.function, jit_compile=not apart, autograph=False)

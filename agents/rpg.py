@@ -157,7 +157,8 @@ class RPG:
         run, steps, target_score, checkpoint = beginning
         learner = Learner(self, Schedule(steps, target_score))
         if checkpoint:
-            learner.restore(checkpoint)
+            with runs.restoring():
+                learner.restore(checkpoint)
         if self.comm.rank == 0:
             runs.save_architecture(run.path, self.policy)
         return runs.run_loop(
@@ -342,7 +343,7 @@ class Learner:
         self._statistics.restore(runs.subset(checkpoint.arrays, "observations"))
         self.baseline.restore(runs.subset(checkpoint.arrays, "baseline"))
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
-        self._schedule.restore(checkpoint.counters["schedule"])
+        self._schedule.restore(checkpoint.counters["schedule"], checkpoint.steps)
 
 
 def check_sizes(config: Config, size: int) -> None:

@@ -68,9 +68,10 @@ def evaluate_task(run: Run, as_json: bool) -> None:
 
 
 def _train(name: str, config: Any, seed: int, run: Path | None) -> int:
-    run = run or new_directory(name)
-    require_free(run)
+    if run:
+        require_free(run)
     task = make_task(name, config, seed)
+    run = run or new_directory(name)
     from rlab.tasks import training
 
     size = sum(variable.numpy().size for variable in task.model.trainable_variables)

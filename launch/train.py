@@ -115,6 +115,10 @@ def run_to_resume(path: Path, steps: int | None) -> Run:
         raise BadInputError(f"--steps must be at least 1, not {steps}")
     if not opened.of_task and opened.config["agent"] not in agents.AGENTS:
         raise BadInputError(f"{path} is a run of {opened.config['agent']!r}, which this version cannot resume")
+    if not opened.of_task:
+        from rlab.runs.beginning import find
+
+        find(opened.config["agent"], path, steps)  # refused before anything is loaded
     return opened
 
 
@@ -185,8 +189,8 @@ def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, value
 
 
 def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
-    run = values["run"] or new_directory(agent, env)
     learner = make_agent(agent, env, options, config, values)
+    run = values["run"] or new_directory(agent, env)
     size = learner.policy.size
     learned = f", with {values['novelty']:g} times a bonus for novelty" if values["novelty"] else ""
     learned = f", imitating {values['imitate']}" if values["imitate"] else learned

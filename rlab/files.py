@@ -147,14 +147,12 @@ def require_plain(run: str | Path) -> None:
 def _require_plain(path: Path, deep: int) -> None:
     try:
         mode = os.lstat(path).st_mode
-        if stat.S_ISREG(mode):
-            return
-        if not stat.S_ISDIR(mode):
-            raise BadInputError(f"{path} is {_kind(mode)}; a run from anywhere holds files and directories only")
-        names = os.listdir(path)
+        names = os.listdir(path) if stat.S_ISDIR(mode) else []
     except (OSError, ValueError):  # there is none, or it cannot be looked at, which its reader will say
         return
-    if not deep or len(names) > _MANY:
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise BadInputError(f"{path} is {_kind(mode)}; a run from anywhere holds files and directories only")
+    if len(names) > _MANY or (names and not deep):
         raise BadInputError(f"{path} holds more than a run does")
     for name in names:
         _require_plain(path / name, deep - 1)

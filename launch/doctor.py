@@ -7,7 +7,7 @@ import click
 
 import agents
 from launch.quiet import start_tensorflow
-from launch.train import env_factory, with_rewards
+from launch.train import env_factory, rewards_of, with_rewards
 from rlab.errors import BadInputError
 from rlab.runs.directory import Run
 from rlab.schedules import Schedule
@@ -35,7 +35,7 @@ def doctor(agent: str, run: Path, as_json: bool) -> int:
     from rlab.policies.checking import check_trust_region
     from rlab.runs.beginning import restore_rewards
 
-    factory = with_rewards(factory, settings.get("rewards"), settings["seed"])
+    factory = with_rewards(factory, rewards_of(opened), settings["seed"])
     restore_rewards(factory, checkpoint)
     config = from_settings(trpo.Config, settings["config"])
     learner = trpo.Learner(

@@ -14,6 +14,7 @@ from launch.flags import config_options, new_directory, require_directory, value
 from launch.quiet import start_tensorflow
 from rlab.errors import BadInputError, nearest
 from rlab.runs.directory import Run, require_free
+from rlab.runs.weights import require_sizes
 from rlab.settings import from_settings
 from rlab.tasks import GENERATIVE, TASKS
 from rlab.tasks.configs import CONFIGS, defaults
@@ -139,6 +140,7 @@ def _task_of(run: Run) -> Any:
             f"{run.path} is a run of task {name!r}, which this version does not know{nearest(name, TASKS)}"
         )
     config = from_settings(CONFIGS[name], run.config["config"])
+    require_sizes(run.path, "model", config)
     return make_task(name, config, run.config["seed"])
 
 

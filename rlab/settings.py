@@ -7,6 +7,8 @@ from typing import Any
 
 from rlab.errors import BadInputError, nearest
 
+_LARGEST = 2**31 - 1  # of whole numbers, which become int32 in places
+
 
 def field(
     default: Any,
@@ -33,6 +35,8 @@ def check(config: Any) -> None:
         if choices and value not in choices:
             raise BadInputError(f"{flag} cannot be {value!r}{nearest(value, choices)}")
         low, high, above = (item.metadata[key] for key in ("low", "high", "above"))
+        if item.type is int and value > _LARGEST:
+            raise BadInputError(f"{flag} must be at most {_LARGEST:,}, not {value}")
         if isinstance(value, float) and not math.isfinite(value):
             raise BadInputError(f"{flag} must be finite, not {value}")
         if isinstance(value, int | float) and not (low < value <= high if above else low <= value <= high):

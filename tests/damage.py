@@ -114,7 +114,7 @@ class Reader:
         """Of `resume` and `evaluate`, as far as they go before anything is built."""
         import importlib
 
-        from launch.train import env_factory, run_to_resume, with_rewards
+        from launch.train import env_factory, rewards_of, run_to_resume, with_rewards
         from rlab.runs.directory import Run
         from rlab.settings import check, from_settings
         from rlab.tasks import TASKS
@@ -127,7 +127,7 @@ class Reader:
                 check(from_settings(CONFIGS[config["task"]], config["config"]))
             return
         run_to_resume(run, 10**9)
-        factory = with_rewards(env_factory(config, run), config.get("rewards"), config["seed"])
+        factory = with_rewards(env_factory(config, run), rewards_of(opened), config["seed"])
         check(from_settings(importlib.import_module(f"agents.{config['agent']}").Config, config["config"]))
         factory(num_envs=1, seed=0).close()
 

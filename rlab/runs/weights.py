@@ -1,6 +1,7 @@
 """The trained parameters of a run, as of its newest checkpoint."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,20 @@ from rlab.files import LARGEST, note, require_plain
 from rlab.runs import checkpoints
 from rlab.runs.files import WEIGHTS
 
+_SIZES = ("units", "latents", "depth")
+_SMALL = 1 << 10  # what is no danger
 _HEADER = 1 << 20  # bytes, at most, of the names and shapes before the numbers
+
+
+def require_sizes(run: Path, part: str, config: Any) -> None:
+    """Raise BadInputError where a run's settings are of a model that is larger than its weights, before one is made."""
+    files = [run / part / WEIGHTS, *checkpoints.paths(run / "checkpoints")[-1:]]
+    held = max((path.stat().st_size // 4 for path in files if path.is_file()), default=None)
+    for name in _SIZES if held is not None else ():
+        if isinstance(size := getattr(config, name, None), int) and size > max(held, _SMALL):
+            raise BadInputError(
+                f"{run}/config.json is damaged: {name!r} is {size:,}, and the weights hold {held:,} numbers"
+            )
 
 
 def load_weights(run: Path, part: str, numbers: int | None = None) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from launch.flags import unknown_command
 from launch.listing import front_page, list_names
 from launch.tasks import sample, task_command
 from launch.train import resume, train_command
-from rlab.errors import BadInputError, ElsewhereError, TrainingError
+from rlab.errors import BadInputError, ElsewhereError, TrainingError, printable
 from rlab.parallel.comm import launched_rank, launched_ranks
 from rlab.tasks import TASKS
 
@@ -89,7 +89,7 @@ def _fail(message: str, status: int) -> int:
         time.sleep(_FAREWELL_SECONDS)  # the launcher ends the first rank too, maybe before it has spoken
     if status != 2 or rank == 0:
         where = f"rank {rank}: " if launched_ranks() > 1 and status != 2 else ""
-        print(f"error: {where}{' '.join(message.split())}", file=sys.stderr)
+        print(f"error: {where}{' '.join(printable(message).split())}", file=sys.stderr)
     return status
 
 

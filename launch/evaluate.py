@@ -13,6 +13,7 @@ from launch.quiet import start_tensorflow
 from launch.tasks import evaluate_task
 from launch.train import env_factory
 from rlab.errors import BadInputError
+from rlab.files import whole_file
 from rlab.runs.directory import Run
 from rlab.seeding import derive
 
@@ -125,5 +126,6 @@ def record(
     filmed = envs.make_filmed(factory.args[0], derive(seed, "recording"), **factory.keywords)
     policy = load_policy(run, seed)
     policy.require_fit(filmed.env)
-    scores = film_episodes(policy, filmed, out, episodes, deterministic)
+    with whole_file(out.absolute()) as unfinished:
+        scores = film_episodes(policy, filmed, unfinished, episodes, deterministic)
     click.echo(f"{out}: {counted(episodes)}, score {', '.join(f'{score:g}' for score in scores)}", err=True)

@@ -12,6 +12,7 @@ import os
 import secrets
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,18 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink()
         raise
     _flush_directory(path.parent)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, of the same suffix, for others to write to; it takes the name when all is done."""
+    temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(8)}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _flush_directory(path: Path) -> None:

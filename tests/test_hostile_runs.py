@@ -20,7 +20,7 @@ from rlab.arrays import DIGEST, digest, read_npz, read_weights, to_npz, weights_
 from rlab.datasets.images import load_images
 from rlab.demonstrations import Demonstrations
 from rlab.errors import BadInputError, TrainingError, printable
-from rlab.files import digest_of, open_to_append, read_file, read_json, require_same_file, write_atomically
+from rlab.files import digest_of, open_to_append, read_file, read_json, require_same_file, whole_file, write_atomically
 from rlab.policies import Policy
 from rlab.policies.encoders import read_sizes
 from rlab.runs import checkpoints
@@ -158,6 +158,18 @@ def test_temporary_names_are_not_known_beforehand(tmp_path, monkeypatch):
     assert one != two
     assert flags & os.O_EXCL
     assert flags & os.O_NOFOLLOW
+
+
+def test_what_others_write_is_whole_or_absent(tmp_path):
+    out = tmp_path / "video.mp4"
+    with pytest.raises(RuntimeError), whole_file(out) as unfinished:
+        unfinished.write_bytes(b"half")
+        raise RuntimeError("the disk is full")
+    assert list(tmp_path.iterdir()) == []
+    with whole_file(out) as unfinished:
+        assert unfinished.suffix == ".mp4"
+        unfinished.write_bytes(b"whole")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]
 
 
 # Digests.

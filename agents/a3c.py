@@ -136,9 +136,10 @@ class A3C:
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning
-        parameters, schedule = self.restore(checkpoint), Schedule(steps, target_score)
-        if checkpoint and "schedule" in checkpoint.counters:  # older runs do not have it
-            schedule.restore(checkpoint.counters["schedule"])
+        with runs.restoring():
+            parameters, schedule = self.restore(checkpoint), Schedule(steps, target_score)
+            if checkpoint and "schedule" in checkpoint.counters:  # older runs do not have it
+                schedule.restore(checkpoint.counters["schedule"], checkpoint.steps)
         if self.comm.rank == 0:
             runs.save_architecture(run.path, self.policy)
         kind = remote.Guest if self.comm.rank else remote.Host

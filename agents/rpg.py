@@ -163,7 +163,8 @@ class RPG:
         with fault_at("before the first step"), watch.stepping(watch.START):
             learner = Learner(self, Schedule(steps, target_score))
         if checkpoint:
-            learner.restore(checkpoint)
+            with runs.restoring():
+                learner.restore(checkpoint)
         if self.comm.rank == 0:
             runs.save_architecture(run.path, self.policy)
         return runs.run_loop(
@@ -351,7 +352,7 @@ class Learner:
         self._statistics.restore(runs.subset(checkpoint.arrays, "observations"))
         self.baseline.restore(runs.subset(checkpoint.arrays, "baseline"))
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
-        self._schedule.restore(checkpoint.counters["schedule"])
+        self._schedule.restore(checkpoint.counters["schedule"], checkpoint.steps)
 
 
 def check_sizes(config: Config, size: int) -> None:

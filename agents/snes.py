@@ -29,6 +29,7 @@ import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from rlab import ops, policies, rewards, rollout, runs
+from rlab.arrays import like
 from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.parallel import calls, watch
 from rlab.parallel import comm as ranks
@@ -147,7 +148,8 @@ class SNES:
         with fault_at("before the first step"), watch.stepping(watch.START):
             learner = Learner(self, Schedule(steps, target_score))
         if checkpoint:
-            learner.restore(checkpoint)
+            with runs.restoring():
+                learner.restore(checkpoint)
         if self.comm.rank == 0:
             runs.save_architecture(run.path, self.policy)
         return runs.run_loop(
@@ -317,12 +319,12 @@ class Learner:
         import tensorflow as tf
 
         mean = self.policy.flatten(runs.subset(checkpoint.arrays, "policy"))
-        self.search = ops.evolution.Search(tf.constant(mean), tf.constant(checkpoint.arrays["search/sigma"]))
-        kept = runs.subset(checkpoint.arrays, "adam")
-        self._adam = ops.adam.AdamState(*(tf.constant(kept[name]) for name in ops.adam.AdamState._fields))
+        sigma = like(checkpoint.arrays, "search/sigma", self.search.sigma)
+        self.search = ops.evolution.Search(tf.constant(mean), tf.constant(sigma))
+        self._adam = ops.adam.restored(self._adam, checkpoint.arrays)
         self._statistics.restore(runs.subset(checkpoint.arrays, "observations"))
         self.steps, self.generation = checkpoint.steps, checkpoint.counters["generation"]
-        self._schedule.restore(checkpoint.counters["schedule"])
+        self._schedule.restore(checkpoint.counters["schedule"], checkpoint.steps)
 
 
 def make_members(config: Config, noise: Any, search: Any, generation: Any, first: Any) -> Any:

@@ -223,7 +223,8 @@ class Learner:
         self._statistics = policies.ObservationStatistics(agent.policy)
         self.params = tf.constant(self.policy.initial_parameters(derive(self.seed, "parameters")))
         self.steps = self.batches = 0
-        saved = self._restore(checkpoint) if checkpoint else {}
+        with runs.restoring():
+            saved = self._restore(checkpoint) if checkpoint else {}
         self.exact = bool(saved) and self.comm.size == 1
         self._begun = checkpoint.counters["begun"] if checkpoint and self.exact else self.steps
         self._share = share = policies.Share(self._first, config.parallel_envs) if self.comm.size > 1 else None
@@ -241,7 +242,8 @@ class Learner:
             policies.compile_acting(self._pair, told=True),
         )
         if self.exact:
-            self._collector.load(saved)
+            with runs.restoring():
+                self._collector.load(saved)
         self.region = policies.TrustRegion(**{name: getattr(config, name) for name in policies.TrustRegion._fields})
         self._step = policies.compile_trust_step(self.policy, self._among, self.region)
         self._beside = futures.ThreadPoolExecutor(1)
@@ -362,7 +364,7 @@ class Learner:
         self._statistics.restore(runs.subset(checkpoint.arrays, "observations"))
         self.critic.restore(runs.subset(checkpoint.arrays, "critic"))
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
-        self._schedule.restore(checkpoint.counters["schedule"])
+        self._schedule.restore(checkpoint.counters["schedule"], checkpoint.steps)
         return runs.subset(checkpoint.arrays, "collector")
 
 

@@ -21,7 +21,7 @@ from launch.listing import front_page, list_names
 from launch.output import fill_descriptors, guard_streams, output_status
 from launch.tasks import sample, task_command
 from launch.train import resume, train_command
-from rlab.errors import BadInputError, ElsewhereError, TrainingError
+from rlab.errors import BadInputError, ElsewhereError, TrainingError, printable
 from rlab.notify import notify
 from rlab.parallel.comm import launched_rank, launched_ranks
 from rlab.runs.signals import HEARD, results_of_stops
@@ -115,7 +115,7 @@ def _fail(message: str, status: int) -> int:
     if status == 2 and rank:
         time.sleep(_FAREWELL_SECONDS)  # the first rank's end is this one's too, unless it fares better
     where = f"rank {rank}: " if launched_ranks() > 1 and (status != 2 or rank) else ""
-    notify(f"error: {where}{' '.join(message.split())}")
+    notify(f"error: {where}{' '.join(printable(message).split())}")
     return status
 
 

@@ -9,7 +9,7 @@ from launch.flags import PATH
 from launch.output import json_option, show_json
 from launch.quiet import start_tensorflow
 from launch.tasks import require_alone
-from launch.train import env_factory, with_rewards
+from launch.train import env_factory, rewards_of, with_rewards
 from rlab.errors import BadInputError, launch_command
 from rlab.notify import waiting
 from rlab.runs.directory import Run
@@ -39,7 +39,7 @@ def doctor(agent: str, run: Path, as_json: bool) -> int:
     from rlab.policies.checking import check_trust_region
     from rlab.runs.beginning import restore_rewards
 
-    factory = with_rewards(factory, settings.get("rewards"), settings["seed"])
+    factory = with_rewards(factory, rewards_of(opened), settings["seed"])
     restore_rewards(factory, checkpoint)
     config = from_settings(trpo.Config, settings["config"])
     learner = trpo.Learner(

@@ -1,9 +1,10 @@
 """Command-line flags made from data: a Config's fields and an environment's options; and what all commands share."""
 
+import contextlib
 import dataclasses
 import inspect
+import itertools
 import math
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any
 import click
 
 from rlab.errors import BadInputError, nearest
+from rlab.parallel.comm import launched_rank
 
 
 def config_options(kind: type, defaults: dict[str, Any]) -> list[click.Option]:
@@ -162,10 +164,24 @@ def unknown_command(name: str, names: list[str]) -> BadInputError:
     return BadInputError(f"unknown agent, task or command {name!r}{near}")
 
 
+def reserve(base: Path) -> Path:
+    """An empty directory that no other process has: `base`, or `base-2` and so on where that is taken."""
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except OSError as error:
+        raise BadInputError(f"the run directory {base} cannot be made: {error.strerror}") from error
+    raise AssertionError
+
+
 def new_directory(*names: str) -> Path:
-    """A run directory that does not exist yet, named for what runs in it."""
+    """A run directory of its own, made and empty, named for what runs in it; the first of many ranks makes it."""
     base = Path("runs") / "-".join([*(name.replace("/", "-") for name in names), time.strftime("%Y%m%d-%H%M%S")])
-    return base if not base.exists() else base.with_name(f"{base.name}-{os.getpid()}")
+    return base if launched_rank() else reserve(base)
 
 
 def _help(metadata: Mapping[str, Any]) -> str:

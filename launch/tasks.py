@@ -23,6 +23,7 @@ from rlab.errors import BadInputError, launch_command
 from rlab.notify import waiting
 from rlab.parallel.comm import launched_ranks
 from rlab.runs.directory import Run, require_free
+from rlab.runs.weights import require_sizes
 from rlab.settings import from_settings
 from rlab.tasks import GENERATIVE, TASKS
 from rlab.tasks.configs import CONFIGS, defaults, from_run
@@ -91,9 +92,10 @@ def evaluate_task(run: Run, as_json: bool) -> None:
 
 def _train(name: str, config: Any, seed: int, run: Path | None, checkpoint_every: float) -> int:
     require_alone("a task")
-    run = run or new_directory(name)
-    require_free(run)
+    if run:
+        require_free(run)
     task = make_task(name, config, seed)
+    run = run or new_directory(name)
     from rlab.tasks import training
 
     size = sum(variable.numpy().size for variable in task.model.trainable_variables)
@@ -167,6 +169,7 @@ def _task_of(run: Run) -> Any:
         config = from_run(run.config)
     except BadInputError as error:
         raise BadInputError(f"{run.path}: {error}") from error
+    require_sizes(run.path, "model", config)
     return make_task(run.config["task"], config, run.config["seed"])
 
 

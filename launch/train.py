@@ -105,7 +105,7 @@ def resume(run: Path, steps: int | None) -> int:
         return resume_task(opened, steps)
     factory = env_factory(config, run)
     start_tensorflow()
-    factory = with_rewards(factory, config.get("rewards"), config["seed"])
+    factory = with_rewards(factory, rewards_of(opened), config["seed"])
     result = getattr(agents, agents.AGENTS[config["agent"]]).resume(run, factory, steps)
     return _report(result)
 
@@ -117,6 +117,10 @@ def run_to_resume(path: Path, steps: int | None) -> Run:
         raise BadInputError(f"--steps must be at least 1, not {steps}")
     if not opened.of_task and opened.config["agent"] not in agents.AGENTS:
         raise BadInputError(f"{path} is a run of {opened.config['agent']!r}, which this version cannot resume")
+    if not opened.of_task:
+        from rlab.runs.beginning import find
+
+        find(opened.config["agent"], path, steps)  # refused before anything is loaded
     return opened
 
 
@@ -133,6 +137,18 @@ def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
     return functools.partial(envs.make, envs.resolve(name), **options)
 
 
+def rewards_of(run: Run) -> dict[str, Any] | None:
+    """The rewards of a run as its config describes them, if they are learned.
+
+    Raises BadInputError where that names a file of demonstrations without a digest: no run of ours does, and one from
+    elsewhere is not to say which files are read here.
+    """
+    described = run.config.get("rewards")
+    if isinstance(described, dict) and described.get("kind") == "imitation" and not described.get("digest"):
+        raise BadInputError(f"{run.path}/config.json is damaged: it names demonstrations without their digest")
+    return described
+
+
 def with_rewards(factory: functools.partial, described: dict[str, Any] | None, seed: int) -> Any:
     """The factory with learned rewards as they are described, if they are."""
     if not described:
@@ -143,8 +159,11 @@ def with_rewards(factory: functools.partial, described: dict[str, Any] | None, s
         "novelty": (novelty.Config, novelty.with_bonus),
         "imitation": (imitation.Config, imitation.rewarded_by),
     }
-    settings = dict(described)
-    config, add = kinds[settings.pop("kind")]
+    settings = dict(described) if isinstance(described, dict) else {}
+    kind = settings.pop("kind", None)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise BadInputError(f"unknown rewards {described!r}; there are {', '.join(kinds)}")
+    config, add = kinds[kind]
     return add(factory, from_settings(config, settings), derive(seed, "rewards"))
 
 
@@ -190,8 +209,8 @@ def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, value
 
 
 def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
-    run = values["run"] or new_directory(agent, env)
     learner = make_agent(agent, env, options, config, values)
+    run = values["run"] or new_directory(agent, env)
     size = learner.policy.size
     learned = f", with {values['novelty']:g} times a bonus for novelty" if values["novelty"] else ""
     learned = f", imitating {values['imitate']}" if values["imitate"] else learned

@@ -1,6 +1,5 @@
 """What a policy saw and did, for others to imitate: whole episodes in one .npz file."""
 
-import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from rlab.arrays import read_npz, to_npz
 from rlab.errors import BadInputError
 from rlab.evaluation import play_episodes
 from rlab.policies.trained import TrainedPolicy
@@ -50,27 +50,32 @@ def demonstrate(
 
 
 def save(demonstrations: Demonstrations) -> bytes:
-    """The content of an .npz file."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **demonstrations._asdict())
-    return buffer.getvalue()
+    """The content of an .npz file, with a digest of its arrays."""
+    return to_npz(demonstrations._asdict())
 
 
 def load(path: str | Path) -> Demonstrations:
-    """Raises BadInputError for a file that is missing or holds no demonstrations. Executes nothing found in it."""
+    """Raises BadInputError for a file that is missing, damaged, or holds no demonstrations.
+
+    Executes nothing found in it. One of version 0.1 has no digest, which is noted on standard error.
+    """
     path = Path(path)
     if not path.exists():
         raise BadInputError(
             f"{path} is missing; `python -m launch record RUN --demonstrations --out {quote(str(path))}` makes one"
         )
-    if not zipfile.is_zipfile(path):
+    if path.is_file() and not zipfile.is_zipfile(path):
         raise BadInputError(f"{path} is no .npz file, or a damaged one; `record RUN --demonstrations` makes such files")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            found = Demonstrations(*(file[name] for name in Demonstrations._fields))
-    except Exception as error:  # whatever NumPy and zipfile make of a damaged file
+        found = Demonstrations(**read_npz(path, Demonstrations._fields, digested=True))
+    except BadInputError as error:
         raise BadInputError(f"{path} holds no demonstrations: {error}") from error
-    if not len(found.observations) == len(found.actions) == len(found.episodes):
+    kinds = [np.asarray(part).dtype.kind for part in found]
+    if any(kind not in "biuf" for kind in kinds) or kinds[2] not in "iu" or found.returns.ndim != 1:
+        raise BadInputError(f"{path} holds no demonstrations: its arrays are not of numbers")
+    if min(part.ndim for part in found) < 1 or not (
+        len(found.observations) == len(found.actions) == len(found.episodes) and found.episodes.ndim == 1
+    ):
         raise BadInputError(f"{path} is damaged: its arrays are not of one length")
     if not len(found.actions):
         raise BadInputError(f"{path} holds no demonstrations: it is empty")

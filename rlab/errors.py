@@ -10,13 +10,30 @@ from pathlib import Path
 
 _NEAR = 0.65  # of 1, a likeness that is worth a suggestion
 
+_QUOTED = 2000  # characters of a message
+
+
+def printable(text: str) -> str:
+    """The text as a terminal can show it: control characters, and others that would not be seen, are escaped."""
+    shown = "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return shown if len(shown) <= _QUOTED else f"{shown[:_QUOTED]} ..."
+
 
 class BadInputError(ValueError):
-    """What the user asked for cannot be done; the message is one line that names what would be right (status 2)."""
+    """What the user asked for cannot be done; the message is one line that names what would be right (status 2).
+
+    What it quotes may come from a file of anyone's, so it is escaped where a terminal would act on it.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(printable(part) if isinstance(part, str) else part for part in parts))
 
 
 class TrainingError(RuntimeError):
     """A fault while running, such as a NaN or an environment that raised; the message names the place (status 1)."""
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(printable(part) if isinstance(part, str) else part for part in parts))
 
 
 class ElsewhereError(TrainingError):

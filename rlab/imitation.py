@@ -12,7 +12,6 @@ is held down, as in the project's GANs.
 """
 
 import dataclasses
-import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +23,10 @@ import tensorflow as tf
 from gymnasium.vector import VectorEnv
 
 from rlab import demonstrations
+from rlab.arrays import like
 from rlab.demonstrations import Demonstrations
 from rlab.errors import BadInputError
+from rlab.files import digest_of, require_same_file
 from rlab.models.gan import DenseDiscriminator
 from rlab.models.initializers import seed_stream
 from rlab.models.parameters import ParameterLayout
@@ -56,10 +57,9 @@ def rewarded_by(factory: Callable[..., VectorEnv], config: Config, seed: int = 0
     of environment, and observations that are no vectors or show the environment's rewards.
     """
     check(config)
+    digest = digest_of(config.demonstrations) if Path(config.demonstrations).exists() else ""
+    require_same_file(config.demonstrations, config.digest)
     shown = demonstrations.load(config.demonstrations)
-    digest = hashlib.sha256(Path(config.demonstrations).read_bytes()).hexdigest()
-    if config.digest not in ("", digest):
-        raise BadInputError(f"{config.demonstrations} is another file than the run began with")
     config = dataclasses.replace(config, digest=digest)
     make = lambda observations, actions: Imitation(observations, actions, shown, config, seed)  # noqa: E731
     return Rewarded(factory, make, replaces=True)
@@ -160,8 +160,11 @@ class Imitation:
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `arrays` gave."""
         with self._lock:
-            self._params, self._gathered = tf.constant(arrays["params"]), [arrays["gathered"]]
-            self._state = adam.AdamState(*(tf.constant(arrays[f"adam/{name}"]) for name in adam.AdamState._fields))
+            self._params = tf.constant(like(arrays, "params", self._params))
+            gathered = arrays["gathered"]  # of as many steps as there were
+            like({"gathered": np.atleast_1d(gathered)[:0]}, "gathered", self._shown[:0])
+            self._gathered = [gathered]
+            self._state = adam.restored(self._state, arrays)
 
     def describe(self) -> dict[str, Any]:
         """Its kind and settings."""

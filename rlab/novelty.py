@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 from gymnasium.vector import VectorEnv
 
+from rlab.arrays import like
 from rlab.datasets.rollouts import grey
 from rlab.errors import BadInputError
 from rlab.models.initializers import seed_stream
@@ -140,9 +141,9 @@ class Novelty:
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `arrays` gave."""
         with self._lock:
-            self._params = tf.constant(arrays["params"])
-            self._state = adam.AdamState(*(tf.constant(arrays[f"adam/{name}"]) for name in adam.AdamState._fields))
-            self._seen = moments.Moments(*(arrays[f"seen/{name}"] for name in moments.Moments._fields))
+            self._params = tf.constant(like(arrays, "params", self._params))
+            self._state = adam.restored(self._state, arrays)
+            self._seen = moments.restored(self._seen, arrays, "seen/")
 
     def describe(self) -> dict[str, Any]:
         """Its kind and settings."""

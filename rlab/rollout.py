@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from rlab.arrays import like
 from rlab.errors import TrainingError
 from rlab.ops import moments
 from rlab.parallel import watch
@@ -69,9 +70,12 @@ class Collector:
             name.removeprefix("environment/"): part for name, part in arrays.items() if name.startswith("environment/")
         }
         self._env.load_state(inside)  # type: ignore[attr-defined]
-        memory = [tf.constant(arrays[name]) for name in sorted(arrays) if name.startswith("memory/")]
+        memory = [
+            tf.constant(like(arrays, f"memory/{i:03}", part)) for i, part in enumerate(tf.nest.flatten(self._state))
+        ]
         self._state = tf.nest.pack_sequence_as(self._state, memory)
-        self._observations, self._resets = arrays["observations"], arrays["resets"]
+        self._observations = like(arrays, "observations", self._observations)
+        self._resets = like(arrays, "resets", self._resets)
         self._acts = int(arrays["acts"])
 
     @property

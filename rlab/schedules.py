@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlab.errors import BadInputError
 from rlab.types import Episode
 
 _EPISODES = 100  # whose mean score counts
+_SPENT = 0.01  # a fall that is as low has ended
 _COOLING = 0.05  # of the steps in all: how long the step size falls to 0 once the target is reached
 
 
@@ -16,6 +18,18 @@ class _Line(NamedTuple):
     start: int  # steps at which it begins
     end: int  # and at which it meets 0
     height: float  # at its beginning
+
+
+def _line(start: int, end: int, height: float) -> _Line:
+    """A line of a checkpoint."""
+    whole = type(start) is int and type(end) is int and 0 <= start < end
+    if not whole or not isinstance(height, int | float) or not 0.0 <= height <= 1.0:
+        raise ValueError(f"{[start, end, height]} is no line")
+    return _Line(start, end, height)
+
+
+def _height(line: _Line, steps: int) -> float:
+    return line.height * max(1.0 - (steps - line.start) / (line.end - line.start), 0.0)
 
 
 class Schedule:
@@ -57,8 +71,7 @@ class Schedule:
 
     def left(self, steps: int) -> float:
         """The factor, in [0, 1], of step sizes that fall with the schedule."""
-        start, end, height = self._line
-        return height * max(1.0 - (steps - start) / (end - start), 0.0)
+        return _height(self._line, steps)
 
     def add(self, episodes: list[Episode], steps: int) -> None:
         """Count the episodes that ended up to the step `steps`."""
@@ -70,13 +83,26 @@ class Schedule:
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on, as JSON data."""
         cooling = None if self._line is self._slow else list(self._line)
-        return {"cooling": cooling, "recent": list(self._recent), "over": self._over}
+        return {"cooling": cooling, "recent": list(self._recent), "over": self._over, "slow": list(self._slow)}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave; without a target, as when more steps were asked for, nothing cools down."""
-        if self._target is not None and state["cooling"] is not None:
-            self._line = _Line(*state["cooling"])
-        self._recent.extend(state["recent"])
+    def restore(self, state: dict[str, Any], steps: int | None = None) -> None:
+        """Go on from what `state` gave, after so many steps.
+
+        With another number of steps in all than before, the fall goes on from the height where it is, if it is not at
+        its end. Without a target, as when steps were asked for, nothing cools down. Raises BadInputError for a state
+        that is none.
+        """
+        try:
+            cooling, slow = (None if state.get(kind) is None else _line(*state[kind]) for kind in ("cooling", "slow"))
+            self._recent.extend(float(score) for score in state["recent"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadInputError(f"the checkpoint's schedule is damaged ({error})") from error
+        if slow and slow.end == self._slow.end:
+            self._slow = self._line = slow
+        elif slow and steps is not None and (height := _height(slow, steps)) > _SPENT and steps < self._slow.end:
+            self._slow = self._line = _Line(steps, self._slow.end, height)
+        if self._target is not None and cooling:
+            self._line = cooling
 
     def _on_target(self) -> bool:
         full = len(self._recent) == _EPISODES

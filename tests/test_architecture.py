@@ -11,6 +11,8 @@ FLOORS = {
     "rlab/errors.py": 0,
     "rlab/notify.py": 0,
     "rlab/quiet.py": 0,
+    "rlab/files.py": 0,
+    "rlab/arrays.py": 0,
     "rlab/types.py": 1,
     "rlab/seeding.py": 1,
     "rlab/ops": 1,

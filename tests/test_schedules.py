@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlab.errors import BadInputError
 from rlab.schedules import Schedule
 from rlab.types import Episode
 
@@ -70,3 +71,34 @@ def test_a_schedule_goes_on_where_it_was():
     more = Schedule(2000)  # more steps are asked for, and no target
     more.restore(one.state())
     assert more.left(1000) == 0.5
+
+
+def test_the_fall_goes_on_from_where_it_was_with_more_steps():
+    begun = json.loads(json.dumps(Schedule(1000).state()))
+    more = Schedule(3000)
+    more.restore(begun, 600)  # stopped there: it is at 0.4
+    assert more.left(600) == pytest.approx(0.4)
+    assert more.left(1800) == pytest.approx(0.2)
+    assert more.done(3000)
+    again = Schedule(3000)
+    again.restore(json.loads(json.dumps(more.state())), 1800)  # and with the same steps, the very same
+    assert [again.left(t) for t in range(1800, 3001, 100)] == [more.left(t) for t in range(1800, 3001, 100)]
+    finished = Schedule(2000)
+    finished.restore(begun, 1000)  # it was at 0: a step size of 0 would learn nothing more
+    assert finished.left(1000) == 0.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cooling": [1]},
+        {"cooling": "x"},
+        {"slow": [5, 5, 1.0]},
+        {"slow": [0, 9, 2.0]},
+        {"recent": 3},
+        {"recent": ["x"]},
+    ],
+)
+def test_a_damaged_schedule_is_refused(change):
+    with pytest.raises(BadInputError, match="damaged"):
+        Schedule(1000, 5.0).restore(Schedule(1000, 5.0).state() | change)

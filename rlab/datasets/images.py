@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlab.arrays import read_npz
 from rlab.errors import BadInputError
 from rlab.notify import Unfailing, waiting
 
@@ -147,15 +148,9 @@ def _read(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
             "(a run keeps it as `data` in its config.json)"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in _ARRAYS if name not in file]
-            if missing:
-                raise BadInputError(f"--data {path} has no array {missing[0]!r}; it must hold {', '.join(_ARRAYS)}")
-            x, y, x_test, y_test = (file[name] for name in _ARRAYS)
-    except BadInputError:
-        raise
-    except Exception as error:  # whatever NumPy and zipfile make of a damaged file
-        raise BadInputError(f"--data {path} cannot be read as an .npz file: {error}") from error
+        x, y, x_test, y_test = read_npz(path, _ARRAYS).values()
+    except BadInputError as error:
+        raise BadInputError(f"--data {error}") from error
     for name, images, labels in (("train", x, y), ("test", x_test, y_test)):
         _check(path, name, images, labels)
     if x.shape[1:] != x_test.shape[1:]:

@@ -5,10 +5,13 @@ parameters as arguments.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
+
+from rlab.arrays import like
 
 
 class AdamState(NamedTuple):
@@ -22,6 +25,11 @@ class AdamState(NamedTuple):
 def initial_state(size: int) -> AdamState:
     """The state before the first step, for `size` parameters."""
     return AdamState(tf.zeros(size), tf.zeros(size), tf.zeros(()))
+
+
+def restored(fresh: AdamState, arrays: Mapping[str, np.ndarray], prefix: str = "adam/") -> AdamState:
+    """The state that `arrays` hold by name; raises BadInputError where they do not fit the parameters of `fresh`."""
+    return AdamState(*(tf.constant(like(arrays, f"{prefix}{name}", part)) for name, part in fresh._asdict().items()))
 
 
 def adam(

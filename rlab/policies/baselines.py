@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from rlab.arrays import like
 from rlab.models.linear import posterior_of_moments
 from rlab.parallel.comm import Communicator, Serial
 from rlab.types import EpisodeBatch
@@ -77,7 +78,7 @@ class ReturnMoments:
         return {"moments": self._sums}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        self._sums = arrays["moments"]
+        self._sums = like(arrays, "moments", self._sums)
 
 
 class ConstantBaseline:

@@ -91,7 +91,7 @@ class RecurrentBaseline:
         parts = {name: arrays[f"network/{name}"] for name in self._network.layout.names}
         self._params = tf.constant(self._network.flatten(parts))
         self._statistics.restore(arrays)
-        self._adam = adam.AdamState(*(tf.constant(arrays[f"adam/{name}"]) for name in adam.AdamState._fields))
+        self._adam = adam.restored(self._adam, arrays)
         self._moments.restore(arrays)
 
     def _chunks(self, batch: EpisodeBatch, weights: np.ndarray, targets: np.ndarray) -> list[_Chunk]:

@@ -1,17 +1,16 @@
 """The encoder of a variational autoencoder as a backbone: `vae:RUN` as it is, `vae-tuned:RUN` learned further."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import safetensors
-import safetensors.numpy
 import tensorflow as tf
 
+from rlab.arrays import read_weights
 from rlab.errors import BadInputError
+from rlab.files import read_json, require_plain
 from rlab.models.initializers import RECTIFIER_GAIN, orthogonal
 from rlab.models.vae import make_encoder
 
@@ -36,13 +35,16 @@ def read_sizes(name: str) -> dict[str, Any]:
     """What `make_encoder` must know of the run's encoder; raises BadInputError where it is no run of a VAE."""
     run = Path(name.partition(":")[2])
     try:
-        settings = json.loads((run / "config.json").read_text())
+        require_plain(run)
+        settings = read_json(run / "config.json")
         kind = settings.get("task") or settings.get("agent")
         sizes = {key: settings["config"][key] for key in _SIZES} if kind == "vae" else {}
     except OSError as error:
         raise BadInputError(
             f"backbone {name!r}: {run} is not a run: its config.json cannot be read ({error.strerror})"
         ) from error
+    except BadInputError as error:
+        raise BadInputError(f"backbone {name!r}: {error}") from error
     except (AttributeError, ValueError, TypeError, KeyError) as error:
         raise BadInputError(f"backbone {name!r}: {run}/config.json is damaged ({error})") from error
     if not sizes:
@@ -53,8 +55,9 @@ def read_sizes(name: str) -> dict[str, Any]:
 def _read_weights(name: str) -> dict[str, np.ndarray]:
     path = Path(name.partition(":")[2]) / "model" / "weights.safetensors"
     try:
-        arrays = safetensors.numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
+        require_plain(Path(name.partition(":")[2]))
+        arrays = read_weights(path).arrays
+    except (OSError, BadInputError) as error:
         raise BadInputError(f"backbone {name!r}: {path} cannot be read ({error})") from error
     kept = "encoder/"
     return {key.removeprefix(kept): array for key, array in arrays.items() if key.startswith(kept)}

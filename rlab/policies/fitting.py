@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from rlab.arrays import like
 from rlab.ops import adam, moments
 from rlab.ops.sharing import once
 from rlab.parallel.comm import Communicator
@@ -48,7 +49,7 @@ class LinearFitter:
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `arrays` gave."""
-        self.params = tf.constant(arrays["weights"])
+        self.params = tf.constant(like(arrays, "weights", self.params))
 
 
 class NetworkFitter:
@@ -176,8 +177,8 @@ class NetworkFitter:
         self.params = tf.constant(
             self._critic.flatten({name: arrays[f"network/{name}"] for name in self._critic.layout.names})
         )
-        self._adam = adam.AdamState(*(tf.constant(arrays[f"adam/{name}"]) for name in adam.AdamState._fields))
-        self._fits = int(arrays["fits"])
+        self._adam = adam.restored(self._adam, arrays)
+        self._fits = int(like(arrays, "fits", np.array(self._fits)))
         if self._returns:
             self._returns.restore(arrays)
 

@@ -44,4 +44,4 @@ class ObservationStatistics:
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `arrays` gave."""
         if self._features:
-            self._seen = moments.Moments(*(arrays[f"statistics/{name}"] for name in moments.Moments._fields))
+            self._seen = moments.restored(self._seen, arrays, "statistics/")

@@ -7,6 +7,7 @@ _HOMES = {
     "Beginning": "beginning",
     "begin": "beginning",
     "reopen": "beginning",
+    "restoring": "beginning",
     "Checkpoint": "checkpoints",
     "Run": "directory",
     "subset": "checkpoints",

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from rlab.rewards import REWARDS, model_of, unwrapped
 from rlab.runs import alike
 from rlab.runs.checkpoints import Checkpoint, subset
 from rlab.runs.directory import Run, describe_factory
+from rlab.runs.lock import require_unlocked
 
 
 class Beginning(NamedTuple):
@@ -95,6 +96,11 @@ def reopen(
         found = find(name, run, steps)
         if found.checkpoint is None:
             notify(f"{run} has no checkpoint yet: it begins again")
+        elif found.checkpoint.steps >= found.run.config["steps"] and _decays(found.run):
+            left = 1.0 - found.checkpoint.steps / found.steps
+            notify(
+                f"{run} had all its steps: what fell to 0 with them begins again at {left:.0%}, and falls until the end"
+            )
         return found
 
     comm = comm or Serial()
@@ -112,7 +118,22 @@ def reopen(
 def restore_rewards(env: Callable[..., Any], checkpoint: Checkpoint) -> None:
     """Let the factory's learned rewards, if it has any, go on from a checkpoint."""
     if rewards := model_of(env):
-        rewards.restore(subset(checkpoint.arrays, REWARDS))
+        with restoring():
+            rewards.restore(subset(checkpoint.arrays, REWARDS))
+
+
+@contextlib.contextmanager
+def restoring() -> Iterator[None]:
+    """While entered, whatever a checkpoint that does not fit makes a learner raise becomes a BadInputError."""
+    try:
+        yield
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise BadInputError(
+            f"the run's newest checkpoint does not fit its settings ({type(error).__name__}: {error}); move it away to "
+            "go on from the one before"
+        ) from error
 
 
 def find(name: str, run: str | Path, steps: int | None = None) -> Beginning:
@@ -121,15 +142,29 @@ def find(name: str, run: str | Path, steps: int | None = None) -> Beginning:
     settings = opened.config
     if settings.get("agent") != name:
         raise BadInputError(f"{run} is a run of {settings.get('agent') or settings['task']}, not of {name}")
+    require_unlocked(opened.path)
     target_score = settings.get("target_score") if steps is None else None
     total = steps or settings["steps"]
+    require_steps_left(opened, total)
     checkpoint = opened.latest_checkpoint()
-    if checkpoint and checkpoint.steps >= total:
-        raise BadInputError(f"{run} has made {checkpoint.steps} steps; give a larger --steps to go on")
     schedule = checkpoint.counters.get("schedule", {}) if checkpoint else {}
+    if not isinstance(schedule, dict):
+        raise BadInputError(f"the newest checkpoint of {run} is damaged: its schedule is {schedule!r}")
     if steps is None and schedule.get("over") and schedule.get("cooling"):  # and not because its steps were done
         raise BadInputError(f"{run} has reached its target score; give a number of --steps to go on")
     return Beginning(opened, total, target_score, checkpoint)
+
+
+def require_steps_left(run: Run, total: int) -> None:
+    """Raise BadInputError where a run has its steps already, as the names of its checkpoints tell."""
+    made, unit = run.latest_steps(), "updates" if run.of_task else "steps"
+    if made is not None and made >= total:
+        raise BadInputError(f"{run.path} has made {made} {unit}; give a larger --steps to go on")
+
+
+def _decays(run: Run) -> bool:
+    """Whether some step size or weight of an agent falls with the steps."""
+    return any(value is True for name, value in run.config["config"].items() if name.startswith("decay_"))
 
 
 def _watch(comm: Communicator, run: str | Path) -> None:

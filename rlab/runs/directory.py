@@ -1,5 +1,6 @@
 """The run directory: `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints/`, `policy/` (a task's: `model/`)."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -8,16 +9,17 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import safetensors.numpy
-
+from rlab.arrays import read_weights, weights_to_bytes
 from rlab.errors import BadInputError, launch_command
+from rlab.files import read_json, remove_leftovers, require_plain
 from rlab.runs import checkpoints
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.files import WEIGHTS, write_atomically
+from rlab.runs.lock import locked
 
 # What a run's config holds, by type; `env` is None for an environment that research code made.
 _COMMON: dict[str, Any] = {"seed": int, "steps": int, "config": dict}
@@ -57,14 +59,15 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """An existing run; raises BadInputError when the path holds none."""
+        """An existing run; raises BadInputError when the path holds none, or one with a link inside."""
         path = Path(path)
+        require_plain(path)
         try:
-            config = json.loads((path / "config.json").read_text())
+            config = read_json(path / "config.json")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BadInputError(f"{path} is not a run: it has no config.json") from error
-        except (OSError, ValueError, RecursionError) as error:
-            raise BadInputError(f"{path}/config.json cannot be read: {error}") from error
+        except BadInputError as error:
+            raise BadInputError(f"{path} is not a run, since its config.json cannot be read: {error}") from error
         kinds = [kind for kind in _KINDS if isinstance(config, dict) and isinstance(config.get(kind), str)]
         if not kinds:
             raise BadInputError(f"{path}/config.json does not describe a run: it names no agent and no task")
@@ -72,8 +75,10 @@ class Run:
             raise BadInputError(f"{path}/config.json is damaged: it names both an agent and a task")
         for key, kind in _KINDS[kinds[0]].items():
             value = config.get(key)
-            if not isinstance(value, kind) or isinstance(value, bool):
+            if not isinstance(value, kind) or isinstance(value, bool) or not _in_range(value):
                 raise BadInputError(f"{path}/config.json is damaged: {key!r} is {value!r}")
+        if config["steps"] < 1:
+            raise BadInputError(f"{path}/config.json is damaged: 'steps' is {config['steps']}")
         return cls(path, config)
 
     def with_steps(self, steps: int) -> "Run":
@@ -98,12 +103,56 @@ class Run:
         found = checkpoints.paths(self.checkpoints)
         return checkpoints.load(found[-1]) if found else None
 
+    def latest_steps(self) -> int | None:
+        """Steps of the newest checkpoint, by its name, or None before the first."""
+        found = checkpoints.paths(self.checkpoints)
+        return checkpoints.steps_of(found[-1]) if found else None
+
+    @contextlib.contextmanager
+    def training(self, first_step: int, checkpoint: Callable[[], Checkpoint]) -> Iterator[None]:
+        """What one process at a time does with a run, beginning from the checkpoint of `first_step`.
+
+        `checkpoint` gives what that holds. Raises BadInputError where another process trains it, or has trained it
+        since that checkpoint was read.
+        """
+        with locked(self.path):
+            require_plain(self.path)
+            latest = self.latest_steps()
+            if (latest or 0) != first_step:
+                raise BadInputError(f"{self.path} was trained by another process meanwhile: resume it again")
+            for part in (".", "checkpoints", "pictures", _part(self.config)):
+                remove_leftovers(self.path / part)
+            for part in ("checkpoints", _part(self.config)):
+                (self.path / part).mkdir(exist_ok=True)
+            if latest is not None:
+                self._renew_weights(checkpoint, latest)
+            yield
+
     def save_checkpoint(self, checkpoint: Checkpoint, keep: int = 3) -> None:
-        """Write the checkpoint, for `resume`, and its parameters to `policy/` or `model/`, for use."""
+        """Write the checkpoint, for `resume`, and its parameters to `policy/` or `model/`, for use.
+
+        Raises TrainingError, and writes nothing, where the state is not finite.
+        """
         checkpoints.save(self.checkpoints, checkpoint, keep)
-        part = _part(self.config)
-        weights = safetensors.numpy.save(checkpoints.subset(checkpoint.arrays, part))
-        write_atomically(self.path / part / WEIGHTS, weights)
+        self.save_weights(checkpoint)
+
+    def save_weights(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint's parameters, for use; a kill may have come between the two files."""
+        weights = weights_to_bytes(checkpoints.subset(checkpoint.arrays, _part(self.config)), checkpoint.steps)
+        write_atomically(self._weights, weights)
+
+    def _renew_weights(self, checkpoint: Callable[[], Checkpoint], steps: int) -> None:
+        """Write the weights again where a kill, or a checkpoint that was moved away, left them of another step."""
+        try:
+            written = read_weights(self._weights).steps
+        except (OSError, BadInputError):
+            written = None
+        if written != steps:
+            self.save_weights(checkpoint())
+
+    @property
+    def _weights(self) -> Path:
+        return self.path / _part(self.config) / WEIGHTS
 
 
 def _part(config: dict[str, Any]) -> str:
@@ -116,6 +165,11 @@ def require_free(path: Path) -> None:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         remedy = f"go on with it by `{launch_command('resume', path)}`, or " if (path / "config.json").exists() else ""
         raise BadInputError(f"{path} exists and is not empty; {remedy}name another directory with --run")
+
+
+def _in_range(value: Any) -> bool:
+    """Whether a number is one that a run can have; the NaN and the infinities of JSON are not."""
+    return not isinstance(value, int | float) or abs(value) < 2**63
 
 
 def describe_factory(factory: Callable[..., Any]) -> dict[str, Any] | None:

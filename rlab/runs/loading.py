@@ -1,25 +1,33 @@
 """A run's `policy/`, for use: architecture as JSON, weights as safetensors, no code."""
 
+import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from rlab import quiet
-from rlab.errors import BadInputError, launch_command
+from rlab.arrays import DIGEST
+from rlab.errors import BadInputError
+from rlab.files import read_json, require_plain
 from rlab.policies.policy import Policy
 from rlab.policies.trained import TrainedPolicy
+from rlab.runs import checkpoints
 from rlab.runs.files import WEIGHTS, write_atomically
+from rlab.runs.weights import load_weights
 
 _ARCHITECTURE = "architecture.json"
+_SMALL = 1 << 12  # numbers that are no danger
 
 
 def save_architecture(run: Path, policy: Policy) -> None:
-    """Write `policy/architecture.json`: the spaces and the backbone, from which the policy is built again."""
+    """Write `policy/architecture.json`: the spaces and the backbone, from which the policy is built again.
+
+    Raises BadInputError where one is there already, of a run that is resumed, and its spaces are others.
+    """
     architecture = {
         "backbone": policy.backbone,
         "observe_actions": policy.observe_actions,
@@ -29,18 +37,53 @@ def save_architecture(run: Path, policy: Policy) -> None:
         "observation_space": space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
     }
+    require_plain(run)
+    _require_same_spaces(run, policy)
+    architecture[DIGEST] = _digest(architecture)
+    (run / "policy").mkdir(exist_ok=True)
     write_atomically(run / "policy" / _ARCHITECTURE, json.dumps(architecture, indent=2, allow_nan=False).encode())
+
+
+def _require_same_spaces(run: Path, policy: Policy) -> None:
+    try:
+        written = read_architecture(run)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for kind in ("observation", "action"):
+        began, now = space_from_json(written[f"{kind}_space"]), getattr(policy, f"{kind}_space")
+        if began != now:
+            raise BadInputError(f"{run} began with {kind}s of {began}; those of the environment are now of {now}")
+
+
+def read_architecture(run: Path) -> dict[str, Any]:
+    """What `save_architecture` wrote; raises BadInputError where it is damaged. Version 0.1 wrote no digest."""
+    path = run / "policy" / _ARCHITECTURE
+    architecture = read_json(path)
+    if not isinstance(architecture, dict):
+        raise BadInputError(f"{path} is damaged: it describes no policy")
+    written = architecture.pop(DIGEST, None)
+    if written is not None and written != _digest(architecture):
+        raise BadInputError(f"{path} is damaged: its digest differs")
+    return architecture
+
+
+def _digest(architecture: dict[str, Any]) -> str:
+    """SHA-256 of JSON data, however it is laid out."""
+    return hashlib.sha256(json.dumps(architecture, sort_keys=True).encode()).hexdigest()
 
 
 @quiet.starting()
 def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     """The policy of a run as of its newest checkpoint; raises BadInputError when there is none, or a damaged one.
 
-    `seed` is that of the sampled actions. Loads data and never executes code found in the run.
+    `seed` is that of the sampled actions. Loads data and never executes code found in the run, follows no link inside
+    it, and builds nothing larger than its weights are.
     """
     run = Path(run)
+    require_plain(run)
     try:
-        architecture = json.loads((run / "policy" / _ARCHITECTURE).read_text())
+        architecture = read_architecture(run)
+        _require_sizes(run, architecture)
         observations, actions = (space_from_json(architecture[f"{kind}_space"]) for kind in ("observation", "action"))
         optional = ("observe_actions", "normalize_observations", "observation_scale", "encoder")
         options = {name: architecture[name] for name in optional if name in architecture}
@@ -51,15 +94,31 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
         raise
     except Exception as error:  # whatever a damaged description makes the constructors raise
         raise BadInputError(f"{run}/policy/{_ARCHITECTURE} is damaged: {error}") from error
-    try:
-        arrays = safetensors.numpy.load_file(run / "policy" / WEIGHTS)
-    except FileNotFoundError as error:
+    return TrainedPolicy(policy, policy.flatten(load_weights(run, "policy", policy.size)), seed)
+
+
+def _require_sizes(run: Path, architecture: dict[str, Any]) -> None:
+    """Raise BadInputError for a description of more than its weights can be of, before any of it is built.
+
+    Every backbone has a parameter, and more, to each number that it sees, and each action.
+    """
+    files = [run / "policy" / WEIGHTS, *checkpoints.paths(run / "checkpoints")[-1:]]
+    held = max((path.stat().st_size // 4 for path in files if path.is_file()), default=0)
+    sizes = [_numbers(architecture[f"{kind}_space"]) for kind in ("observation", "action")]
+    encoder = architecture.get("encoder") or {}
+    sizes += [size for size in encoder.values() if isinstance(size, int)]
+    if max(sizes) > max(held, _SMALL):
         raise BadInputError(
-            f"{run} has no checkpoint yet; `{launch_command('resume', run)}` goes on with it"
-        ) from error
-    except safetensors.SafetensorError as error:
-        raise BadInputError(f"{run}/policy/{WEIGHTS} is cut short or damaged: {error}") from error
-    return TrainedPolicy(policy, policy.flatten(arrays), seed)
+            f"{run}/policy/{_ARCHITECTURE} is damaged: it speaks of {max(sizes):,} numbers, of which the "
+            f"weights hold {held:,}"
+        )
+
+
+def _numbers(space: dict[str, Any]) -> int:
+    """How many numbers a policy sees, or gives, of a space."""
+    if space["type"] == "Box":
+        return math.prod(int(side) for side in space["shape"])
+    return sum(space["nvec"]) if space["type"] == "MultiDiscrete" else int(space["n"])
 
 
 def space_to_json(space: gym.Space) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class TrainingResult(NamedTuple):
     run: Path
     steps: int  # agent steps, or a task's updates, all in all
     seconds: float  # wall clock of this call
-    mean_score: float  # over the last 100 training episodes of this call, NaN when none ended
+    mean_score: float  # over the last 100 training episodes, NaN when none ended
     stopped_by: int | None  # the number of the signal that ended it early, else None
     episodes: int = 0  # over which the mean score was taken
 
@@ -93,7 +93,8 @@ def run_loop(
                 if rewards := model_of(env) if env else None:
                     updates = _with_metrics(updates, rewards)
                     checkpoint = functools.partial(_with_rewards, checkpoint, rewards)
-                result = _lead(run, updates, checkpoint, total_steps, first_step, graph, shown, agree, unit, stop)
+                with run.training(first_step, checkpoint):
+                    result = _lead(run, updates, checkpoint, total_steps, first_step, graph, shown, agree, unit, stop)
     except ElsewhereError:  # of which all know
         raise
     except BaseException as error:  # others may wait for this rank
@@ -144,10 +145,13 @@ def _lead(
     """The loop of the first rank."""
     if not run.of_task:  # only now it is certain that these steps can be made
         run = run.with_steps(total_steps)
-    start, saver = time.perf_counter(), _Saver(run, checkpoint, first_step)
+    start = time.perf_counter()
     writer = MetricsWriter(run.path, first_step)
     display = ProgressDisplay(total_steps, first_step, unit)
     recorder = _Recorder(writer, display, max(1, total_steps // _ROWS), first_step, shown)
+    if first_step:
+        recorder.remember(_recent_of(run))
+    saver = _Saver(run, functools.partial(_with_recent, checkpoint, recorder), first_step)
     try:
         display.begin()
         with contextlib.closing(updates):
@@ -216,6 +220,25 @@ def _with_metrics(
     with contextlib.closing(updates):
         for update in updates:
             yield update._replace(metrics=update.metrics | rewards.metrics()) if update else None
+
+
+def _with_recent(checkpoint: Callable[[], Checkpoint], recorder: "_Recorder") -> Checkpoint:
+    """The checkpoint with the recent episodes, so that their mean goes on where it stood."""
+    found, recent = checkpoint(), [list(episode) for episode in recorder.recent()]
+    return found._replace(counters=found.counters | {"episodes": recent}) if recent else found
+
+
+def _recent_of(run: Run) -> list[Episode]:
+    """The recent episodes that the newest checkpoint knows of; those of version 0.1 know of none."""
+    latest = run.latest_checkpoint()
+    found = latest.counters.get("episodes", []) if latest else []
+    try:
+        return [
+            Episode(float(score), int(length), None if success is None else float(success))
+            for score, length, success in found
+        ]
+    except (TypeError, ValueError, OverflowError):
+        return []
 
 
 def _with_rewards(checkpoint: Callable[[], Checkpoint], rewards: RewardModel) -> Checkpoint:
@@ -311,6 +334,13 @@ class _Recorder:
         self._writer.write(row, [episode.score for episode in self._new])
         self._latest |= row
         self._row_at, self._row_time, self._sums, self._counts, self._new = self._steps, now, {}, {}, []
+
+    def remember(self, episodes: list[Episode]) -> None:
+        """Count episodes that ended before this process began."""
+        self._recent.extend(episodes)
+
+    def recent(self) -> list[Episode]:
+        return list(self._recent)
 
     def episodes(self) -> int:
         return len(self._recent)

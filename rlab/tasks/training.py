@@ -17,18 +17,20 @@ from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
-import safetensors.numpy
 import tensorflow as tf
 
-from rlab.errors import BadInputError, TrainingError, launch_command
+from rlab.errors import BadInputError, TrainingError
 from rlab.models.parameters import ParameterLayout
 from rlab.notify import notify
 from rlab.ops import adam
-from rlab.runs.beginning import check_seconds
+from rlab.runs.beginning import check_seconds, require_steps_left
 from rlab.runs.checkpoints import Checkpoint, subset
 from rlab.runs.directory import Run
-from rlab.runs.files import WEIGHTS, write_atomically
+from rlab.runs.files import write_atomically
+from rlab.runs.lock import require_unlocked
 from rlab.runs.loop import CHECKPOINT_SECONDS, TrainingResult, Update, run_loop
+from rlab.runs.weights import load_weights
+from rlab.schedules import Schedule
 from rlab.tasks.configs import from_run
 
 _DRAWINGS = 20  # at most, over a run
@@ -100,10 +102,9 @@ def resume(task: Task, run: Run, steps: int | None) -> TrainingResult:
         if begun.get(key) != value:
             raise BadInputError(f"{run.path} has another {key}: {begun.get(key)!r}, not {value!r}")
     steps = steps or run.config["steps"]
-    checkpoint = run.latest_checkpoint()
-    if checkpoint and checkpoint.steps >= steps:
-        raise BadInputError(f"{run.path} has made {checkpoint.steps} updates; give a larger --steps to go on")
-    return _train(task, run.with_steps(steps), steps, checkpoint)
+    require_unlocked(run.path)
+    require_steps_left(run, steps)
+    return _train(task, run.with_steps(steps), steps, run.latest_checkpoint())
 
 
 def _require_same_data(task: Task, run: Run) -> None:
@@ -154,17 +155,8 @@ def load(task: Task, run: Run) -> Applied:
     Raises BadInputError when there is none, or a damaged one, and where the run was trained on other data.
     """
     _require_same_data(task, run)
-    path = run.path / "model" / WEIGHTS
-    try:
-        arrays = safetensors.numpy.load_file(path)
-    except FileNotFoundError as error:
-        raise BadInputError(
-            f"{run.path} has no checkpoint yet; `{launch_command('resume', run.path)}` goes on with it"
-        ) from error
-    except safetensors.SafetensorError as error:
-        raise BadInputError(f"{path} is cut short or damaged: {error}") from error
     layout = ParameterLayout(task.model)
-    return Applied(layout, layout.flatten(arrays), task.xla)
+    return Applied(layout, layout.flatten(load_weights(run.path, "model", layout.size)), task.xla)
 
 
 def test(task: Task, applied: Apply, run: Run, steps: int) -> dict[str, float]:
@@ -207,7 +199,7 @@ class Learner:
     """A task's parameters, the optimizer's state, and the updates that change them."""
 
     def __init__(self, task: Task, steps: int, checkpoint: Checkpoint | None = None) -> None:
-        self.task, self._total = task, steps
+        self.task, self._total, self._schedule = task, steps, Schedule(steps)
         epochs = -(-steps // task.updates_per_epoch)
         self._between_drawings = -(-epochs // _DRAWINGS) * task.updates_per_epoch
         self.layout = ParameterLayout(task.model)
@@ -217,8 +209,10 @@ class Learner:
         if checkpoint:
             average = self.layout.flatten(subset(checkpoint.arrays, "model"))
             params = self.layout.flatten(subset(checkpoint.arrays, "latest")) if self._averaging else average
-            self.state = adam.AdamState(**{k: tf.constant(v) for k, v in subset(checkpoint.arrays, "adam").items()})
+            self.state = adam.restored(self.state, checkpoint.arrays)
             self.steps = checkpoint.steps
+            if "schedule" in checkpoint.counters:  # older runs do not have it
+                self._schedule.restore(checkpoint.counters["schedule"], self.steps)
         self.params, self.average = tf.constant(params), tf.constant(average)  # one and the same, without averaging
         self._update = _compile_update(task, self.layout)
 
@@ -242,7 +236,7 @@ class Learner:
         """One update; its metrics. Raises TrainingError, and changes nothing, where the loss is not finite."""
         rate = self.task.config.learning_rate
         if self.task.config.decay_learning_rate:
-            rate *= 1.0 - self.steps / self._total
+            rate *= self._schedule.left(self.steps)
         # Converted here: a compiled function takes several times as long over an array of NumPy's.
         batch = tf.nest.map_structure(tf.constant, self.task.batch(self.steps))
         # The first averages are short, so that nothing of the initial parameters stays in them.
@@ -261,7 +255,7 @@ class Learner:
         if self._averaging:
             arrays |= {f"latest/{name}": array for name, array in self.layout.named(self.params.numpy()).items()}
         arrays |= {f"adam/{name}": part.numpy() for name, part in self.state._asdict().items()}
-        return Checkpoint(self.steps, arrays, {})
+        return Checkpoint(self.steps, arrays, {"schedule": self._schedule.state()})
 
     def graph(self) -> tf.Graph:
         """The loss as a graph, to be looked at in TensorBoard."""

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from rlab.errors import printable
+
 WAIT_SECONDS = 20.0  # between two lines of a wait without news
 
 
@@ -52,7 +54,7 @@ class Unfailing:
 def notify(text: str) -> None:
     """Write a line to standard error, or nothing where that cannot be done."""
     stream = Unfailing(sys.stderr)
-    stream.write(text + "\n")  # in one piece, so that lines of several ranks or threads stay whole
+    stream.write(printable(text) + "\n")  # in one piece, so that lines of several ranks or threads stay whole
     stream.flush()
 
 

@@ -1,4 +1,4 @@
-"""Trainings of one process compile the same thing once: what XLA has compiled it keeps while the process lives."""
+"""Trainings of one process compile the same thing once: XLA keeps what it has compiled as long as the process lives."""
 
 import functools
 

@@ -124,3 +124,14 @@ class Poisoned(Constant):
 
 def limited_constant(limit=5):
     return gym.wrappers.TimeLimit(Constant(), limit)
+
+
+class Recording:
+    """A factory that notes the seeds of the environments that it is asked for."""
+
+    def __init__(self, make):
+        self.make, self.seeds = make, []
+
+    def __call__(self, num_envs, seed):
+        self.seeds.append(seed)
+        return self.make(num_envs=num_envs, seed=seed)

@@ -1,0 +1,271 @@
+"""Errors in play, policies, rewards, checkpoints, ranks and environments."""
+
+from planting import into
+
+_ROLLOUT = into("rlab/rollout.py", "tests/test_rollout.py")
+_BASELINES = into("rlab/policies/baselines.py", "tests/test_laws.py::test_recent_returns_count_more")
+_FITTING = into("rlab/policies/fitting.py", "tests/test_fitting.py")
+_PAIR = into("rlab/policies/pair.py", "tests/test_fitting.py")
+_CRITIC = into("rlab/policies/critic.py", "tests/test_fitting.py")
+_STATISTICS = into("rlab/policies/statistics.py", "tests/test_fitting.py")
+_POLICY = into("rlab/policies/policy.py", "tests/test_policies.py")
+_POPULATIONS = into("rlab/policies/populations.py", "tests/test_snes.py")
+_VINE = into("rlab/vine.py", "tests/test_vine.py")
+_REWARDS = into("rlab/rewards.py", "tests/test_rewards.py")
+_NOVELTY = into("rlab/novelty.py", "tests/test_rewards.py")
+_IMITATION = into("rlab/imitation.py", "tests/test_rewards.py")
+_SCHEDULES = into("rlab/schedules.py", "tests/test_schedules.py")
+_SEEDING = into("rlab/seeding.py", "tests/test_laws.py::test_who_plays_has_streams_of_their_own")
+_SHARED = into("rlab/parallel/shared.py", "tests/test_optimizers.py")
+_COMM = into("rlab/parallel/comm.py", "tests/test_mpi.py::test_ranks_gather_and_sum_the_same_bits")
+_CHECKPOINTS = into("rlab/runs/checkpoints.py", "tests/test_runs.py")
+_MEMORY = into("envs/memory.py", "tests/test_memory_envs.py")
+_SEA = into("envs/exploration.py", "tests/test_memory_envs.py::test_the_deep_sea_by_hand")
+_CATCH = into("envs/catch.py", "tests/test_memory_envs.py::test_catch_by_hand")
+_ROWS = into("envs/rows.py", "tests/test_memory_envs.py::test_many_copies_play_what_single_ones_play")
+_WRAPPERS = into("envs/wrappers.py", "tests/test_envs.py")
+
+PLANTED = (
+    # Play.
+    _ROLLOUT("a time limit is an end", "self._discount * (1.0 - terminated)", "self._discount * (1.0 - ended)"),
+    _ROLLOUT(
+        "memory is not cleared",
+        "ended.astype(np.float32)\n            discounts",
+        "0.0 * ended.astype(np.float32)\n            discounts",
+        "test_values_are_those_of_one_forward_pass_over_the_rollout",
+        "test_flags_of_a_time_limit",
+    ),
+    _ROLLOUT(
+        "what terminated is worth something",
+        "self._bootstrap(params, ended, info) * (1.0 - terminated)",
+        "self._bootstrap(params, ended, info)",
+        "test_flags_of_a_termination",
+    ),
+    _ROLLOUT(
+        "the bootstrap sees the next episode",
+        'observations = np.where(rows, info["final_obs"], observations)',
+        "observations = observations",
+        "test_the_bootstrap_is_the_value_of_the_observation_before_the_reset",
+    ),
+    _ROLLOUT(
+        "rewards after the end count",
+        "np.where(alive, reward, 0.0)",
+        "np.where(True, reward, 0.0)",
+        "tests/test_laws.py::test_a_batch_holds_first_episodes_alone",
+    ),
+    _ROLLOUT(
+        "fitness is the true return",
+        'info.get("rewarded", info["episode"]["r"])[ending]',
+        'info["episode"]["r"][ending]',
+        "tests/test_laws.py::test_fitness_is_of_learned_rewards",
+    ),
+    # Baselines, critics, policies.
+    _BASELINES("all returns count alike", "_DECAY * self._sums + (1.0 - _DECAY) * sums", "self._sums + sums"),
+    _BASELINES(
+        "padding counts", "counted = returns[valid != 0.0].astype(np.float64)", "counted = returns.astype(np.float64)"
+    ),
+    _BASELINES(
+        "the features' time is not scaled",
+        "[..., None] / 100.0",
+        "[..., None]",
+        "tests/test_baselines.py::test_features_are_those_of_rllab",
+    ),
+    _PAIR(
+        "values in the critic's own scale",
+        "parts.scale[0] + parts.scale[1] * judged.values",
+        "judged.values",
+        "test_what_acts_knows_returns_in_their_own_scale",
+    ),
+    _FITTING(
+        "targets are not standardized",
+        "targets = (returns - mean) / deviation",
+        "targets = returns - mean",
+        "test_a_critic_learns_standardized_returns",
+    ),
+    _FITTING(
+        "the critic climbs",
+        "tf.reduce_mean(tf.square(targets - values))",
+        "-tf.reduce_mean(tf.square(targets - values))",
+        "test_a_critic_learns_standardized_returns",
+    ),
+    _FITTING(
+        "the same minibatches in every fit",
+        "default_rng([self._seed, self._fits])",
+        "default_rng([self._seed, 0])",
+        "test_a_critic_learns_standardized_returns",
+    ),
+    _FITTING(
+        "explained variance of another sign",
+        "both.squares[0] / max(both.squares[1], 1e-12)",
+        "both.squares[1] / max(both.squares[0], 1e-12)",
+        "test_a_critic_learns_standardized_returns",
+    ),
+    _CRITIC(
+        "the baseline speaks in its own scale",
+        "self._moments.mean + self._moments.deviation * np.concatenate(found)",
+        "np.concatenate(found)",
+        "test_a_recurrent_baseline_learns_and_speaks_of_returns",
+    ),
+    _CRITIC(
+        "the baseline flees from returns",
+        "chunk.weights * tf.square(chunk.targets - output.values)",
+        "-chunk.weights * tf.square(chunk.targets - output.values)",
+        "test_a_recurrent_baseline_learns_and_speaks_of_returns",
+    ),
+    _STATISTICS(
+        "only the last batch is known",
+        "functools.reduce(moments.merge, seen, self._seen)",
+        "functools.reduce(moments.merge, seen)",
+        "test_statistics_are_of_all_that_was_seen",
+    ),
+    _POLICY(
+        "previous actions outlive their episode",
+        "tf.where(resets[..., None] != 0.0, 0.0, previous)",
+        "previous",
+        "tests/test_laws.py::test_previous_actions_end_with_their_episode",
+    ),
+    _POLICY(
+        "actions are told a step late",
+        "tf.concat([previous, told[:-1]], 0)",
+        "tf.concat([previous, previous, told[:-2]], 0)[: len(told)]",
+        "tests/test_rpg.py::test_acting_step_by_step_is_the_unrolled_policy",
+    ),
+    _POPULATIONS(
+        "the critic is searched too",
+        '("value/", "log_std") if deterministic else ("value/",)',
+        '("log_std",) if deterministic else ()',
+        "test_only_what_decides_is_searched",
+    ),
+    # Vine, learned rewards, schedules, seeds.
+    _VINE(
+        "branches are not undone",
+        "            collector.load(here)\n",
+        "",
+        "test_branches_leave_the_trajectory_as_it_was",
+    ),
+    _VINE(
+        "learned rewards are not put back",
+        "learned.restore(known)",
+        "pass",
+        "tests/test_rewards.py::test_rewards_learned_in_a_branch_are_forgotten_in_the_next",
+    ),
+    _VINE(
+        "the critic judges what follows twice",
+        "branch.next_values, 1.0).numpy() + branch.values)[0]",
+        "branch.next_values, 1.0).numpy())[0]",
+        "test_a_branch_is_worth_what_a_slow_loop_finds",
+    ),
+    _REWARDS(
+        "steps after the end are learned of",
+        "self._counts &= ~ended",
+        "pass",
+        "test_copies_that_play_on_count_their_first_episode_only",
+    ),
+    _REWARDS(
+        "a model hides behind a partial",
+        "factory = factory.func if isinstance(factory, functools.partial) else",
+        "factory =",
+        "test_a_model_is_found_however_its_factory_is_wrapped",
+    ),
+    _REWARDS(
+        "an episode's learned rewards go on",
+        "self._sums[ended] = 0.0",
+        "pass",
+        "test_rewards_are_the_models_and_scores_the_environments_own",
+    ),
+    _NOVELTY(
+        "pseudo-counts without the root of n",
+        "scale * tf.math.rsqrt(learned)",
+        "scale / learned",
+        "test_pseudo_counts_are_those_of_the_paper",
+    ),
+    _NOVELTY(
+        "rows that do not count are learned of",
+        "tf.reduce_sum(known * counts)",
+        "tf.reduce_sum(known)",
+        "test_rows_that_do_not_count_are_not_learned_of",
+    ),
+    _IMITATION(
+        "the discriminator's classes are swapped",
+        "tf.nn.softplus(-real)) + tf.reduce_mean(tf.nn.softplus(false)",
+        "tf.nn.softplus(real)) + tf.reduce_mean(tf.nn.softplus(-false)",
+        "test_the_discriminator_rewards_what_the_demonstrator_does",
+    ),
+    _IMITATION(
+        "the reward is ln(1 − σ)",
+        "given = np.logaddexp(0.0, odds)",
+        "given = np.logaddexp(0.0, -odds)",
+        "test_the_discriminator_rewards_what_the_demonstrator_does",
+    ),
+    _IMITATION(
+        "the true reward is shown", "replaces=True", "replaces=False", "test_who_imitates_never_sees_the_rewards"
+    ),
+    _SCHEDULES("nothing falls", "max(1.0 - (steps - start) / (end - start), 0.0)", "1.0"),
+    _SCHEDULES("fewer episodes decide", "full = len(self._recent) == _EPISODES", "full = bool(self._recent)"),
+    _SCHEDULES(
+        "what cooled down stays so", "self._line = self._slow\n            self._over", "pass\n            self._over"
+    ),
+    _SEEDING(
+        "environments and actions share a stream",
+        'derive(seed, *path, "actions")',
+        'derive(seed, *path, "environments")',
+    ),
+    _SEEDING("seeds of 32 bits", "seed >> 32 & 0xFFFFFFFF", "0"),
+    # Checkpoints and ranks.
+    _CHECKPOINTS("too many are kept", "[:-keep]", "[: -keep - 1]", "test_the_newest_few_are_kept"),
+    _CHECKPOINTS(
+        "a checksum is not compared",
+        "    if not whole:\n",
+        "    if False:\n",
+        "test_no_cut_and_no_flipped_byte_goes_unnoticed",
+    ),
+    _CHECKPOINTS(
+        "a part takes its namesakes too",
+        'if name.startswith(f"{prefix}/")',
+        "if name.startswith(prefix[:1])",
+        "tests/test_laws.py::test_a_part_of_a_checkpoint_is_that_part",
+    ),
+    _SHARED(
+        "staleness counts one's own update",
+        "staleness = self.updates - pulled_at\n            self.updates += 1",
+        "self.updates += 1\n            staleness = self.updates - pulled_at",
+        "test_staleness_counts_the_updates_of_others",
+    ),
+    _SHARED(
+        "a snapshot moves",
+        "return self.vector.copy(), updates",
+        "return self.vector, updates",
+        "test_a_snapshot_does_not_move",
+    ),
+    _SHARED("steps are not counted", "self.steps += steps\n", "pass\n", "test_threads_lose_no_count"),
+    _COMM("the last rank counts twice", "total = parts[0]\n", "total = parts[-1]\n"),
+    _COMM("ranks that differ pass", "if len(set(digests)) > 1:", "if False:", "test_ranks_that_differ_are_found_out"),
+    # Environments.
+    _MEMORY(
+        "the wrong turn is right",
+        "np.where(side == 0.0, _NORTH, _SOUTH)",
+        "np.where(side == 1.0, _NORTH, _SOUTH)",
+        "test_the_t_maze_by_hand",
+    ),
+    _MEMORY(
+        "n steps back and one",
+        "np.maximum(time - self.n, 0)",
+        "np.maximum(time - self.n - 1, 0)",
+        "test_n_back_by_hand",
+    ),
+    _MEMORY(
+        "the question comes a step early",
+        "asked = time == self.delay + 1",
+        "asked = time == self.delay",
+        "test_delayed_recall_by_hand",
+    ),
+    _SEA("going right is free", "- np.where(right, 0.01 / self.size, 0.0)", "- 0.0"),
+    _CATCH("a ball that falls costs nothing", "np.where(caught, 1.0, -1.0)", "np.where(caught, 1.0, 0.0)"),
+    _ROWS("all rows are the first", "None if seed is None else seed + row", "seed"),
+    _WRAPPERS(
+        "the last reward of one episode begins the next",
+        "_beside(observations, np.where(ended, 0.0, rewards))",
+        "_beside(observations, rewards)",
+        "test_the_last_reward_may_be_seen",
+    ),
+)

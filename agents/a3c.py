@@ -24,28 +24,28 @@ import threading
 import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
+from agents import tuning
 from rlab import ops, policies, rollout, runs
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import TrainingError
 from rlab.parallel import comm as ranks
 from rlab.parallel import remote, shared
 from rlab.schedules import Schedule
 from rlab.seeding import derive
-from rlab.settings import check, field, from_settings
+from rlab.settings import field, from_settings
 
 if TYPE_CHECKING:
-    import gymnasium as gym
     import tensorflow as tf
 
     from rlab.types import Trajectory
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(tuning.Tuned, agent="a3c"):
     """The settings of A3C; each is a command-line flag. `defaults/a3c.toml` tunes them by environment."""
 
     workers: int = field(2, "worker threads, of each rank", low=1)
@@ -79,10 +79,11 @@ class A3C:
     """Learns with worker threads that share parameters asynchronously, on one rank or several.
 
     Args:
-        config: the settings.
-        env: a factory of vector environments, called as `env(num_envs=K, seed=...)`, such as
-            `functools.partial(envs.make, "Pong")`.
-        policy: a backbone's name (`rlab.policies.BACKBONES`); None for the one that fits the observations.
+        config: the settings; None for those tuned for a named environment, or else `Config()`.
+        env: what `envs.factory` takes: a name, which brings what is tuned for it; a class or function that makes one
+            `gymnasium.Env`; or one that takes `num_envs` and makes a `VectorEnv`.
+        policy: a backbone's name (`rlab.policies.BACKBONES`); None for that tuned for a named environment, or else the
+            feed-forward one that fits the observations.
         seed: of parameters, actions and environments. With one worker in all the same seed gives the same bits.
 
     Raises BadInputError for settings out of range and for spaces that no policy fits.
@@ -93,37 +94,40 @@ class A3C:
     def __init__(
         self,
         config: _Config | None = None,
-        env: "Callable[..., gym.vector.VectorEnv] | None" = None,
+        env: "str | Callable[..., Any] | None" = None,
         policy: str | None = None,
         seed: int = 0,
     ) -> None:
-        if env is None:
-            raise BadInputError('A3C needs an environment factory, such as functools.partial(envs.make, "Pong")')
-        self.config = config or Config()
-        check(self.config)
+        self._chosen = tuning.choose(Config, config, env, policy, seed)
+        self.config, env, policy, seed, *_ = self._chosen
         self.env, self.seed = env, seed
         self.comm = ranks.world()
         probe = env(num_envs=1, seed=0)
         self.policy = policies.build(probe.single_observation_space, probe.single_action_space, policy)
         probe.close()
 
-    def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
+    def train(
+        self, run: str | Path, steps: int | None = None, target_score: float | None = None
+    ) -> "runs.TrainingResult":
         """Train for `steps` agent steps, summed over the workers of all ranks, in a new run directory.
 
         With `target_score` training ends early: when the last 100 episodes average it, the schedule of step sizes falls
         to 0 within a twentieth of `steps`, and the run ends if they average it then too (`rlab.schedules`).
+        Without `steps` both are those tuned for a named environment.
         """
-        return self._train(runs.begin("a3c", self, run, steps, target_score, self.comm))
+        length = self._chosen.length(steps, target_score)
+        return self._train(runs.begin("a3c", self, run, *length, self.comm))
 
     @classmethod
     def resume(
-        cls, run: str | Path, env: "Callable[..., gym.vector.VectorEnv]", steps: int | None = None
+        cls, run: str | Path, env: "str | Callable[..., Any] | None" = None, steps: int | None = None
     ) -> "runs.TrainingResult":
         """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
 
         Parameters, statistics, counters and the schedule are restored, on any number of ranks; the environments begin
         new episodes, with new seeds. With `steps` the run's target score, if it has one, no longer ends it.
         """
+        env = tuning.to_resume(run, env)
         beginning = runs.reopen("a3c", run, env, steps, ranks.world())
         settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])

@@ -25,15 +25,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
+from agents import tuning
 from rlab import ops, policies, rollout, runs
 from rlab.errors import BadInputError, TrainingError
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
-from rlab.settings import check, field, from_settings
+from rlab.settings import field, from_settings
 
 if TYPE_CHECKING:
-    import gymnasium as gym
     import tensorflow as tf
 
     from rlab.types import EpisodeBatch
@@ -42,7 +42,7 @@ _CHUNK = 16  # steps that are differentiated at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(tuning.Tuned, agent="rpg"):
     """The settings of RPG; each is a command-line flag. `defaults/rpg.toml` tunes them by environment."""
 
     episodes_per_batch: int = field(64, "N, episodes to an update, over all ranks", low=1)
@@ -82,10 +82,11 @@ class RPG:
     """Learns from batches of whole episodes, with backpropagation through all of each.
 
     Args:
-        config: the settings.
-        env: a factory of vector environments, called as `env(num_envs=N, seed=...)`, such as
-            `functools.partial(envs.make, "TMaze")`.
-        policy: a backbone's name (`rlab.policies.BACKBONES`); None for the feed-forward one that fits the observations.
+        config: the settings; None for those tuned for a named environment, or else `Config()`.
+        env: what `envs.factory` takes: a name, which brings what is tuned for it; a class or function that makes one
+            `gymnasium.Env`; or one that takes `num_envs` and makes a `VectorEnv`.
+        policy: a backbone's name (`rlab.policies.BACKBONES`); None for that tuned for a named environment, or else the
+            feed-forward one that fits the observations.
         seed: of parameters, actions and environments. The same seed gives the same bits, resumed or not.
 
     Raises BadInputError for settings out of range and for spaces that no policy fits.
@@ -96,16 +97,14 @@ class RPG:
     def __init__(
         self,
         config: _Config | None = None,
-        env: "Callable[..., gym.vector.VectorEnv] | None" = None,
+        env: "str | Callable[..., Any] | None" = None,
         policy: str | None = None,
         seed: int = 0,
     ) -> None:
-        if env is None:
-            raise BadInputError('RPG needs an environment factory, such as functools.partial(envs.make, "TMaze")')
         import gymnasium as gym
 
-        self.config = config or Config()
-        check(self.config)
+        self._chosen = tuning.choose(Config, config, env, policy, seed)
+        self.config, env, policy, seed, *_ = self._chosen
         ops.optimizers.keras_optimizer(self.config.optimizer)
         self.env, self.seed = env, seed
         self.comm = ranks.world()
@@ -132,22 +131,27 @@ class RPG:
         self.policy = self._build(*self._spaces)
         probe.close()
 
-    def train(self, run: str | Path, steps: int, target_score: float | None = None) -> "runs.TrainingResult":
+    def train(
+        self, run: str | Path, steps: int | None = None, target_score: float | None = None
+    ) -> "runs.TrainingResult":
         """Train for `steps` agent steps, summed over the ranks, in a new run directory.
 
         With `target_score` training ends early, as `rlab.schedules` says.
+        Without `steps` both are those tuned for a named environment.
         """
-        return self._train(runs.begin("rpg", self, run, steps, target_score, self.comm))
+        length = self._chosen.length(steps, target_score)
+        return self._train(runs.begin("rpg", self, run, *length, self.comm))
 
     @classmethod
     def resume(
-        cls, run: str | Path, env: "Callable[..., gym.vector.VectorEnv]", steps: int | None = None
+        cls, run: str | Path, env: "str | Callable[..., Any] | None" = None, steps: int | None = None
     ) -> "runs.TrainingResult":
         """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
 
         The run goes on as if it had never stopped, to the bit. With `steps` the run's target score, if it has one, no
         longer ends it.
         """
+        env = tuning.to_resume(run, env)
         beginning = runs.reopen("rpg", run, env, steps, ranks.world())
         settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import numbers
 import re
 from collections.abc import Callable
 from typing import Any
@@ -53,15 +54,19 @@ def make(
         BadInputError: an unknown name (the nearest are named), a count that is not positive, an unknown keyword, a
             reward beside observations that are no vectors, or a state that cannot be saved and restored but should.
     """
-    if num_envs < 1:
-        raise BadInputError(f"the number of environments must be at least 1, not {num_envs}")
+    if not isinstance(num_envs, numbers.Integral) or num_envs < 1:
+        raise BadInputError(f"the number of environments must be at least 1, not {num_envs!r}")
     if isinstance(name_or_factory, str):
         name = resolve(name_or_factory)
         _check_keywords(name, kwargs)
         made = _make_named(name, num_envs, asynchronous, restorable, single_episode, kwargs)
         env = SameStep(made, seed, _limit(name, kwargs))
+    elif not callable(name_or_factory):
+        raise BadInputError(
+            f"an environment cannot be {name_or_factory!r}; give a name, or a callable that returns a gymnasium.Env"
+        )
     else:
-        factory = functools.partial(name_or_factory, **kwargs)
+        factory = functools.partial(_one, name_or_factory, **kwargs)
         env = SameStep(_vectorise(factory, num_envs, asynchronous, single_episode), seed)
     if restorable and not env.can_save:
         env.close()
@@ -155,6 +160,15 @@ def _limit(name: str, kwargs: dict[str, Any]) -> int | None:
         given = {key: value for key, value in kwargs.items() if key in inspect.signature(ROWS[name]).parameters}
         limits.append(ROWS[name](**given).limit)
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _one(factory: Factory, **kwargs: Any) -> gym.Env:
+    """What the factory makes; raises BadInputError where that is not a single environment."""
+    made = factory(**kwargs)
+    if not isinstance(made, gym.Env):
+        name = getattr(factory, "__name__", factory)
+        raise BadInputError(f"environment {name!r} made a {type(made).__name__}, and not a single gymnasium.Env")
+    return made
 
 
 def _vectorise(

@@ -7,9 +7,9 @@ import click
 
 import agents
 from launch.quiet import start_tensorflow
-from launch.train import env_factory, with_rewards
 from rlab.errors import BadInputError
 from rlab.runs.directory import Run
+from rlab.runs.environment import env_factory, with_rewards
 from rlab.schedules import Schedule
 from rlab.settings import from_settings
 

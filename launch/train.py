@@ -17,7 +17,7 @@ from launch.tasks import resume_task
 from rlab.errors import BadInputError
 from rlab.parallel.comm import launched_rank
 from rlab.runs.directory import Run, require_free
-from rlab.seeding import derive
+from rlab.runs.environment import env_factory, with_rewards
 from rlab.settings import from_settings
 
 _STEPS = "agent steps in all (each four frames of an Atari game); the last update is finished"
@@ -116,34 +116,6 @@ def run_to_resume(path: Path, steps: int | None) -> Run:
     if not opened.of_task and opened.config["agent"] not in agents.AGENTS:
         raise BadInputError(f"{path} is a run of {opened.config['agent']!r}, which this version cannot resume")
     return opened
-
-
-def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
-    """The environment of a run, from its config; raises BadInputError when a user's own code made it."""
-    import envs
-
-    described = config.get("env")
-    if not described:
-        raise BadInputError(f"{run} was trained on an environment made by code; resume and evaluate it from Python")
-    name, options = described.get("name"), described.get("options")
-    if not isinstance(name, str) or not isinstance(options, dict):
-        raise BadInputError(f"{run}/config.json is damaged: 'env' is {described!r}")
-    return functools.partial(envs.make, envs.resolve(name), **options)
-
-
-def with_rewards(factory: functools.partial, described: dict[str, Any] | None, seed: int) -> Any:
-    """The factory with learned rewards as they are described, if they are."""
-    if not described:
-        return factory
-    from rlab import imitation, novelty
-
-    kinds: dict[str, Any] = {
-        "novelty": (novelty.Config, novelty.with_bonus),
-        "imitation": (imitation.Config, imitation.rewarded_by),
-    }
-    settings = dict(described)
-    config, add = kinds[settings.pop("kind")]
-    return add(factory, from_settings(config, settings), derive(seed, "rewards"))
 
 
 def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:

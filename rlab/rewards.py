@@ -43,11 +43,14 @@ class Rewarded:
     """A factory of vector environments with the rewards of one model.
 
     Args:
-        factory: of the environments themselves, called with the same keywords, `num_envs` and `seed` among them.
+        factory: of the environments themselves, or whatever else `envs.factory` takes, such as a name.
         make: from the spaces of observations and of actions to the model.
     """
 
     def __init__(self, factory: Callable[..., VectorEnv], make: Callable[[gym.Space, gym.Space], RewardModel]) -> None:
+        import envs
+
+        factory = envs.factory(factory)
         self.__wrapped__ = factory  # its signature is this one's too
         probe = factory(num_envs=1, seed=0)
         self.model = make(probe.single_observation_space, probe.single_action_space)

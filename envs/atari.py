@@ -6,8 +6,7 @@ from typing import Any
 import ale_py.roms
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorRewardWrapper
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from envs.emulated import EmulatedGame
 from rlab.errors import BadInputError
@@ -22,7 +21,7 @@ _OPTIONS: dict[str, tuple[Any, str]] = {
     "noop_max": (30, "up to so many no-op frames at a start (Mnih 2015, Evaluation procedure)"),
     "fire_reset": (True, "press fire at a start where the game waits for it (OpenAI baselines, FireResetEnv)"),
     "clip_rewards": (True, "to [-1, 1] for learning; the score stays true (Mnih 2015, Training details)"),
-    "life_loss": (False, "end an episode at a lost life (Mnih 2015, Training details)"),
+    "life_loss": (False, "end an episode at a lost life, and play on (Mnih 2015, Training details)"),
     "sticky_actions": (0.0, "probability of repeating the last action (Machado 2018, section 5.2: 0.25)"),
     "full_actions": (False, "all 18 actions in place of the game's own (Machado 2018, section 5.1)"),
     "max_frames": (108_000, "emulator frames to an episode, 30 minutes (Machado 2018, table 5)"),
@@ -32,25 +31,28 @@ ATARI_OPTIONS: dict[str, Any] = {name: default for name, (default, _) in _OPTION
 ATARI_HELP = {name: text for name, (_, text) in _OPTIONS.items()}
 
 
-class ClipRewards(VectorRewardWrapper):
-    """Rewards clipped to [-1, 1], float32 [B]."""
+class Games(AtariVectorEnv):
+    """As ale-py has them, with `info["life_lost"]` bool [B]: where an end is that of a life, and the game goes on.
 
-    def rewards(self, rewards: np.ndarray) -> np.ndarray:
-        return np.clip(rewards, -1.0, 1.0).astype(np.float32)
+    ale-py ends an episode there with `life_loss_info`; with `episodic_life` it begins a new game each time.
+    """
 
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observations, info = super().reset(seed=seed, options=options)
+        self._lives, self._frame = info["lives"].copy(), info["episode_frame_number"].copy()
+        return observations, info
 
-@functools.cache
-def atari_games() -> dict[str, str]:
-    """The games that ale-py brings, by the lower-case name without underscores: `mspacman` -> `MsPacman`."""
-    ids = sorted(ale_py.roms.get_all_rom_ids())
-    return {rom.replace("_", ""): "".join(part.capitalize() for part in rom.split("_")) for rom in ids}
+    def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observations, rewards, terminations, truncations, info = super().step(actions)
+        lives, frame = info["lives"], info["episode_frame_number"]
+        info["life_lost"] = terminations & (lives < self._lives) & (frame > self._frame)
+        self._lives, self._frame = lives.copy(), frame.copy()
+        return observations, rewards, terminations, truncations, info
 
 
 def make_atari(game: str, num_envs: int, restorable: bool = False, **options: Any) -> VectorEnv:
     """The named game (`MsPacman`); observations uint8 [B, frame_stack, frame_size, frame_size], actions Discrete."""
-    made = _restorable(game, num_envs, options) if restorable else _emulator(game, num_envs, options)
-    vector_env = RecordEpisodeStatistics(made)
-    return ClipRewards(vector_env) if (ATARI_OPTIONS | options)["clip_rewards"] else vector_env
+    return _restorable(game, num_envs, options) if restorable else _emulator(game, num_envs, options)
 
 
 def make_colour_twin(game: str, **options: Any) -> VectorEnv:
@@ -73,7 +75,7 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _emulator(game: str, num_envs: int, options: dict[str, Any], **overrides: Any) -> AtariVectorEnv:
+def _emulator(game: str, num_envs: int, options: dict[str, Any], **overrides: Any) -> Games:
     chosen = _chosen(options)
     settings = {
         "img_height": chosen["frame_size"],
@@ -83,7 +85,7 @@ def _emulator(game: str, num_envs: int, options: dict[str, Any], **overrides: An
         "maxpool": chosen["max_pool"],
         "noop_max": chosen["noop_max"],
         "use_fire_reset": chosen["fire_reset"],
-        "episodic_life": chosen["life_loss"],
+        "life_loss_info": chosen["life_loss"],
         "repeat_action_probability": chosen["sticky_actions"],
         "full_action_space": chosen["full_actions"],
         "max_num_frames_per_episode": chosen["max_frames"],
@@ -91,7 +93,7 @@ def _emulator(game: str, num_envs: int, options: dict[str, Any], **overrides: An
         "autoreset_mode": AutoresetMode.SAME_STEP,
         "reward_clipping": False,
     }
-    return AtariVectorEnv(_rom(game), num_envs, **(settings | overrides))
+    return Games(_rom(game), num_envs, **(settings | overrides))
 
 
 def _rom(game: str) -> str:

@@ -1,9 +1,335 @@
-"""Stand-in."""
+"""The one shape in which every vector environment arrives, whoever made it."""
 
-from gymnasium.vector import VectorEnv
+import functools
+import operator
+from typing import Any
 
-from envs.wrappers import SameStep
+import gymnasium as gym
+import numpy as np
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+
+from envs import closing, saving
+from envs.copies import Copy, add_info, told
+from envs.rows import SEEDS, RowVectorEnv
+from rlab.errors import BadInputError, TrainingError
+
+_RIGHT = "autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP"
+_SPACES = ("num_envs", "single_observation_space", "single_action_space")
 
 
-def conform(env: VectorEnv, name: str, seed: int) -> VectorEnv:
-    return env if isinstance(env, SameStep) else SameStep(env, seed)
+def conform(
+    env: Any,
+    name: str,
+    seed: int = 0,
+    num_envs: int | None = None,
+    *,
+    episode_limit: int | None = None,
+    clip_rewards: bool = False,
+    life_loss: bool = False,
+) -> "Conformed":
+    """A vector environment, ours or anyone's, as `Conformed` promises it.
+
+    Args:
+        env: what a factory made. Autoreset SAME_STEP is taken as it is; DISABLED, and NEXT_STEP of gymnasium's own
+            vector environments, are adapted exactly: what has ended is reset by itself, in the same step.
+        name: of the environment, for messages.
+        seed: of the first reset that is called without one, at least 0.
+        num_envs: B, how many copies were asked for; None for as many as there are.
+        episode_limit: steps after which an episode is truncated, where that is known.
+        clip_rewards: give rewards clipped to [-1, 1]; the score stays true.
+        life_loss: `info["life_lost"]`, or that of `final_info`, says of an end that the game goes on after it.
+
+    Raises BadInputError for what is no vector environment, or none that can be adapted, and for a bad seed.
+    """
+    masked = _check_once(env, name, num_envs)
+    if _is_conformed(env):  # its own wrappers, or another's, are around it
+        return env
+    return Conformed(env, name, check_seed(seed), masked, episode_limit, clip_rewards, life_loss)
+
+
+def _is_conformed(env: VectorEnv) -> bool:
+    while isinstance(env, VectorWrapper):
+        if isinstance(env, Conformed):
+            return True
+        env = env.env
+    return False
+
+
+def name_of(env: Any) -> str:
+    """What an environment is called in messages; its wrappers are not asked."""
+    while env is not None and not isinstance(env, Conformed):
+        env = getattr(env, "env", None)
+    return "of the factory" if env is None else env.name
+
+
+def check_seed(seed: Any) -> int:
+    """The seed as an int; raises BadInputError for what is no whole number, or below 0."""
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise BadInputError(f"a seed must be a whole number, at least 0, not {seed!r}")
+    return number
+
+
+def _check_once(env: Any, name: str, num_envs: int | None) -> bool:
+    """Whether what has ended must be reset by a call of its own; raises BadInputError for what cannot be adapted."""
+    if not isinstance(env, VectorEnv):
+        kind = f"{type(env).__module__}.{type(env).__qualname__}"
+        single = ", which is a single environment: envs.make takes its factory" if isinstance(env, gym.Env) else ""
+        raise BadInputError(
+            f"environment {name}: the factory must give a gymnasium.vector.VectorEnv, not {kind}{single}"
+        )
+    for attribute in _SPACES:
+        if getattr(env, attribute, None) is None:
+            raise BadInputError(f"environment {name}: its VectorEnv has no {attribute}")
+    if num_envs is not None and env.num_envs != num_envs:
+        raise BadInputError(
+            f"environment {name}: {num_envs} copies were asked for, and the factory made {env.num_envs}"
+        )
+    mode = (env.metadata or {}).get("autoreset_mode")
+    try:
+        mode = AutoresetMode(mode)
+    except ValueError:
+        raise BadInputError(
+            f"environment {name}: the metadata of its VectorEnv must say in 'autoreset_mode' how it resets, such as "
+            f"{_RIGHT}, and says {mode!r}"
+        ) from None
+    inside = env.unwrapped
+    resets_by_mask = isinstance(inside, SyncVectorEnv | AtariVectorEnv) or (
+        isinstance(inside, AsyncVectorEnv) and inside.shared_memory
+    )
+    if mode is AutoresetMode.NEXT_STEP and not resets_by_mask:
+        raise BadInputError(
+            f"environment {name}: its VectorEnv resets in the next step, which cannot be adapted; make it with "
+            f"{_RIGHT}, or give a factory of single environments"
+        )
+    masked = mode is not AutoresetMode.SAME_STEP
+    if masked and env.single_observation_space.shape is None:
+        raise BadInputError(f"environment {name}: observations must be arrays, not of {env.single_observation_space}")
+    return masked
+
+
+class Conformed(VectorWrapper):
+    """B copies in autoreset SAME_STEP, whose boundaries of episodes look the same for every implementation.
+
+    - Observations [B, ...] are of the space's dtype and no array that the environment changes later.
+    - Rewards are float64 [B] (float32 where clipped), terminations and truncations bool [B].
+    - `info["final_obs"]` is one array [B, ...], whose rows count where an episode ended.
+    - `info["episode"]`: `r` float64 [B] and `l` int64 [B], the sum of the environment's own rewards, unclipped, and the
+      steps of each episode that ended; `info["_episode"]` bool [B] says which did. Where a life was lost and the game
+      goes on, they are those of the game so far and the mask is false.
+    - `info["final_info"]` is the information on the steps that ended.
+
+    NaN or infinity among observations or rewards, what the environment raises, and arrays of another shape or kind, are
+    a TrainingError that names the environment. `close` raises nothing and waits some seconds at most.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        name: str,
+        seed: int,
+        masked: bool,
+        episode_limit: int | None,
+        clip_rewards: bool,
+        life_loss: bool,
+    ) -> None:
+        super().__init__(env)
+        self.name, self.episode_limit = name, episode_limit
+        self._seed: int | None = seed
+        self._masked, self._clips, self._lives = masked, clip_rewards, life_loss
+        self._shut = False
+        inside, B = env.unwrapped, env.num_envs
+        if isinstance(inside, SyncVectorEnv):
+            inside.envs = [copy if isinstance(copy, Copy) else Copy(copy, i) for i, copy in enumerate(inside.envs)]
+        if isinstance(inside, SyncVectorEnv | AsyncVectorEnv):
+            inside._add_info = functools.partial(_add_info, B)  # type: ignore[method-assign]
+        self.metadata = {**env.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
+        space = env.single_observation_space
+        self._shape = None if space.shape is None else (B, *space.shape)
+        self._dtype = space.dtype
+        self._float = self._dtype is not None and self._dtype.kind in "fc"
+        # These give a new array each time, which nobody writes to.
+        own = inside is env and isinstance(env, RowVectorEnv | AtariVectorEnv | SyncVectorEnv | AsyncVectorEnv)
+        self._copies = not (own and getattr(env, "copy", True))
+        self.episode_returns, self.episode_lengths = np.zeros(B), np.zeros(B, np.int64)
+
+    def __del__(self) -> None:
+        """Nothing: what is inside has its own."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if seed is None:
+            seed, self._seed = self._seed, None
+        seed = None if seed is None else self._fold(check_seed(seed))
+        begun = (options or {}).get("reset_mask", slice(None))
+        observations, info = self._ask("reset", 2, seed=seed, **({"options": options} if options else {}))
+        self.episode_returns[begun], self.episode_lengths[begun] = 0.0, 0
+        return self._seen(observations), _dictionary(info)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observations, rewards, terminations, truncations, info = self._ask("step", 5, actions)
+        self.episode_lengths += 1
+        rewards = self._rewards(rewards)
+        terminations, truncations = self._flags(terminations), self._flags(truncations)
+        self.episode_returns += rewards
+        ended, info = terminations | truncations, _dictionary(info)
+        ends = ended.any()
+        if ends and self._masked:
+            observations, info = self._reset_rows(observations, info, ended)
+        if ends:
+            info = self._end(observations, info, ended, truncations)
+        observations = self._seen(observations)
+        if self._clips:
+            rewards = np.clip(rewards, -1.0, 1.0).astype(np.float32)
+        return observations, rewards, terminations, truncations, info
+
+    def close(self, **kwargs: Any) -> None:
+        if not self._shut:
+            self._shut = True
+            closing.close(self.env, self.name)
+
+    @property
+    def can_save(self) -> bool:
+        """Whether the environment's state can be saved and loaded."""
+        return saving.can_save(self)
+
+    def save_state(self) -> dict[str, np.ndarray] | None:
+        """All that the next steps depend on, where the environment's state can be saved; else None."""
+        return saving.save(self)
+
+    def load_state(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on, after a reset, from what `save_state` of an environment of the same make gave."""
+        saving.load(self, arrays)
+
+    def _fold(self, seed: int) -> Any:
+        """The seed as the environment takes it, where it keeps those of its copies in an int32."""
+        over = seed + self.num_envs > SEEDS
+        if over and isinstance(self.env.unwrapped, AtariVectorEnv):
+            return ((seed + np.arange(self.num_envs, dtype=object)) % SEEDS).astype(np.int64)
+        return seed
+
+    def _ask(self, method: str, count: int, *arguments: Any, **keywords: Any) -> Any:
+        """What the environment's method gives, which must be so many values."""
+        try:
+            given = getattr(self.env, method)(*arguments, **keywords)
+        except TrainingError as error:
+            raise TrainingError(f"environment {self.name}, {error}") from error
+        except BadInputError:
+            raise
+        except Exception as error:  # whatever the environment raises
+            raise TrainingError(f"environment {self.name}, {method}: {told(error)}") from error
+        if not isinstance(given, tuple) or len(given) != count:
+            raise TrainingError(f"environment {self.name}: {method} must give {count} values")
+        return given
+
+    def _seen(self, observations: Any, ended: np.ndarray | None = None) -> Any:
+        """Observations [B, ...] of the space's dtype, finite; of those where an episode `ended`, the rows that did."""
+        if self._shape is None or self._dtype is None:
+            return observations
+        array = np.array(observations) if self._copies else np.asarray(observations)
+        if array.dtype != self._dtype and array.dtype.kind in "biufc" and np.can_cast(array, self._dtype, "same_kind"):
+            array = array.astype(self._dtype)
+        if array.shape != self._shape or array.dtype != self._dtype:
+            raise TrainingError(
+                f"environment {self.name} gave observations {array.dtype}{list(array.shape)}, not "
+                f"{self._dtype}{list(self._shape)} as its space says"
+            )
+        if self._float and not np.isfinite(array).all():
+            self._not_finite(array, "the observation" if ended is None else "the last observation", ended)
+        return array
+
+    def _rewards(self, rewards: Any) -> np.ndarray:
+        """Finite float64 [B]."""
+        array = np.asarray(rewards)
+        if array.size != self.num_envs or array.dtype.kind not in "biuf":
+            raise TrainingError(
+                f"environment {self.name} gave rewards {array.dtype}{list(array.shape)}, not one number for each of "
+                f"{self.num_envs} copies"
+            )
+        array = array.reshape(self.num_envs).astype(np.float64)
+        if not np.isfinite(array).all():
+            self._not_finite(array, "the reward", None)
+        return array
+
+    def _flags(self, flags: Any) -> np.ndarray:
+        """bool [B]."""
+        array = np.asarray(flags)
+        if array.size != self.num_envs or array.dtype.kind not in "biuf":
+            raise TrainingError(
+                f"environment {self.name} gave {array.dtype}{list(array.shape)} for what has ended, not bool"
+                f"[{self.num_envs}]"
+            )
+        return array.reshape(self.num_envs).astype(bool)
+
+    def _not_finite(self, array: np.ndarray, what: str, ended: np.ndarray | None) -> None:
+        """Raise the TrainingError that names the first entry which is not finite, if one is in rows that count."""
+        wrong = ~np.isfinite(array)
+        if ended is not None:
+            wrong[~ended] = False
+        if not wrong.any():
+            return
+        row, *entry = (int(i) for i in np.argwhere(wrong)[0])
+        place = f" at {entry}" if entry else ""
+        raise TrainingError(
+            f"environment {self.name}, copy {row}, step {self.episode_lengths[row]} of its episode: {what}{place} is "
+            f"{array[(row, *entry)]}"
+        )
+
+    def _reset_rows(self, observations: Any, info: dict[str, Any], ended: np.ndarray) -> tuple[Any, dict[str, Any]]:
+        """Reset the copies that have ended, of an environment that does not do so itself in the same step."""
+        last = np.array(observations)  # before the reset may write into it
+        begun, _ = self._ask("reset", 2, options={"reset_mask": ended.copy()})
+        rows = ended.reshape(-1, *[1] * (last.ndim - 1))
+        final = {key: value for key, value in info.items() if key not in ("final_obs", "final_info")}
+        return np.where(rows, begun, last), {**final, "final_obs": last, "final_info": final}
+
+    def _end(self, observations: Any, info: dict[str, Any], ended: np.ndarray, truncated: np.ndarray) -> dict[str, Any]:
+        """The information on a step in which episodes ended; their statistics begin anew."""
+        lost = self._goes_on(info, ended, truncated)
+        if self._shape is not None:
+            info["final_obs"] = self._final(observations, info, ended, lost)
+        info["episode"] = {
+            "r": np.where(ended, self.episode_returns, 0.0),
+            "l": np.where(ended, self.episode_lengths, 0),
+        }
+        info["_episode"] = over = ended & ~lost
+        self.episode_returns[over], self.episode_lengths[over] = 0.0, 0
+        return info
+
+    def _goes_on(self, info: dict[str, Any], ended: np.ndarray, truncated: np.ndarray) -> np.ndarray:
+        """Where the end is that of a life only, bool [B]."""
+        lost = info.get("life_lost", info.get("final_info", {}).get("life_lost")) if self._lives else None
+        return np.zeros_like(ended) if lost is None else ended & ~truncated & np.asarray(lost, bool)
+
+    def _final(self, observations: Any, info: dict[str, Any], ended: np.ndarray, lost: np.ndarray) -> np.ndarray:
+        """The last observations [B, ...] of the episodes that ended, which nobody changes any more."""
+        final = info.get("final_obs", info.get("final_observation"))
+        rows = np.flatnonzero(ended)
+        if final is None or len(final) != self.num_envs or any(final[row] is None for row in rows):
+            raise TrainingError(
+                f"environment {self.name} ended an episode without its last observation in info['final_obs']"
+            )
+        if self._copies and any(np.may_share_memory(final[row], observations) for row in rows):
+            raise TrainingError(
+                f"environment {self.name}: info['final_obs'] is the array of the observations, in which the next "
+                "episode's first ones are already; it must be a copy"
+            )
+        if not isinstance(final, np.ndarray) or final.dtype == object:
+            dense = np.zeros((self.num_envs, *np.shape(final[rows[0]])), np.asarray(final[rows[0]]).dtype)
+            for row in rows:
+                dense[row] = final[row]
+            final = dense
+        if lost.any():  # the game goes on from there
+            final = np.where(lost.reshape(-1, *[1] * (final.ndim - 1)), observations, final)
+        return self._seen(final, ended)
+
+
+def _dictionary(info: Any) -> dict[str, Any]:
+    return info if isinstance(info, dict) else {}
+
+
+def _add_info(size: int, infos: dict[str, Any], info: dict[str, Any], row: int) -> dict[str, Any]:
+    return add_info(infos, info, row, size)

@@ -35,7 +35,7 @@ class EmulatedGame(gym.Env):
         self._frames = np.zeros((options["frame_stack"], size, size), np.uint8)
         self.observation_space = gym.spaces.Box(0, 255, self._frames.shape, np.uint8)
         self.action_space = gym.spaces.Discrete(len(self._actions))
-        self._lives, self._last = 0, Action.NOOP
+        self._lives, self._last, self._life_lost = 0, Action.NOOP, False
 
     def _load(self, seed: int) -> None:
         self._ale.setInt("random_seed", seed % 2**31)
@@ -43,6 +43,10 @@ class EmulatedGame(gym.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
+        if self._life_lost and seed is None:  # the game goes on
+            self._life_lost = False
+            return self._frames.copy(), {}
+        self._life_lost = False
         if seed is not None:
             self._load(seed)
             self._last = Action.NOOP
@@ -73,8 +77,9 @@ class EmulatedGame(gym.Env):
         over = self._ale.game_over(with_truncation=False)
         lost, self._lives = self._ale.lives() < self._lives, self._ale.lives()
         truncated = self._ale.getEpisodeFrameNumber() >= self._options["max_frames"]
-        terminated = over or (lost and self._options["life_loss"])
-        return self._frames.copy(), reward, terminated, truncated and not terminated, {}
+        self._life_lost = lost and not over and not truncated and bool(self._options["life_loss"])
+        info = {"life_lost": True} if self._life_lost else {}
+        return self._frames.copy(), reward, over or self._life_lost, truncated and not over, info
 
     def _act(self, action: Action) -> float:
         """One frame of an action, or of the last one again; the reward."""

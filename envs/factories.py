@@ -35,14 +35,14 @@ def factory(env: Any, **options: Any) -> Callable[..., VectorEnv]:
     _require_callable(env)
     if options:
         env = functools.partial(env, **options)
-    if isinstance(env, Conformed) or _innermost(env) is make:
+    if isinstance(env, ManyFactory) or _innermost(env) is make:
         return env
     many = _makes_many(env)
     _require_complete(env, {"num_envs", "seed"} if many else set())
-    return Conformed(env) if many else functools.partial(make, env)
+    return ManyFactory(env) if many else functools.partial(make, env)
 
 
-class Conformed:
+class ManyFactory:
     """A factory of vector environments of any make, each brought into the shape of those of `make`."""
 
     def __init__(self, made_by: Callable[..., VectorEnv]) -> None:
@@ -53,16 +53,15 @@ class Conformed:
 
     def __call__(self, num_envs: int, seed: int, **options: Any) -> VectorEnv:
         given = options | ({"seed": seed} if self._seeded else {})
-        made = self.__wrapped__(num_envs=num_envs, **given)
-        if not isinstance(made, VectorEnv):
+        try:
+            made = self.__wrapped__(num_envs=num_envs, **given)
+        except BadInputError:
+            raise
+        except Exception as error:  # whatever a constructor raises
             raise BadInputError(
-                f"environment {self._name!r} made a {type(made).__name__} for num_envs={num_envs}, and not a "
-                "gymnasium.vector.VectorEnv; what makes single environments takes no num_envs"
-            )
-        if made.num_envs != num_envs:
-            made.close()
-            raise BadInputError(f"environment {self._name!r} made {made.num_envs} copies where {num_envs} were asked")
-        return conform(made, self._name, seed)
+                f"environment {self._name!r} cannot be made: {type(error).__name__}: {error}"
+            ) from error
+        return conform(made, self._name, seed, num_envs)
 
 
 def _require_callable(env: Any) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from envs.atari import make_colour_twin
+from envs.contract import conform, name_of
 from envs.making import is_atari, make, resolve
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, TrainingError
 
 
 class Filmed(NamedTuple):
@@ -18,33 +19,76 @@ class Filmed(NamedTuple):
 
     env: VectorEnv
     frame: Callable[[], np.ndarray]  # the present picture, uint8 [H, W, 3]
+    last_frame: Callable[[], np.ndarray]  # that of the episode which ended in the last step
     fps: float  # agent steps per second of real time
 
 
-def make_filmed(name: str, seed: int, **options: Any) -> Filmed:
+def make_filmed(name: str | Callable[..., gym.Env], seed: int, **options: Any) -> Filmed:
     """The named environment with a camera; raises BadInputError when it cannot render here."""
-    name = resolve(name)
-    if is_atari(name):
-        twins = _Twins(make(name, 1, seed, **options), make_colour_twin(name, **options), seed)
-        return Filmed(twins, twins.frame, 60.0 / options.get("frame_skip", 4))
-    mujoco = "mujoco" in str(gym.spec(name).entry_point)
+    if isinstance(name, str):
+        name = resolve(name)
+        if is_atari(name):
+            twins = _Twins(make(name, 1, seed, **options), make_colour_twin(name, **options), seed)
+            return Filmed(twins, twins.frame, twins.last_frame, 60.0 / options.get("frame_skip", 4))
+    mujoco = isinstance(name, str) and _is_mujoco(name)
     if mujoco and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")  # it looks for a screen otherwise
     # Mesa's drivers and TensorFlow bring an LLVM each, and crash in one process.
-    env = make(name, 1, seed, asynchronous="spawn" if mujoco else False, render_mode="rgb_array", **options)
-    return Filmed(env, lambda: _picture(env, name), float(env.metadata.get("render_fps", 30)))
+    env = make(name, 1, seed, asynchronous="spawn" if mujoco else False, filmed=True, **options)
+    camera = _Camera(env, mujoco)
+    return Filmed(env, camera.frame, camera.last_frame, float(env.metadata.get("render_fps") or 30))
 
 
-def _picture(env: VectorEnv, name: str) -> np.ndarray:
+def _is_mujoco(name: str) -> bool:
+    return "mujoco" in str(gym.spec(name).entry_point)
+
+
+class _Camera:
+    """Asks the only copy of a vector environment for its pictures."""
+
+    def __init__(self, env: VectorEnv, mujoco: bool) -> None:
+        self._env, self._mujoco = env, mujoco
+
+    def frame(self) -> np.ndarray:
+        """What the environment shows now, uint8 [H, W, 3]."""
+        return self._picture("render")
+
+    def last_frame(self) -> np.ndarray:
+        """What it showed when its last episode ended, uint8 [H, W, 3]."""
+        return self._picture("last_picture")
+
+    def _picture(self, what: str) -> np.ndarray:
+        name = name_of(self._env)
+        try:
+            (picture,) = self._env.unwrapped.call(what)  # type: ignore[attr-defined]
+        except Exception as error:  # what a renderer raises without its libraries is its own affair
+            needs = "; without a screen MUJOCO_GL=egl needs libegl1, and MUJOCO_GL=osmesa libosmesa6"
+            raise BadInputError(
+                f"environment {name} cannot be filmed: {error}{needs if self._mujoco else ''}"
+            ) from error
+        return as_picture(picture, name)
+
+
+def as_picture(picture: Any, name: str) -> np.ndarray:
+    """What an environment renders as uint8 [H, W, 3]; raises BadInputError for what is no picture."""
+    if isinstance(picture, list | tuple) and len(picture):  # all frames since the last one
+        picture = picture[-1]
+    if picture is None:
+        raise BadInputError(f"environment {name} cannot be filmed: its render() gives None, and no picture")
     try:
-        pictures = env.render()
-    except Exception as error:  # what a renderer raises without its libraries is its own affair
-        mujoco = "mujoco" in str(gym.spec(name).entry_point)
-        needs = "; without a screen MUJOCO_GL=egl needs libegl1, and MUJOCO_GL=osmesa libosmesa6" if mujoco else ""
-        raise BadInputError(f"environment {name!r} cannot be filmed: {error}{needs}") from error
-    if not pictures:
-        raise BadInputError(f"environment {name!r} cannot be filmed: it renders nothing")
-    return np.asarray(pictures[0])
+        array = np.asarray(picture)
+        whole = array.dtype.kind in "biuf" and np.isfinite(array).all()
+    except Exception:  # what objects make of being an array
+        array, whole = np.zeros(0), False
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if not whole or array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
+        given = f"{array.dtype}{list(array.shape)}" if whole else f"{type(picture).__name__}"
+        raise BadInputError(f"environment {name} cannot be filmed: its render() gives {given}, not uint8[H, W, 3]")
+    array = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3]
+    if array.dtype == bool or (array.dtype.kind == "f" and array.max() <= 1.0):
+        array = array * 255.0
+    return np.clip(array, 0, 255).astype(np.uint8)
 
 
 class _Twins(VectorWrapper):
@@ -52,7 +96,8 @@ class _Twins(VectorWrapper):
 
     def __init__(self, env: VectorEnv, colour: VectorEnv, seed: int) -> None:
         super().__init__(env)
-        self._colour, self._seed = colour, seed
+        self._colour, self._seed = conform(colour, name_of(env), seed), seed
+        self._last: np.ndarray | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         seed = self._seed if seed is None else seed
@@ -60,15 +105,22 @@ class _Twins(VectorWrapper):
         return self.env.reset(seed=seed)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        self._picture, _, ended, _, _ = self._colour.step(actions)
+        self._picture, _, *ends, info = self._colour.step(actions)
+        self._last = info.get("final_obs")
         result = self.env.step(actions)
-        if (ended != result[2]).any():
-            raise RuntimeError("the filmed game left the played one")
+        if (ends[0] | ends[1] != result[2] | result[3]).any():
+            raise TrainingError("the filmed game left the played one")
         return result
 
     def frame(self) -> np.ndarray:
+        """The game as it stands, uint8 [210, 160, 3]."""
         return self._picture[0, -1]
 
+    def last_frame(self) -> np.ndarray:
+        """The end of the game that ended in the last step."""
+        assert self._last is not None
+        return self._last[0, -1]
+
     def close(self, **kwargs: Any) -> None:
-        self._colour.close(**kwargs)
-        super().close(**kwargs)
+        self._colour.close()
+        super().close()

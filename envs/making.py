@@ -1,21 +1,24 @@
 """From a name, or a factory, to a vector environment."""
 
+import contextlib
 import functools
 import inspect
-import numbers
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from envs import saving
-from envs.atari import ATARI_HELP, ATARI_OPTIONS, atari_games, make_atari
+from envs import games, saving
+from envs.atari import ATARI_HELP, ATARI_OPTIONS, make_atari
+from envs.contract import check_seed, conform
+from envs.copies import Copy, SingleEpisode
+from envs.games import atari_games
 from envs.registration import ROWS
 from envs.rows import RowVectorEnv
-from envs.wrappers import ObserveReward, SameStep, SingleEpisode
+from envs.wrappers import ObserveReward
 from rlab.errors import BadInputError, nearest
 
 # Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old packages.
@@ -33,6 +36,7 @@ def make(
     observe_reward: bool = False,
     restorable: bool = False,
     single_episode: bool = False,
+    filmed: bool = False,
     **kwargs: Any,
 ) -> VectorEnv:
     """A vector environment of `num_envs` copies, each seeded from `seed`, in SAME_STEP autoreset.
@@ -48,26 +52,29 @@ def make(
         restorable: make it such that `save_state` and `load_state` work; Atari games then play one after another.
         single_episode: let each copy play one episode after a seeded reset and then rest, which costs nothing; Atari
             games in C++ play on.
+        filmed: make it such that its pictures can be taken, as `envs.make_filmed` does; Atari games are filmed there.
         kwargs: given to the environment; for Atari games those of `envs.ATARI_OPTIONS`.
 
     Raises:
         BadInputError: an unknown name (the nearest are named), a count that is not positive, an unknown keyword, a
             reward beside observations that are no vectors, or a state that cannot be saved and restored but should.
     """
-    if not isinstance(num_envs, numbers.Integral) or num_envs < 1:
-        raise BadInputError(f"the number of environments must be at least 1, not {num_envs!r}")
+    if not isinstance(num_envs, int | np.integer) or num_envs < 1:
+        raise BadInputError(f"the number of environments must be at least 1, not {num_envs}")
+    seed, ways = check_seed(seed), _Ways(asynchronous, single_episode, filmed)
     if isinstance(name_or_factory, str):
         name = resolve(name_or_factory)
         _check_keywords(name, kwargs)
-        made = _make_named(name, num_envs, asynchronous, restorable, single_episode, kwargs)
-        env = SameStep(made, seed, _limit(name, kwargs))
-    elif not callable(name_or_factory):
-        raise BadInputError(
-            f"an environment cannot be {name_or_factory!r}; give a name, or a callable that returns a gymnasium.Env"
-        )
+        made = _make_named(name, num_envs, restorable, ways, kwargs)
+        shown = ATARI_OPTIONS | kwargs if is_atari(name) else {}
+        learned = {key: bool(shown.get(key)) for key in ("clip_rewards", "life_loss")}
+        env = conform(made, name, seed, num_envs, episode_limit=_limit(name, kwargs), **learned)
+    elif callable(name_or_factory):
+        name = _called(name_or_factory)
+        factory = functools.partial(name_or_factory, **kwargs)
+        env = conform(_vectorise(name, factory, num_envs, ways), name, seed, num_envs)
     else:
-        factory = functools.partial(_one, name_or_factory, **kwargs)
-        env = SameStep(_vectorise(factory, num_envs, asynchronous, single_episode), seed)
+        raise BadInputError(f"an environment is named, or made by a callable, not by {name_or_factory!r:.80}")
     if restorable and not env.can_save:
         env.close()
         raise BadInputError(
@@ -78,10 +85,9 @@ def make(
 
 def resolve(name: str) -> str:
     """The canonical name: an Atari game as `Pong`, anything else as its gymnasium id. Raises BadInputError."""
-    games = atari_games()
-    key = re.sub(r"^ale/|-v5$|[_*\s-]", "", name.lower())
-    if key in games:
-        return games[key]
+    if game := games.find(name):
+        games.say_convention(name)
+        return game
     by_lower = {id_.lower(): id_ for id_ in gym.registry}
     if name in gym.registry or name.lower() in by_lower:
         return name if name in gym.registry else by_lower[name.lower()]
@@ -133,21 +139,24 @@ def option_help(name: str) -> dict[str, str]:
     return found
 
 
-def _make_named(
-    name: str, num_envs: int, asynchronous: bool | str, restorable: bool, single_episode: bool, kwargs: dict[str, Any]
-) -> VectorEnv:
+class _Ways(NamedTuple):
+    """How copies are run, as `make` takes it."""
+
+    asynchronous: bool | str
+    single_episode: bool
+    filmed: bool
+
+
+def _make_named(name: str, num_envs: int, restorable: bool, ways: _Ways, kwargs: dict[str, Any]) -> VectorEnv:
     if is_atari(name):
         return make_atari(name, num_envs, restorable, **kwargs)
     spec = gym.spec(name)
     rows = ROWS.get(name)
     given = {key: value for key, value in kwargs.items() if key != "max_episode_steps"}
-    if rows and not asynchronous and given.keys() <= inspect.signature(rows).parameters.keys():
+    if rows and not ways.asynchronous and not ways.filmed and given.keys() <= inspect.signature(rows).parameters.keys():
         limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
-        return RecordEpisodeStatistics(RowVectorEnv(rows(**given), num_envs, limit, single_episode))
-    try:
-        return _vectorise(functools.partial(gym.make, name, **kwargs), num_envs, asynchronous, single_episode)
-    except Exception as error:  # what a wrong option makes the environment's constructor raise is its own affair
-        raise BadInputError(f"environment {name!r} cannot be made: {type(error).__name__}: {error}") from error
+        return RowVectorEnv(rows(**given), num_envs, limit, ways.single_episode)
+    return _vectorise(name, functools.partial(gym.make, name, **kwargs), num_envs, ways)
 
 
 def _limit(name: str, kwargs: dict[str, Any]) -> int | None:
@@ -162,24 +171,48 @@ def _limit(name: str, kwargs: dict[str, Any]) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _one(factory: Factory, **kwargs: Any) -> gym.Env:
-    """What the factory makes; raises BadInputError where that is not a single environment."""
-    made = factory(**kwargs)
-    if not isinstance(made, gym.Env):
-        name = getattr(factory, "__name__", factory)
-        raise BadInputError(f"environment {name!r} made a {type(made).__name__}, and not a single gymnasium.Env")
-    return made
-
-
-def _vectorise(
-    factory: Callable[[], gym.Env], num_envs: int, asynchronous: bool | str, single_episode: bool
-) -> VectorEnv:
-    copy = (lambda: SingleEpisode(factory())) if single_episode else factory
+def _vectorise(name: str, factory: Callable[[], Any], num_envs: int, ways: _Ways) -> VectorEnv:
     vector: Any = SyncVectorEnv
-    if asynchronous:
-        vector = functools.partial(AsyncVectorEnv, context=asynchronous if isinstance(asynchronous, str) else None)
-    made = vector([copy] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-    return RecordEpisodeStatistics(made)
+    if ways.asynchronous:
+        context = ways.asynchronous if isinstance(ways.asynchronous, str) else None
+        vector = functools.partial(AsyncVectorEnv, context=context)
+    copies = [functools.partial(_copy, factory, i, ways) for i in range(num_envs)]
+    try:
+        return vector(copies, autoreset_mode=AutoresetMode.SAME_STEP)
+    except BadInputError as error:
+        raise BadInputError(f"environment {name!r} cannot be made: {error}") from error
+    except Exception as error:  # what a wrong option makes the environment's constructor raise is its own affair
+        raise BadInputError(f"environment {name!r} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _copy(factory: Callable[..., Any], number: int, ways: _Ways) -> gym.Env:
+    env = _rendering(factory) if ways.filmed else factory()
+    if not isinstance(env, gym.Env):
+        kind = f"{type(env).__module__}.{type(env).__qualname__}"
+        raise BadInputError(f"its factory must give a gymnasium.Env, not {kind}")
+    return Copy(SingleEpisode(env) if ways.single_episode else env, number, ways.filmed)
+
+
+def _rendering(factory: Callable[..., Any]) -> Any:
+    """An environment that renders arrays, also where its class takes no `render_mode`."""
+    try:
+        return factory(render_mode="rgb_array")
+    except TypeError as error:
+        if "render_mode" not in str(error):
+            raise
+    env = factory()
+    bare = getattr(env, "unwrapped", env)
+    if getattr(bare, "render_mode", None) is None:
+        with contextlib.suppress(Exception):  # it may be a property
+            bare.render_mode = "rgb_array"
+    return env
+
+
+def _called(factory: Any) -> str:
+    """A name for what a factory makes."""
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    return str(getattr(factory, "__qualname__", type(factory).__qualname__)).rpartition("<locals>.")[2]
 
 
 def _check_keywords(name: str, kwargs: dict[str, Any]) -> None:

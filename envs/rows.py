@@ -11,6 +11,8 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+SEEDS = 2**31  # what an environment may be seeded with is below: many keep it in an int32
+
 
 class Outcome(NamedTuple):
     """What one step of B rows came to."""
@@ -98,7 +100,7 @@ class RowVectorEnv(VectorEnv):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is not None or not self._generators:
             self._generators = [
-                seeding.np_random(None if seed is None else seed + row)[0] for row in range(self.num_envs)
+                seeding.np_random(None if seed is None else (seed + row) % SEEDS)[0] for row in range(self.num_envs)
             ]
         self._steps = np.zeros(self.num_envs, np.int64)
         self._states = np.stack([self.rows.begin(generator) for generator in self._generators])

@@ -5,7 +5,7 @@ and of any single environment that brings two methods of its own: `save_state()`
 and `load_state(arrays)`.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,31 +16,34 @@ from gymnasium.envs.classic_control import (
     MountainCarEnv,
     PendulumEnv,
 )
-from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
+from envs.copies import Copy
 from envs.rows import RowVectorEnv, generator_state, set_generator_state
+
+if TYPE_CHECKING:
+    from envs.contract import Conformed
 
 SAVABLE = "Atari games, gymnasium's classic control and the project's own environments"
 _CLASSIC = (AcrobotEnv, CartPoleEnv, Continuous_MountainCarEnv, MountainCarEnv, PendulumEnv)
-_COUNTED = ("episode_returns", "episode_lengths", "prev_dones")
+_COUNTED = ("episode_returns", "episode_lengths")
 
 
-def can_save(env: VectorEnv) -> bool:
+def can_save(env: "Conformed") -> bool:
     """Whether `save` gives anything."""
-    inside, _ = _inside(env)
+    inside = env.env
     return isinstance(inside, RowVectorEnv) or (
         isinstance(inside, SyncVectorEnv) and all(_single(copy) is not None for copy in inside.envs)
     )
 
 
-def save(env: VectorEnv) -> dict[str, np.ndarray] | None:
+def save(env: "Conformed") -> dict[str, np.ndarray] | None:
     """States, generators and episode statistics, after a reset; None where they cannot be had."""
     if not can_save(env):
         return None
-    inside, statistics = _inside(env)
-    arrays = {f"statistics/{name}": np.copy(getattr(statistics, name)) for name in _COUNTED} if statistics else {}
+    inside = env.env
+    arrays = {f"statistics/{name}": getattr(env, name).copy() for name in _COUNTED}
     if isinstance(inside, RowVectorEnv):
         return arrays | inside.save()
     for i, copy in enumerate(inside.envs):  # type: ignore[attr-defined]
@@ -48,11 +51,11 @@ def save(env: VectorEnv) -> dict[str, np.ndarray] | None:
     return arrays
 
 
-def load(env: VectorEnv, arrays: dict[str, np.ndarray]) -> None:
+def load(env: "Conformed", arrays: dict[str, np.ndarray]) -> None:
     """Go on, after a reset, from what `save` gave of an environment of the same make."""
-    inside, statistics = _inside(env)
-    for name in _COUNTED if statistics else ():
-        setattr(statistics, name, arrays[f"statistics/{name}"].copy())
+    inside = env.env
+    for name in _COUNTED:
+        getattr(env, name)[:] = arrays[f"statistics/{name}"]
     if isinstance(inside, RowVectorEnv):
         inside.load(arrays)
         return
@@ -61,17 +64,9 @@ def load(env: VectorEnv, arrays: dict[str, np.ndarray]) -> None:
         row, _, name = key.partition("/")
         if row.isdecimal():
             rows[int(row)][name] = part
-    for copy, own in zip(inside.envs, rows, strict=True):  # type: ignore[attr-defined]
+    for i, (copy, own) in enumerate(zip(inside.envs, rows, strict=True)):  # type: ignore[attr-defined]
         _load_one(copy, own)
-
-
-def _inside(env: VectorEnv) -> tuple[VectorEnv, RecordEpisodeStatistics | None]:
-    """The environment under all wrappers, and the one that counts episodes."""
-    statistics = None
-    while isinstance(env, VectorWrapper):
-        statistics = env if isinstance(env, RecordEpisodeStatistics) else statistics
-        env = env.env
-    return env, statistics
+        copy.steps = int(env.episode_lengths[i])
 
 
 def _single(env: gym.Env) -> tuple[Any, TimeLimit | None] | None:
@@ -80,7 +75,7 @@ def _single(env: gym.Env) -> tuple[Any, TimeLimit | None] | None:
     while isinstance(env, gym.Wrapper):
         if isinstance(env, TimeLimit) and limit is None:
             limit = env
-        elif not isinstance(env, OrderEnforcing | PassiveEnvChecker):
+        elif not isinstance(env, Copy | OrderEnforcing | PassiveEnvChecker):
             return None
         env = env.env
     known = type(env) in _CLASSIC or all(callable(getattr(env, name, None)) for name in ("save_state", "load_state"))

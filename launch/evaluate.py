@@ -24,16 +24,37 @@ _env_option = click.option(
     help="an option of the environment, other than in training: corridor=100; may be repeated",
 )
 
+_deterministic_option = click.option(
+    "--deterministic/--sample",
+    "deterministic",
+    default=None,
+    help="take the likeliest action, or a sample  [default: as in training]",
+)
+_max_steps_option = click.option(
+    "--max-steps",
+    type=click.IntRange(1),
+    default=200_000,
+    show_default=True,
+    help="steps after which an episode counts as one that never ends",
+)
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--episodes", type=int, default=20, show_default=True, help="whole episodes to play")
 @click.option("--seed", type=int, default=0, show_default=True, help="of environments and actions")
-@click.option("--deterministic", is_flag=True, help="take the likeliest action in place of a sample")
+@_deterministic_option
+@_max_steps_option
 @_env_option
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object on standard output")
 def evaluate(
-    run: Path, episodes: int, seed: int, deterministic: bool, changes: tuple[tuple[str, Any], ...], as_json: bool
+    run: Path,
+    episodes: int,
+    seed: int,
+    deterministic: bool | None,
+    max_steps: int,
+    changes: tuple[tuple[str, Any], ...],
+    as_json: bool,
 ) -> None:
     """Play whole episodes with a run's newest policy and report the score; of a task, its test metrics."""
     if episodes < 1:
@@ -46,10 +67,13 @@ def evaluate(
         return
     factory = _env_to_play(opened, dict(changes))
     start_tensorflow()
-    from rlab.evaluation import play_episodes, summarize
+    from rlab.evaluation import as_trained, play_episodes, summarize
     from rlab.runs.loading import load_policy
 
-    summary = summarize(play_episodes(load_policy(run, seed), factory, episodes, seed, deterministic))
+    policy = load_policy(run, seed)
+    chosen = as_trained(policy, deterministic)
+    summary = summarize(play_episodes(policy, factory, episodes, seed, chosen, max_steps=max_steps))
+    summary["deterministic"] = chosen
     if as_json:
         click.echo(json.dumps(summary, allow_nan=False))
         return
@@ -57,7 +81,13 @@ def evaluate(
         f"{summary['mean_return']:.2f} ± {summary['std_return']:.2f} mean return over {counted(episodes)} "
         f"of {summary['mean_length']:.0f} steps on average"
         + (f", success {summary['success_rate']:.1%}" if "success_rate" in summary else "")
+        + f", {actions_taken(chosen)}"
     )
+
+
+def actions_taken(deterministic: bool) -> str:
+    """How actions were taken, in words."""
+    return "likeliest actions (--deterministic)" if deterministic else "sampled actions (--sample)"
 
 
 def _env_to_play(run: Run, changes: dict[str, Any]) -> functools.partial:
@@ -83,7 +113,8 @@ def counted(episodes: int) -> str:
 @click.option("--demonstrations", is_flag=True, help="keep what it saw and did in an .npz file, in place of a video")
 @click.option("--episodes", type=int, default=1, show_default=True, help="whole episodes to film")
 @click.option("--seed", type=int, default=0, show_default=True, help="of environment and actions")
-@click.option("--deterministic", is_flag=True, help="take the likeliest action in place of a sample")
+@_deterministic_option
+@_max_steps_option
 @_env_option
 def record(
     run: Path,
@@ -91,7 +122,8 @@ def record(
     demonstrations: bool,
     episodes: int,
     seed: int,
-    deterministic: bool,
+    deterministic: bool | None,
+    max_steps: int,
     changes: tuple[tuple[str, Any], ...],
 ) -> None:
     """Film a run's newest policy at play, or record its demonstrations for others to imitate."""
@@ -109,21 +141,22 @@ def record(
         raise BadInputError(f"{run} is a run of the task {opened.config['task']!r}, which plays nothing to film")
     factory = _env_to_play(opened, dict(changes))
     start_tensorflow()
+    from rlab.evaluation import as_trained, film_episodes
     from rlab.runs.loading import load_policy
 
+    policy = load_policy(run, seed)
+    chosen = as_trained(policy, deterministic)
     if demonstrations:
         from rlab import demonstrations as demos
         from rlab.runs.files import write_atomically
 
-        found = demos.demonstrate(load_policy(run, seed), factory, episodes, seed, deterministic)
+        found = demos.demonstrate(policy, factory, episodes, seed, chosen, max_steps)
         write_atomically(out.absolute(), demos.save(found))
         told = f"{counted(episodes)}, {len(found.actions):,} steps, mean score {found.returns.mean():g}"
-        click.echo(f"{out}: {told}", err=True)
+        click.echo(f"{out}: {told}, {actions_taken(chosen)}", err=True)
         return
-    from rlab.evaluation import film_episodes
-
     filmed = envs.make_filmed(factory.args[0], derive(seed, "recording"), **factory.keywords)
-    policy = load_policy(run, seed)
     policy.require_fit(filmed.env)
-    scores = film_episodes(policy, filmed, out, episodes, deterministic)
-    click.echo(f"{out}: {counted(episodes)}, score {', '.join(f'{score:g}' for score in scores)}", err=True)
+    scores = film_episodes(policy, filmed, out, episodes, chosen, max_steps)
+    told = f"{counted(episodes)}, score {', '.join(f'{score:g}' for score in scores)}, {actions_taken(chosen)}"
+    click.echo(f"{out}: {told}", err=True)

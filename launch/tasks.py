@@ -56,9 +56,11 @@ def resume_task(run: Run, steps: int | None) -> int:
 def evaluate_task(run: Run, as_json: bool) -> None:
     """Print the metrics of a task's run on its test data."""
     given = click.get_current_context().get_parameter_source
-    for name in ("episodes", "seed", "deterministic"):
+    for name in ("episodes", "seed", "deterministic", "max_steps"):
         if given(name) is not ParameterSource.DEFAULT:
-            raise BadInputError(f"--{name} is for agents; {run.path} is a run of the task {run.config['task']!r}")
+            raise BadInputError(
+                f"--{name.replace('_', '-')} is for agents; {run.path} is a run of the task {run.config['task']!r}"
+            )
     task = _task_of(run)
     from rlab.tasks import training
 

@@ -105,7 +105,7 @@ def resume(run: Path, steps: int | None) -> int:
     start_tensorflow()
     factory = with_rewards(factory, config.get("rewards"), config["seed"])
     result = getattr(agents, agents.AGENTS[config["agent"]]).resume(run, factory, steps)
-    return _report(result, config["config"].get("deterministic", False))
+    return _report(result)
 
 
 def run_to_resume(path: Path, steps: int | None) -> Run:
@@ -165,17 +165,16 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
     _say(f"{agent} on {env}{learned}: {learner.policy.backbone}, {size:,} parameters, run {run}")
     target = values["target_score"]
     result = learner.train(run, values["steps"], None if target == math.inf else target)
-    return _report(result, getattr(config, "deterministic", False))
+    return _report(result)
 
 
-def _report(result: Any, deterministic: bool) -> int:
-    """Say what came of it; the exit status. One that learned without noise in its actions is evaluated so."""
+def _report(result: Any) -> int:
+    """Say what came of it; the exit status."""
     what = f"stopped at {result.steps:,} steps" if result.stopped_by else f"done: {result.steps:,} steps"
     score = f"mean score {result.mean_score:.1f} over the last {result.episodes} episodes"
     _say(f"{what} in {result.seconds:,.0f} s, {score if result.episodes else 'no episode ended'}")
     following = "resume" if result.stopped_by else "evaluate"
-    flags = " --deterministic" if deterministic and not result.stopped_by else ""
-    _say(f"next: python -m launch {following} {result.run}{flags}")
+    _say(f"next: python -m launch {following} {result.run}")
     return 128 + result.stopped_by if result.stopped_by else 0
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from rlab.errors import BadInputError
 from rlab.evaluation import play_episodes
 from rlab.policies.trained import TrainedPolicy
+from rlab.rollout import PATIENCE
 
 
 class Demonstrations(NamedTuple):
@@ -28,7 +29,8 @@ def demonstrate(
     make_env: Callable[..., gym.vector.VectorEnv],
     episodes: int,
     seed: int,
-    deterministic: bool = False,
+    deterministic: bool | None = None,
+    max_steps: int = PATIENCE,
 ) -> Demonstrations:
     """Exactly `episodes` whole episodes of the policy, the same that `play_episodes` plays."""
     playing: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -40,7 +42,7 @@ def demonstrate(
             if ended[row]:
                 finished.append(playing.pop(row))
 
-    played = play_episodes(policy, make_env, episodes, seed, deterministic, watch)
+    played = play_episodes(policy, make_env, episodes, seed, deterministic, watch, max_steps)
     observations, actions = (np.stack([step[k] for taken in finished for step in taken]) for k in (0, 1))
     numbers = np.repeat(np.arange(len(finished), dtype=np.int32), [len(taken) for taken in finished])
     return Demonstrations(observations, actions, numbers, np.array([episode.score for episode in played]))

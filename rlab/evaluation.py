@@ -1,7 +1,11 @@
 """Policy to episodes: how good a policy is, without bias towards short episodes."""
 
 import contextlib
-from collections.abc import Callable
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +14,43 @@ import numpy as np
 
 from rlab.errors import TrainingError
 from rlab.policies.trained import TrainedPolicy
-from rlab.rollout import PATIENCE, finished_episodes
+from rlab.rollout import PATIENCE, finished_episodes, name_of
 from rlab.seeding import derive
 from rlab.types import Episode
 
 _PARALLEL = 10
+SAY_SECONDS = 60.0  # from one word of a long play to the next
+
+
+class _Patience:
+    """Limits an episode, and speaks up while episodes take long."""
+
+    def __init__(self, env: gym.vector.VectorEnv, episodes: int, max_steps: int) -> None:
+        self._name, self._episodes, self._limit = name_of(env), episodes, max_steps
+        self._began = self._said = time.monotonic()
+
+    def check(self, played: int, steps: int) -> None:
+        """Given the episodes played and the steps of the longest that goes on; raises TrainingError at the limit."""
+        if steps >= self._limit:
+            raise TrainingError(
+                f"an episode of environment {self._name} did not end in {self._limit:,} steps (--max-steps): "
+                "the environment needs a time limit"
+            )
+        now = time.monotonic()
+        if now - self._said >= SAY_SECONDS and sys.stderr is not None:
+            self._said = now
+            with contextlib.suppress(Exception):
+                print(
+                    f"playing {self._name}: {played} of {self._episodes} episodes after {now - self._began:,.0f} s, "
+                    f"the longest goes on since {steps:,} of at most {self._limit:,} steps",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+
+def as_trained(policy: TrainedPolicy, deterministic: bool | None) -> bool:
+    """Whether the likeliest action is taken: as is asked for, or (None) as in the policy's training."""
+    return bool(getattr(policy, "deterministic", False) if deterministic is None else deterministic)
 
 
 def play_episodes(
@@ -22,39 +58,43 @@ def play_episodes(
     make_env: Callable[..., gym.vector.VectorEnv],
     episodes: int,
     seed: int,
-    deterministic: bool = False,
+    deterministic: bool | None = None,
     watch: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], None] | None = None,
+    max_steps: int = PATIENCE,
 ) -> list[Episode]:
     """Exactly `episodes` whole episodes under the policy, in the order in which they ended.
 
     Environment i plays a number of episodes fixed beforehand: to take the first that end would favour the short ones.
+    With `deterministic` the likeliest actions are taken, and samples where it is False; None is as in training.
     After each step `watch` is told the observations before it [B, ...], the actions [B, ...], in which environments it
     counts and where an episode ended, bool [B] each. Raises BadInputError when the policy does not fit the environment,
-    TrainingError when no episode will end.
+    TrainingError when an episode does not end within `max_steps`.
     """
     B = min(episodes, _PARALLEL)
     env = make_env(num_envs=B, seed=derive(seed, "evaluation"))
-    policy.require_fit(env)
-    quota = np.array([episodes // B + (i < episodes % B) for i in range(B)])
-    state, resets = policy.initial_state(B), np.ones(B, np.float32)
-    observations, _ = env.reset()
-    played: list[Episode] = []
-    silent = 0
-    while quota.any():
-        silent += 1
-        if silent > PATIENCE:
-            raise TrainingError(f"no episode ended in {PATIENCE:,} steps: the environment needs a time limit")
-        actions, state = policy.act(observations, state, resets, deterministic)
-        before = observations.copy() if watch else observations
-        observations, _, terminated, truncated, info = env.step(actions)
-        ended = terminated | truncated
-        played += finished_episodes(ended & (quota > 0), info) if ended.any() else []
-        if watch:
-            watch(before, actions, quota > 0, ended)
-        silent = 0 if ended.any() else silent
-        quota -= ended & (quota > 0)
-        resets = ended.astype(np.float32)
-    env.close()
+    with contextlib.closing(env):
+        policy.require_fit(env)
+        quota = np.array([episodes // B + (i < episodes % B) for i in range(B)])
+        state, resets = policy.initial_state(B), np.ones(B, np.float32)
+        observations, _ = env.reset()
+        played: list[Episode] = []
+        patience, steps, deterministic = (
+            _Patience(env, episodes, max_steps),
+            np.zeros(B, int),
+            as_trained(policy, deterministic),
+        )
+        while quota.any():
+            actions, state = policy.act(observations, state, resets, deterministic)
+            before = observations.copy() if watch else observations
+            observations, _, terminated, truncated, info = env.step(actions)
+            ended, counts = terminated | truncated, quota > 0
+            steps = np.where(ended, 0, steps + 1)
+            played += finished_episodes(ended & counts, info) if ended.any() else []
+            if watch:
+                watch(before, actions, counts, ended)
+            quota -= ended & counts
+            patience.check(len(played), int(steps[quota > 0].max(initial=0)))
+            resets = ended.astype(np.float32)
     return played
 
 
@@ -74,31 +114,60 @@ def summarize(episodes: list[Episode]) -> dict[str, Any]:
 
 
 def film_episodes(
-    policy: TrainedPolicy, filmed: Any, out: Path, episodes: int, deterministic: bool = False
+    policy: TrainedPolicy,
+    filmed: Any,
+    out: Path,
+    episodes: int,
+    deterministic: bool | None = None,
+    max_steps: int = PATIENCE,
 ) -> list[float]:
     """Play whole episodes and write them to a video (`.mp4` or `.gif`); returns their scores.
 
-    `filmed` has an environment `env` (B = 1), a camera `frame()` and its speed `fps`, as `envs.make_filmed` gives.
+    `filmed` has an environment `env` (B = 1), a camera `frame()`, the picture of a step that ended an episode
+    `last_frame()`, and its speed `fps`, as `envs.make_filmed` gives. The file appears when it is whole.
     """
+    env, state, reset = filmed.env, policy.initial_state(1), np.ones(1, np.float32)
+    deterministic = as_trained(policy, deterministic)
+    with contextlib.closing(env):
+        observations, _ = env.reset()
+        first = _enlarged(filmed.frame())  # raises where nothing can be filmed, before there is a file
+        scores: list[float] = []
+        patience, steps = _Patience(env, episodes, max_steps), 0
+        with _whole_video(out, filmed.fps) as show:
+            show(first)
+            while len(scores) < episodes:
+                actions, state = policy.act(observations, state, reset, deterministic)
+                observations, _, terminated, truncated, info = env.step(actions)
+                ended = terminated | truncated
+                reset, steps = ended.astype(np.float32), steps + 1
+                if ended.any():
+                    scores += [episode.score for episode in finished_episodes(ended, info)]
+                    show(_enlarged(filmed.last_frame()))
+                    steps = 0
+                if len(scores) < episodes:
+                    show(_enlarged(filmed.frame()))
+                    patience.check(len(scores), steps)
+    return scores
+
+
+@contextlib.contextmanager
+def _whole_video(out: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Takes pictures, uint8 [H, W, 3], for a video that takes its place when it is whole."""
     from imageio import v2 as imageio
 
-    env, state, reset = filmed.env, policy.initial_state(1), np.ones(1, np.float32)
-    observations, _ = env.reset()
-    scores: list[float] = []
-    if out.suffix.lower() == ".mp4":
-        video = imageio.get_writer(out, fps=filmed.fps, macro_block_size=2)
-    else:
-        video = imageio.get_writer(out, duration=1000.0 / filmed.fps, loop=0)
-    with contextlib.closing(env), video:
-        video.append_data(_enlarged(filmed.frame()))
-        while len(scores) < episodes:
-            actions, state = policy.act(observations, state, reset, deterministic)
-            observations, _, terminated, truncated, info = env.step(actions)
-            reset = (terminated | truncated).astype(np.float32)
-            video.append_data(_enlarged(filmed.frame()))
-            if reset.any():
-                scores += [episode.score for episode in finished_episodes(reset > 0, info)]
-    return scores
+    handle, name = tempfile.mkstemp(prefix=f".{out.stem}.", suffix=out.suffix.lower(), dir=out.absolute().parent)
+    os.close(handle)
+    unfinished = Path(name)
+    kind = {"fps": fps, "macro_block_size": 2} if unfinished.suffix == ".mp4" else {"duration": 1000.0 / fps, "loop": 0}
+    try:
+        with imageio.get_writer(unfinished, **kind) as video:  # type: ignore[arg-type]
+            yield video.append_data
+        mask = os.umask(0)
+        os.umask(mask)
+        unfinished.chmod(0o666 & ~mask)  # as any new file; what `mkstemp` makes is for its owner alone
+        unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ class Collector:
             if t == T - 1 or truncated.any():
                 next_values[t] = self._bootstrap(params, ended, info) * (1.0 - terminated)
             if ended.any():
-                episodes += finished_episodes(ended, info)
+                episodes += whole_episodes(ended, info)
         # Where nothing ended, the next observation's value is already known.
         next_values[:-1] = np.where(boundaries[:-1] == 0.0, values[1:], next_values[:-1])
         return (
@@ -192,7 +192,7 @@ def play_batch(
     while alive.any() or len(seen) % chunk:
         t = len(seen)
         if t >= PATIENCE:
-            raise TrainingError(f"an episode did not end in {PATIENCE:,} steps: the environment needs a time limit")
+            raise _endless(env)
         if t % chunk == 0:
             states.append(state)
         seen.append(observations)
@@ -279,7 +279,7 @@ def evaluate_members(
                 rows = np.arange(B).reshape(G, -1)[members].ravel()
                 params, state = tf.nest.map_structure(functools.partial(tf.gather, indices=kept), (params, state))
         resets = np.zeros(len(rows), np.float32)
-    raise TrainingError(f"an episode did not end in {PATIENCE:,} steps: the environment needs a time limit")
+    raise _endless(env)
 
 
 def _narrowed(playing: np.ndarray) -> np.ndarray:
@@ -311,8 +311,44 @@ def _step(env: gym.vector.VectorEnv, actions: np.ndarray) -> tuple[Any, Any, Any
 def finished_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:
     """The episodes that ended in a step, in the order of the environments."""
     scores, lengths = info["episode"]["r"], info["episode"]["l"]
-    successes = info.get("final_info", {}).get("is_success")
-    return [
-        Episode(float(scores[i]), int(lengths[i]), None if successes is None else float(successes[i]))
-        for i in np.flatnonzero(ended)
-    ]
+    return [Episode(float(scores[i]), int(lengths[i]), success_of(info, i)) for i in np.flatnonzero(ended)]
+
+
+def whole_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:
+    """The same, without those that ended at a lost life of a game which goes on: a score is that of a whole game."""
+    return finished_episodes(ended & info.get("_episode", True), info)
+
+
+def success_of(info: dict[str, Any], row: int) -> float | None:
+    """What environment `row`, whose episode ended, says of it in `is_success`; None where it does not, or no number.
+
+    gymnasium's mask `_is_success` says which environments gave the value; one array serves them all.
+    """
+    final = info.get("final_info", info)
+    if not isinstance(final, dict):  # one dictionary for each environment
+        final = {name: [value] for name, value in (final[row] or {}).items()}
+        row = 0
+    values, given = final.get("is_success"), final.get("_is_success")
+    if values is None or (given is not None and not given[row]):
+        return None
+    try:
+        array = np.asarray(values[row])
+        value = float(array.item()) if array.dtype.kind in "biuf" else np.nan
+    except (TypeError, ValueError, IndexError):
+        return None
+    return value if np.isfinite(value) else None
+
+
+def name_of(env: Any) -> str:
+    """What an environment is called in messages."""
+    while env is not None:
+        if isinstance(name := getattr(env, "name", None), str):
+            return name
+        env = getattr(env, "env", None)
+    return "of the factory"
+
+
+def _endless(env: gym.vector.VectorEnv) -> TrainingError:
+    return TrainingError(
+        f"an episode of environment {name_of(env)} did not end in {PATIENCE:,} steps: it needs a time limit"
+    )

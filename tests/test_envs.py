@@ -222,3 +222,73 @@ def test_a_copy_rests_once_its_only_episode_has_ended(name):
                     np.testing.assert_array_equal(info["episode"][name_][ended], expected_info["episode"][name_][ended])
             over |= ended
         assert over.all()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PongNoFrameskip-v4",
+        "Pong-v4",
+        "Pong-v0",
+        "PongDeterministic-v4",
+        "ale/pong-v5",
+        "ale_py:ALE/Pong-v5",
+        "Pong-v5",
+    ],
+)
+def test_the_ids_of_old_are_games(name, capsys):
+    envs.games.say_convention.cache_clear()
+    assert envs.resolve(name) == envs.resolve(name) == "Pong"
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(f"{name}: played as 'Pong' with the usual preprocessing")
+    assert ("sticky actions of 0.25" in said) == (not name.endswith("-v4"))
+    assert envs.options(name) == envs.options("Pong")
+
+
+def test_a_plain_name_is_played_without_a_word(capsys):
+    assert [envs.resolve(name) for name in ("pong", "MsPacman", "CartPole-v1")] == ["Pong", "MsPacman", "CartPole-v1"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["ALE/Pong-ram-v5", "Pong-ram-v4", "Pong-ramNoFrameskip-v4", "MsPacman-ramDeterministic-v0"]
+)
+def test_the_consoles_memory_is_not_served(name):
+    with pytest.raises(
+        BadInputError, match=r"shows the console's memory \(RAM\), which is not served; '(Pong|MsPacman)' is"
+    ):
+        envs.make(name)
+
+
+@pytest.mark.parametrize("name", ["ALE/Pong-v4", "Pong-v7", "PongSlow-v4"])
+def test_ids_that_never_were_are_unknown(name):
+    with pytest.raises(BadInputError, match="unknown environment"):
+        envs.resolve(name)
+
+
+@pytest.mark.parametrize("restorable", [False, True])
+def test_a_lost_life_ends_an_episode_and_not_the_game(restorable):
+    """The game is the one that is played without: the same pictures, the same score."""
+    given = {"restorable": restorable, "noop_max": 0, "frame_size": 42}
+    by_life, whole = (envs.make("Breakout", 1, 3, life_loss=flag, **given) for flag in (True, False))
+    np.testing.assert_array_equal(by_life.reset()[0], whole.reset()[0])
+    lives = 0
+    for t in range(600):
+        action = np.array([1 if t % 10 == 0 else 2 + t // 7 % 2])
+        seen, reward, terminated, truncated, info = by_life.step(action)
+        expected, same, over, _, whole_info = whole.step(action)
+        np.testing.assert_array_equal(seen, expected)
+        assert reward == same
+        assert not truncated.any()
+        if over:
+            break
+        if terminated:
+            lives += 1
+            assert not info["_episode"][0]
+            np.testing.assert_array_equal(info["final_obs"], seen)
+    assert lives == 4
+    assert terminated[0]
+    assert info["_episode"][0]
+    assert info["episode"]["r"] == whole_info["episode"]["r"] > 0
+    assert info["episode"]["l"] == whole_info["episode"]["l"]

@@ -78,10 +78,13 @@ BAD = {
     "already many": (gym.make_vec("CartPole-v1", num_envs=2), "already made"),
     "argument missing": (Sized, "needs size"),
     "argument of many missing": (lambda num_envs, size: None, "needs size"),
-    "many where one is": (lambda: gym.make_vec("CartPole-v1", num_envs=2), "not a single gymnasium.Env"),
-    "one where many are": (lambda num_envs: gym.make("CartPole-v1"), "not a gymnasium.vector.VectorEnv"),
-    "nothing": (lambda: None, "made a NoneType"),
-    "of another number": (lambda num_envs: gym.make_vec("CartPole-v1", num_envs=2), "made 2 copies where 1"),
+    "many where one is": (lambda: gym.make_vec("CartPole-v1", num_envs=2), "must give a gymnasium.Env, not"),
+    "one where many are": (lambda num_envs: gym.make("CartPole-v1"), "must give a gymnasium.vector.VectorEnv, not"),
+    "nothing": (lambda: None, "must give a gymnasium.Env, not"),
+    "of another number": (
+        lambda num_envs: gym.make_vec("CartPole-v1", num_envs=2),
+        "1 copies were asked for, and the factory made 2",
+    ),
 }
 
 
@@ -95,10 +98,8 @@ def test_what_makes_no_environments_is_refused_in_a_line(agent, env, told):
 
 def test_make_refuses_what_is_no_environment():
     for env in (3, None, gym.make("CartPole-v1")):
-        with pytest.raises(BadInputError, match="an environment cannot be"):
+        with pytest.raises(BadInputError, match="an environment is named, or made by a callable"):
             envs.make(env)
-    with pytest.raises(BadInputError, match="at least 1, not 2.5"):
-        envs.make("CartPole-v1", 2.5)
 
 
 @pytest.mark.parametrize("agent", AGENTS.values())

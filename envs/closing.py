@@ -1,0 +1,53 @@
+"""The end of an environment, which may raise or never come, and must neither stop nor delay what goes on."""
+
+import contextlib
+import sys
+import threading
+from typing import Any
+
+from gymnasium.vector import VectorEnv
+
+LIMIT = 5.0  # seconds for an environment to close
+
+
+def close(env: VectorEnv, name: str, limit: float = LIMIT) -> None:
+    """Close an environment; what it raises, or that it hangs, is said in one line. Its processes do not outlive it."""
+    faults: list[BaseException] = []
+
+    def shut() -> None:
+        try:
+            env.close()
+        except BaseException as error:  # SystemExit too: it is the environment's, and not ours
+            faults.append(error)
+
+    try:
+        thread = threading.Thread(target=shut, name=f"close {name}", daemon=True)
+        thread.start()
+        thread.join(limit)
+        hangs = thread.is_alive()
+    except RuntimeError:  # the interpreter is ending, and starts no thread any more
+        return
+    if hangs:
+        say(f"environment {name} did not close within {limit:g} s and is left as it is")
+    elif faults:
+        say(f"environment {name} could not be closed: {type(faults[0]).__name__}: {faults[0]}".rstrip(": "))
+    if hangs or faults:
+        _kill(env)
+
+
+def _kill(env: Any) -> None:
+    """End the processes of an asynchronous environment, which this one would wait for at its own end."""
+    while env is not None:
+        for process in getattr(env, "processes", ()):
+            with contextlib.suppress(Exception):
+                process.kill()
+        with contextlib.suppress(Exception):
+            env.closed = True
+        env = env.__dict__.get("env")
+
+
+def say(text: str) -> None:
+    """A line on standard error, if that can be written to."""
+    if sys.stderr is not None:
+        with contextlib.suppress(Exception):
+            print(" ".join(text.split()), file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ from gymnasium.vector import VectorEnv
 LIMIT = 5.0  # seconds for an environment to close
 
 
-def close(env: VectorEnv, name: str, limit: float = LIMIT) -> None:
+def close(env: VectorEnv, name: str) -> None:
     """Close an environment; what it raises, or that it hangs, is said in one line. Its processes do not outlive it."""
     faults: list[BaseException] = []
 
@@ -23,12 +23,12 @@ def close(env: VectorEnv, name: str, limit: float = LIMIT) -> None:
     try:
         thread = threading.Thread(target=shut, name=f"close {name}", daemon=True)
         thread.start()
-        thread.join(limit)
+        thread.join(LIMIT)
         hangs = thread.is_alive()
     except RuntimeError:  # the interpreter is ending, and starts no thread any more
         return
     if hangs:
-        say(f"environment {name} did not close within {limit:g} s and is left as it is")
+        say(f"environment {name} did not close within {LIMIT:g} s and is left as it is")
     elif faults:
         say(f"environment {name} could not be closed: {type(faults[0]).__name__}: {faults[0]}".rstrip(": "))
     if hangs or faults:

@@ -19,7 +19,7 @@ NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, Autores
 
 
 class Counting(gym.Env):
-    """Shows [episode, step], in one array that it writes again and again; three steps to an episode."""
+    """Shows [episode, step], in one array that it writes again and again."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -39,7 +39,7 @@ class Counting(gym.Env):
 
 
 class Many(VectorEnv):
-    """The same of B copies, as anyone's own vector environment: all of it in arrays that are written again and again."""
+    """The same of B copies, as anyone's own vector environment, in arrays that are written again and again."""
 
     single_observation_space, single_action_space = Counting.observation_space, Counting.action_space
 
@@ -81,6 +81,11 @@ def _play(env, steps):
             scores.append((row, info["episode"]["r"][row], info["episode"]["l"][row]))
     np.testing.assert_array_equal(np.stack(kept), np.stack(then))
     return np.stack(kept), [(row, final[row].tolist()) for row, final in finals], scores
+
+
+def _step(env, steps):
+    for _ in range(steps):
+        env.step(np.zeros(env.num_envs, int))
 
 
 LENGTHS = [3, 4, 5]
@@ -144,7 +149,7 @@ class WithoutSpaces(VectorEnv):
     ],
 )
 def test_what_cannot_be_adapted_is_refused_in_a_line(made, message):
-    with pytest.raises(BadInputError, match=f"environment Mine: .*{message}") as refused:
+    with pytest.raises(BadInputError, match=rf"environment Mine: .*{message}") as refused:
         conform(made(), "Mine", 0, 3)
     assert "\n" not in str(refused.value)
 
@@ -152,9 +157,8 @@ def test_what_cannot_be_adapted_is_refused_in_a_line(made, message):
 def _changed(**given):
     class Changed(Many):
         def step(self, actions):
-            values = dict(
-                zip(("observations", "rewards", "terminations", "truncations", "info"), super().step(actions))
-            )
+            names = ("observations", "rewards", "terminations", "truncations", "info")
+            values = dict(zip(names, super().step(actions), strict=True))
             return tuple((values | given).values())
 
     return Changed
@@ -192,9 +196,8 @@ def test_rewards_may_be_a_column_and_integers():
 def test_a_last_observation_in_the_array_of_the_first_ones_is_named():
     env = conform(Many(mode=SAME, shares_final=True), "Mine")
     env.reset()
-    with pytest.raises(TrainingError, match="'final_obs'. is the array of the observations"):
-        for _ in range(3):
-            env.step(np.zeros(3, int))
+    with pytest.raises(TrainingError, match=r"'final_obs'\] is the array of the observations"):
+        _step(env, 3)
 
 
 @pytest.mark.parametrize("reward", [np.ones(1), np.array(1.0), 1, True, np.float32(1), np.int8(1), [1.0]])
@@ -208,7 +211,7 @@ def test_a_reward_that_is_no_number_is_named(reward):
     env = envs.make(functools.partial(Counting, reward=reward), 2)
     env.reset()
     with pytest.raises(
-        TrainingError, match="environment Counting, copy 0, step 1 of its episode: the reward is"
+        TrainingError, match=r"environment Counting, copy 0, step 1 of its episode: the reward is"
     ) as told:
         env.step(np.zeros(2, int))
     assert "\n" not in str(told.value)
@@ -237,9 +240,7 @@ def test_nan_is_named_wherever_it_comes(at, which):
     env = envs.make(functools.partial(NotFinite, at), 2)
     message = rf"environment NotFinite, copy 0, step {at} of its episode: {which} observation at \[0\] is nan"
     with pytest.raises(TrainingError, match=message):
-        env.reset()
-        for _ in range(3):
-            env.step(np.zeros(2, int))
+        _play(env, 3)
 
 
 def test_what_an_environment_raises_keeps_its_message():
@@ -247,17 +248,16 @@ def test_what_an_environment_raises_keeps_its_message():
     env.reset()
     with pytest.raises(
         TrainingError,
-        match=r"^environment Failing, copy 0, step 50 of its episode: step: RuntimeError: the simulator broke \(toys.py:\d+\)$",
+        match=r"^environment Failing, copy 0, step 50 of its episode: step: RuntimeError: the simulator broke \(toys.py",
     ):
-        for _ in range(60):
-            env.step(np.zeros(2, int))
+        _step(env, 60)
 
 
 def test_an_environment_that_cannot_be_made_is_named():
     def broken():
         raise OSError("no such model")
 
-    with pytest.raises(BadInputError, match="environment 'broken' cannot be made: OSError: no such model"):
+    with pytest.raises(BadInputError, match=r"environment 'broken' cannot be made: OSError: no such model"):
         envs.make(broken)
     with pytest.raises(BadInputError, match=r"must give a gymnasium.Env, not builtins.int"):
         envs.make(lambda: 3)
@@ -273,7 +273,7 @@ def test_a_step_of_the_old_kind_is_named(length):
 
     env = envs.make(Old)
     env.reset()
-    with pytest.raises(TrainingError, match="environment Old, copy 0.*: step must give an observation, a reward"):
+    with pytest.raises(TrainingError, match=r"environment Old, copy 0.*: step must give an observation, a reward"):
         env.step(np.zeros(1, int))
 
 
@@ -358,9 +358,8 @@ def test_a_process_that_was_killed_is_named_and_does_not_hang(capsys):
     processes = env.unwrapped.processes
     processes[1].kill()
     processes[1].join()
-    with pytest.raises(TrainingError, match="environment Matching.*one of its processes has ended"):
-        for _ in range(3):
-            env.step(np.zeros(2, int))
+    with pytest.raises(TrainingError, match=r"environment Matching.*one of its processes has ended"):
+        _step(env, 3)
     env.close()
     assert capsys.readouterr().err.count("\n") <= 1
     processes[0].join(5)

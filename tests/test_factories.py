@@ -122,10 +122,9 @@ def test_what_is_no_setting_is_refused_in_a_line(agent, tmp_path):
     for steps, told in [(0, "at least 1"), (-5, "at least 1"), ("10", "whole number"), (0.5, "whole number")]:
         with pytest.raises(BadInputError, match=told):
             agent.train(tmp_path / "run", steps)
+    (tmp_path / "file").touch()
     with pytest.raises(BadInputError, match="exists and is not empty"):
-        (tmp_path / "run").mkdir()
-        (tmp_path / "run" / "file").touch()
-        agent.train(tmp_path / "run", 10)
+        agent.train(tmp_path, 10)
 
 
 @pytest.mark.parametrize("agent", AGENTS)

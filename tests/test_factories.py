@@ -22,7 +22,7 @@ class Sized(toys.Matching):
 
 
 def _vector(num_envs):
-    return gym.make_vec("CartPole-v1", num_envs=num_envs)
+    return gym.make_vec("CartPole-v1", num_envs=num_envs, vectorization_mode="sync")
 
 
 class _Many:
@@ -43,7 +43,7 @@ GOOD = {
     "many at once": _vector,
     "many, with any keywords": lambda **keywords: envs.make(toys.Reach, **keywords),
     "many, by an object": _Many(),
-    "many, by gymnasium": functools.partial(gym.make_vec, "CartPole-v1"),
+    "many, by gymnasium": functools.partial(gym.make_vec, "CartPole-v1", vectorization_mode="sync"),
 }
 
 

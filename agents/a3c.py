@@ -49,19 +49,19 @@ class Config(tuning.Tuned, agent="a3c"):
     """The settings of A3C; each is a command-line flag. `defaults/a3c.toml` tunes them by environment."""
 
     workers: int = field(2, "worker threads, of each rank", low=1)
-    envs_per_worker: int = field(16, "K, environments that each worker steps together; 1 is the paper", low=1)
+    envs_per_worker: int = field(8, "K, environments that each worker steps together; 1 is the paper", low=1)
     rollout_length: int = field(5, "T, steps between updates", low=1)
-    learning_rate: float = field(1e-3, "η, step size of RMSProp", low=0.0, above=True)
+    learning_rate: float = field(1.5e-3, "η, step size of RMSProp", low=0.0, above=True)
     decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
     discount: float = field(0.99, "γ, per step", low=0.0, high=1.0)
-    gae_lambda: float = field(1.0, "λ of generalized advantages; 1 gives the paper's n-step returns", low=0.0, high=1.0)
-    normalize_advantages: bool = field(False, "scale the advantages of a rollout to mean 0 and deviation 1")
-    entropy_weight: float = field(0.01, "β, weight of the entropy bonus, per nat", low=0.0)
+    gae_lambda: float = field(0.9, "λ of generalized advantages; 1 gives the paper's n-step returns", low=0.0, high=1.0)
+    normalize_advantages: bool = field(True, "scale the advantages of a rollout to mean 0 and deviation 1")
+    entropy_weight: float = field(3e-3, "β, weight of the entropy bonus, per nat", low=0.0)
     decay_entropy_weight: bool = field(False, "let β fall linearly to 0 at the last step")
-    value_weight: float = field(0.25, "c, weight of the squared value error", low=0.0)
+    value_weight: float = field(1e-2, "c, weight of the squared value error", low=0.0)
     max_gradient_norm: float = field(0.5, "bound on the gradient's Euclidean norm", low=0.0, above=True)
     rmsprop_decay: float = field(0.99, "α, decay of RMSProp's mean square", low=0.0, high=1.0)
-    rmsprop_epsilon: float = field(1e-5, "ε inside RMSProp's root", low=0.0, above=True)
+    rmsprop_epsilon: float = field(1e-10, "ε inside RMSProp's root", low=0.0, above=True)
 
 
 class _Common(NamedTuple):

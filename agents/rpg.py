@@ -45,12 +45,12 @@ _CHUNK = 16  # steps that are differentiated at once
 class Config(tuning.Tuned, agent="rpg"):
     """The settings of RPG; each is a command-line flag. `defaults/rpg.toml` tunes them by environment."""
 
-    episodes_per_batch: int = field(64, "N, episodes to an update, over all ranks", low=1)
-    learning_rate: float = field(3e-3, "step size of the optimizer", low=0.0, above=True)
+    episodes_per_batch: int = field(8, "N, episodes to an update, over all ranks", low=1)
+    learning_rate: float = field(0.01, "step size of the optimizer", low=0.0, above=True)
     decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
     optimizer: str = field("adam", "any optimizer of Keras, by its name")
     max_gradient_norm: float = field(1.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
-    discount: float = field(1.0, "γ, per step", low=0.0, high=1.0)
+    discount: float = field(0.95, "γ, per step", low=0.0, high=1.0)
     baseline: str = field("recurrent", "what is expected", choices=("none", "constant", "linear", "recurrent"))
     baseline_clock: bool = field(False, "let the recurrent baseline see the time where a known limit ends episodes")
     baseline_learning_rate: float = field(3e-3, "step size of the recurrent baseline", low=0.0, above=True)
@@ -61,7 +61,7 @@ class Config(tuning.Tuned, agent="rpg"):
     observe_actions: bool = field(True, "let the policy see its previous action")
     normalize_observations: bool = field(False, "shift and scale observed vectors by what was seen of them so far")
     observation_scale: float = field(1.0, "factor on observed vectors, normalized or not", low=0.0, above=True)
-    initial_std: float = field(1.0, "standard deviation of the first real-valued actions", low=0.0, above=True)
+    initial_std: float = field(0.25, "standard deviation of the first real-valued actions", low=0.0, above=True)
     memory_horizon: int = field(0, "steps over which a new LSTM remembers; 0 for forget gates at a bias of 1", low=0)
 
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 class Config(tuning.Tuned, agent="trpo"):
     """The settings of TRPO; each is a command-line flag. `defaults/trpo.toml` tunes them by environment."""
 
-    batch_size: int = field(2048, "agent steps to an update, over all ranks", low=2)
+    batch_size: int = field(1024, "agent steps to an update, over all ranks", low=2)
     parallel_envs: int = field(16, "environments that play them side by side, over all ranks", low=1)
     sampling: str = field("single-path", "how the gradient is sampled", choices=("single-path", "vine"))
     vine_spacing: int = field(16, "steps of the vine between the states from which its branches go", low=1)
@@ -57,7 +57,7 @@ class Config(tuning.Tuned, agent="trpo"):
     vine_actions: int = field(
         0, "branches of a state; 0 for each of discrete actions, or 4 drawn from the policy", low=0
     )
-    max_kl: float = field(0.01, "δ, bound on the mean KL divergence of an update, nats", low=0.0, above=True)
+    max_kl: float = field(0.03, "δ, bound on the mean KL divergence of an update, nats", low=0.0, above=True)
     decay_max_kl: bool = field(False, "let δ fall linearly to 0 at the last step")
     entropy_weight: float = field(0.0, "weight in L of the policy's mean entropy, per nat", low=0.0)
     damping: float = field(0.1, "added to the diagonal of the Fisher information", low=0.0, above=True)

@@ -33,8 +33,7 @@ class Echo(gym.Env):
 
 
 def main() -> None:
-    config = agents.A3C.Config(workers=2, envs_per_worker=8, rollout_length=10, learning_rate=3e-3)
-    agent = agents.A3C(config, env=Echo, seed=0)
+    agent = agents.A3C(env=Echo, seed=0)
     run = Path(tempfile.mkdtemp()) / "echo"
     agent.train(run=run, steps=30_000)
 

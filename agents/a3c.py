@@ -31,7 +31,7 @@ import numpy as np
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from agents import tuning
 from rlab import ops, policies, rollout, runs
-from rlab.errors import TrainingError
+from rlab.errors import TrainingError, described
 from rlab.parallel import comm as ranks
 from rlab.parallel import remote, shared
 from rlab.schedules import Schedule
@@ -221,10 +221,8 @@ class A3C:
                 exchange.push(gradient.numpy(), work)
         except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
             where = traceback.extract_tb(error.__traceback__)[-1]
-            fault = TrainingError(
-                f"worker {number}, step {step}: {type(error).__name__}: {error} "
-                f"({Path(where.filename).name}:{where.lineno})"
-            )
+            line = "" if isinstance(error, TrainingError) else f" ({Path(where.filename).name}:{where.lineno})"
+            fault = TrainingError(f"worker {number}, step {step}: {described(error)}{line}")
             fault.__cause__ = error
         finally:
             exchange.leave(fault)

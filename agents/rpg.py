@@ -27,7 +27,7 @@ import numpy as np
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from agents import tuning
 from rlab import ops, policies, rollout, runs
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, ElsewhereError, TrainingError, described
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -279,10 +279,10 @@ class Learner:
                 derive(*stream, "actions"),
                 chunk_length(self.config),
             )
-        except TrainingError:
+        except ElsewhereError:
             raise
         except Exception as error:  # whatever the environment raises
-            raise TrainingError(f"batch {self.batches}, step {self.steps}: {type(error).__name__}: {error}") from error
+            raise TrainingError(f"batch {self.batches}, step {self.steps}: {described(error)}") from error
 
     def _moments(self, valid: np.ndarray, returns: np.ndarray, advantages: np.ndarray) -> tuple[float, float, float]:
         """Steps, Σ A² and Σ (R − mean R)², over all ranks."""

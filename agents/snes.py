@@ -30,7 +30,7 @@ import numpy as np
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from agents import tuning
 from rlab import ops, policies, rewards, rollout, runs
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, ElsewhereError, TrainingError, described
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -267,12 +267,11 @@ class Learner:
                     features if group < self._counted else 0,
                     runs.stop_requested,
                 )
-            except TrainingError:
+            except ElsewhereError:
                 raise
             except Exception as error:  # whatever the environment raises
                 raise TrainingError(
-                    f"generation {self.generation}, members {first} to {first + config.group - 1}: "
-                    f"{type(error).__name__}: {error}"
+                    f"generation {self.generation}, members {first} to {first + config.group - 1}: {described(error)}"
                 ) from error
             if found is None:
                 rows[i:] = -1.0

@@ -33,7 +33,7 @@ import numpy as np
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from agents import tuning
 from rlab import ops, policies, rollout, runs, vine
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, ElsewhereError, TrainingError, described
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -252,10 +252,10 @@ class Learner:
         parts = policies.Parts(self.params, self.critic.params, self.critic.scale)
         try:
             trajectory, episodes, branches = self._collect(self._pair.join(parts))
-        except TrainingError:
+        except ElsewhereError:
             raise
         except Exception as error:  # whatever the environment raises
-            raise TrainingError(f"batch {self.batches}, step {self.steps}: {type(error).__name__}: {error}") from error
+            raise TrainingError(f"batch {self.batches}, step {self.steps}: {described(error)}") from error
         if self._among.size < self.comm.size:
             trajectory, branches = rollout.join(self.comm.gather((trajectory, branches)))
         values, following = trajectory.values, trajectory.next_values

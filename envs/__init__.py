@@ -6,7 +6,10 @@ What every environment of `make` promises, whatever it is made of:
 - at an episode's end the observation returned is the next episode's first one, and `info["final_obs"]` [B, ...] holds
   the last one of the episode that ended, in the rows where `terminations | truncations`;
 - `info["episode"]` (`r`, `l`) holds the score and length of each episode that ended, from the environment's own
-  rewards, whatever clipping learning sees.
+  rewards, whatever clipping learning sees; `info["_episode"]` says which ended, and is false where a life was lost and
+  the game goes on.
+
+`envs.contract.conform` makes the same of anyone's vector environment.
 """
 
 from envs.atari import ATARI_OPTIONS

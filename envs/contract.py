@@ -2,6 +2,8 @@
 
 import functools
 import operator
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -147,6 +149,8 @@ class Conformed(VectorWrapper):
             inside.envs = [copy if isinstance(copy, Copy) else Copy(copy, i) for i, copy in enumerate(inside.envs)]
         if isinstance(inside, SyncVectorEnv | AsyncVectorEnv):
             inside._add_info = functools.partial(_add_info, B)  # type: ignore[method-assign]
+        if isinstance(inside, AsyncVectorEnv):
+            inside._raise_if_errors = functools.partial(_raise_quietly, inside._raise_if_errors)  # type: ignore[method-assign]
         self.metadata = {**env.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         space = env.single_observation_space
         self._shape = None if space.shape is None else (B, *space.shape)
@@ -219,7 +223,7 @@ class Conformed(VectorWrapper):
             raise TrainingError(f"environment {self.name}, {error}") from error
         except BadInputError:
             raise
-        except Exception as error:  # whatever the environment raises
+        except (Exception, SystemExit) as error:  # whatever the environment raises
             raise TrainingError(f"environment {self.name}, {method}: {told(error)}") from error
         if not isinstance(given, tuple) or len(given) != count:
             raise TrainingError(f"environment {self.name}: {method} must give {count} values")
@@ -229,7 +233,8 @@ class Conformed(VectorWrapper):
         """Observations [B, ...] of the space's dtype, finite; of those where an episode `ended`, the rows that did."""
         if self._shape is None or self._dtype is None:
             return observations
-        array = np.array(observations) if self._copies else np.asarray(observations)
+        array = as_array(observations)
+        array = array.copy() if self._copies else array
         if array.dtype != self._dtype and array.dtype.kind in "biufc" and np.can_cast(array, self._dtype, "same_kind"):
             array = array.astype(self._dtype)
         if array.shape != self._shape or array.dtype != self._dtype:
@@ -243,7 +248,7 @@ class Conformed(VectorWrapper):
 
     def _rewards(self, rewards: Any) -> np.ndarray:
         """Finite float64 [B]."""
-        array = np.asarray(rewards)
+        array = as_array(rewards)
         if array.size != self.num_envs or array.dtype.kind not in "biuf":
             raise TrainingError(
                 f"environment {self.name} gave rewards {array.dtype}{list(array.shape)}, not one number for each of "
@@ -256,7 +261,7 @@ class Conformed(VectorWrapper):
 
     def _flags(self, flags: Any) -> np.ndarray:
         """bool [B]."""
-        array = np.asarray(flags)
+        array = as_array(flags)
         if array.size != self.num_envs or array.dtype.kind not in "biuf":
             raise TrainingError(
                 f"environment {self.name} gave {array.dtype}{list(array.shape)} for what has ended, not bool"
@@ -288,7 +293,7 @@ class Conformed(VectorWrapper):
 
     def _end(self, observations: Any, info: dict[str, Any], ended: np.ndarray, truncated: np.ndarray) -> dict[str, Any]:
         """The information on a step in which episodes ended; their statistics begin anew."""
-        lost = self._goes_on(info, ended, truncated)
+        info, lost = dict(info), self._goes_on(info, ended, truncated)
         if self._shape is not None:
             info["final_obs"] = self._final(observations, info, ended, lost)
         info["episode"] = {
@@ -327,8 +332,24 @@ class Conformed(VectorWrapper):
         return self._seen(final, ended)
 
 
+def as_array(given: Any) -> np.ndarray:
+    """What was given as an array; one of objects where its parts do not fit together."""
+    try:
+        return np.asarray(given)
+    except ValueError:
+        return np.empty(len(given), object)
+
+
 def _dictionary(info: Any) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
+
+
+def _raise_quietly(raise_: Callable[[Any], None], successes: Any) -> None:
+    """gymnasium's `_raise_if_errors` without the process's traceback as a warning; the fault says where it was."""
+    if not all(successes):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            raise_(successes)
 
 
 def _add_info(size: int, infos: dict[str, Any], info: dict[str, Any], row: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Single environments that step in a row: what each of them gives is checked, named and copied here."""
 
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,14 @@ class Copy(gym.Wrapper):
         ended = self._ask(lambda: (bool(terminated), bool(truncated)), "terminated and truncated")
         if ended[0] or ended[1]:
             observation = copied(observation)
-            self._last_picture = copied(self._ask(self.env.render, "render")) if self._filmed else None
+            self._last_picture = copied(self._ask(self.render, "render")) if self._filmed else None
         return observation, reward, *ended, _dictionary(info)
+
+    def render(self) -> Any:
+        """As of the environment; without gymnasium's warnings of what its metadata leave out."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.env.render()
 
     def last_picture(self) -> Any:
         """What was to be seen at the end of the last episode, of a copy that is filmed."""
@@ -79,7 +86,7 @@ class Copy(gym.Wrapper):
             return call()
         except TrainingError:
             raise
-        except Exception as error:  # whatever the environment raises
+        except (Exception, SystemExit) as error:  # whatever the environment raises
             raise self._fault(f"{place}: {told(error)}") from error
 
     def _number(self, reward: Any) -> float:
@@ -96,7 +103,7 @@ class Copy(gym.Wrapper):
         return TrainingError(f"copy {self.number}, step {self.steps} of its episode: {text}")
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """What was raised, and by which line, if that is known."""
     text = f"{type(error).__name__}: {error}".rstrip(": ")
     frames = traceback.extract_tb(error.__traceback__)
@@ -128,7 +135,7 @@ def add_info(infos: dict[str, Any], info: dict[str, Any], row: int, size: int) -
         if isinstance(value, dict) and isinstance(infos.get(key, {}), dict) and key != "final_obs":
             infos[key] = add_info(infos.get(key, {}), value, row, size)
         else:
-            array = None if isinstance(infos.get(key), dict) else infos.get(key)
+            array = np.full(size, None, object) if isinstance(infos.get(key), dict) else infos.get(key)
             infos[key] = _put(array, value, row, size, key == "final_obs")
         mask = infos.setdefault(f"_{key}", np.zeros(size, bool))
         if isinstance(mask, np.ndarray) and mask.shape == (size,) and mask.dtype == bool:

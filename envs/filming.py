@@ -106,7 +106,7 @@ class _Twins(VectorWrapper):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         self._picture, _, *ends, info = self._colour.step(actions)
-        self._last = info.get("final_obs")
+        self._last = info.get("final_obs", self._last)
         result = self.env.step(actions)
         if (ends[0] | ends[1] != result[2] | result[3]).any():
             raise TrainingError("the filmed game left the played one")

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -72,7 +73,10 @@ def make(
     elif callable(name_or_factory):
         name = _called(name_or_factory)
         factory = functools.partial(name_or_factory, **kwargs)
-        env = conform(_vectorise(name, factory, num_envs, ways), name, seed, num_envs)
+        made = _vectorise(name, factory, num_envs, ways)
+        if name == "<lambda>" and isinstance(made, SyncVectorEnv):
+            name = type(made.envs[0].unwrapped).__qualname__
+        env = conform(made, name, seed, num_envs)
     else:
         raise BadInputError(f"an environment is named, or made by a callable, not by {name_or_factory!r:.80}")
     if restorable and not env.can_save:
@@ -156,7 +160,9 @@ def _make_named(name: str, num_envs: int, restorable: bool, ways: _Ways, kwargs:
     if rows and not ways.asynchronous and not ways.filmed and given.keys() <= inspect.signature(rows).parameters.keys():
         limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
         return RowVectorEnv(rows(**given), num_envs, limit, ways.single_episode)
-    return _vectorise(name, functools.partial(gym.make, name, **kwargs), num_envs, ways)
+    return _vectorise(
+        name, functools.partial(gym.make, name, disable_env_checker=ways.filmed or None, **kwargs), num_envs, ways
+    )
 
 
 def _limit(name: str, kwargs: dict[str, Any]) -> int | None:
@@ -196,11 +202,11 @@ def _copy(factory: Callable[..., Any], number: int, ways: _Ways) -> gym.Env:
 def _rendering(factory: Callable[..., Any]) -> Any:
     """An environment that renders arrays, also where its class takes no `render_mode`."""
     try:
-        return factory(render_mode="rgb_array")
-    except TypeError as error:
-        if "render_mode" not in str(error):
-            raise
-    env = factory()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # gymnasium's, where the metadata do not name the mode
+            return factory(render_mode="rgb_array")
+    except TypeError:  # if something else is amiss, it raises again
+        env = factory()
     bare = getattr(env, "unwrapped", env)
     if getattr(bare, "render_mode", None) is None:
         with contextlib.suppress(Exception):  # it may be a property

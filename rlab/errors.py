@@ -16,6 +16,12 @@ class ElsewhereError(TrainingError):
     """A fault of another rank, which says so itself; the message begins with `rank N: `."""
 
 
+def described(error: BaseException) -> str:
+    """What was raised, in a line; a TrainingError says it all itself."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TrainingError) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:
     """A clause that suggests the choices nearest to a misspelt name, such as `; did you mean 'Pong'?`.
 

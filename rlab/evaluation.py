@@ -1,7 +1,6 @@
 """Policy to episodes: how good a policy is, without bias towards short episodes."""
 
 import contextlib
-import os
 import sys
 import tempfile
 import time
@@ -14,7 +13,7 @@ import numpy as np
 
 from rlab.errors import TrainingError
 from rlab.policies.trained import TrainedPolicy
-from rlab.rollout import PATIENCE, finished_episodes, name_of
+from rlab.rollout import PATIENCE, finished_episodes, name_of, whole_ends
 from rlab.seeding import derive
 from rlab.types import Episode
 
@@ -78,23 +77,20 @@ def play_episodes(
         state, resets = policy.initial_state(B), np.ones(B, np.float32)
         observations, _ = env.reset()
         played: list[Episode] = []
-        patience, steps, deterministic = (
-            _Patience(env, episodes, max_steps),
-            np.zeros(B, int),
-            as_trained(policy, deterministic),
-        )
+        patience, steps = _Patience(env, episodes, max_steps), np.zeros(B, int)
+        deterministic = as_trained(policy, deterministic)
         while quota.any():
             actions, state = policy.act(observations, state, resets, deterministic)
             before = observations.copy() if watch else observations
             observations, _, terminated, truncated, info = env.step(actions)
-            ended, counts = terminated | truncated, quota > 0
+            resets = (terminated | truncated).astype(np.float32)
+            ended, counts = whole_ends(terminated | truncated, info), quota > 0
             steps = np.where(ended, 0, steps + 1)
             played += finished_episodes(ended & counts, info) if ended.any() else []
             if watch:
                 watch(before, actions, counts, ended)
             quota -= ended & counts
             patience.check(len(played), int(steps[quota > 0].max(initial=0)))
-            resets = ended.astype(np.float32)
     return played
 
 
@@ -138,8 +134,8 @@ def film_episodes(
             while len(scores) < episodes:
                 actions, state = policy.act(observations, state, reset, deterministic)
                 observations, _, terminated, truncated, info = env.step(actions)
-                ended = terminated | truncated
-                reset, steps = ended.astype(np.float32), steps + 1
+                ended = whole_ends(terminated | truncated, info)
+                reset, steps = (terminated | truncated).astype(np.float32), steps + 1
                 if ended.any():
                     scores += [episode.score for episode in finished_episodes(ended, info)]
                     show(_enlarged(filmed.last_frame()))
@@ -155,19 +151,15 @@ def _whole_video(out: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]
     """Takes pictures, uint8 [H, W, 3], for a video that takes its place when it is whole."""
     from imageio import v2 as imageio
 
-    handle, name = tempfile.mkstemp(prefix=f".{out.stem}.", suffix=out.suffix.lower(), dir=out.absolute().parent)
-    os.close(handle)
-    unfinished = Path(name)
-    kind = {"fps": fps, "macro_block_size": 2} if unfinished.suffix == ".mp4" else {"duration": 1000.0 / fps, "loop": 0}
-    try:
+    kind = (
+        {"fps": fps, "macro_block_size": 2} if out.suffix.lower() == ".mp4" else {"duration": 1000.0 / fps, "loop": 0}
+    )
+    # A directory beside, gone with all that is in it: a program that draws videos may make its file late.
+    with tempfile.TemporaryDirectory(prefix=".film-", dir=out.absolute().parent, ignore_cleanup_errors=True) as beside:
+        unfinished = Path(beside) / f"film{out.suffix.lower()}"
         with imageio.get_writer(unfinished, **kind) as video:  # type: ignore[arg-type]
             yield video.append_data
-        mask = os.umask(0)
-        os.umask(mask)
-        unfinished.chmod(0o666 & ~mask)  # as any new file; what `mkstemp` makes is for its owner alone
         unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

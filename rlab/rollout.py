@@ -110,7 +110,7 @@ class Collector:
             if t == T - 1 or truncated.any():
                 next_values[t] = self._bootstrap(params, ended, info) * (1.0 - terminated)
             if ended.any():
-                episodes += whole_episodes(ended, info)
+                episodes += finished_episodes(whole_ends(ended, info), info)
         # Where nothing ended, the next observation's value is already known.
         next_values[:-1] = np.where(boundaries[:-1] == 0.0, values[1:], next_values[:-1])
         return (
@@ -314,9 +314,9 @@ def finished_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:
     return [Episode(float(scores[i]), int(lengths[i]), success_of(info, i)) for i in np.flatnonzero(ended)]
 
 
-def whole_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:
-    """The same, without those that ended at a lost life of a game which goes on: a score is that of a whole game."""
-    return finished_episodes(ended & info.get("_episode", True), info)
+def whole_ends(ended: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+    """Where what ended is a whole game, whose score counts, and not a life in one that goes on; bool [B]."""
+    return ended & info.get("_episode", True)
 
 
 def success_of(info: dict[str, Any], row: int) -> float | None:

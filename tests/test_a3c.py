@@ -153,7 +153,7 @@ def test_the_learning_rate_falls_to_zero(tmp_path):
 
 @pytest.mark.parametrize(
     ("env", "message"),
-    [(toys.Failing, r"worker \d, step .*the simulator broke"), (toys.Poisoned, r"worker \d, step .*NaN")],
+    [(toys.Failing, r"worker \d, step .*the simulator broke"), (toys.Poisoned, r"worker \d, step .*the reward is nan")],
 )
 def test_a_fault_in_a_worker_ends_the_run_and_names_the_place(tmp_path, env, message):
     with pytest.raises(TrainingError, match=message):

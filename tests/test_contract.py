@@ -171,6 +171,7 @@ def _changed(**given):
         ({"observations": np.full((3, 2), "a")}, r"gave observations <U1\[3, 2\]"),
         ({"rewards": [1.0, 2.0]}, r"gave rewards float64\[2\], not one number for each of 3 copies"),
         ({"rewards": [1.0, None, 2.0]}, "gave rewards object"),
+        ({"rewards": [1.0, [2.0], 3.0]}, "gave rewards object"),
         ({"terminations": [True]}, r"for what has ended, not bool\[3\]"),
         ({"more": 1}, "step must give 5 values"),
         ({"rewards": [0.0, np.nan, 0.0]}, "copy 1, step 1 of its episode: the reward is nan"),
@@ -248,7 +249,7 @@ def test_what_an_environment_raises_keeps_its_message():
     env.reset()
     with pytest.raises(
         TrainingError,
-        match=r"^environment Failing, copy 0, step 50 of its episode: step: RuntimeError: the simulator broke \(toys.py",
+        match=r"^environment Failing, copy 0, step 50 of its episode: step: RuntimeError: the simulator broke \(",
     ):
         _step(env, 60)
 
@@ -364,3 +365,18 @@ def test_a_process_that_was_killed_is_named_and_does_not_hang(capsys):
     assert capsys.readouterr().err.count("\n") <= 1
     processes[0].join(5)
     assert not processes[0].is_alive()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_environment_that_asks_for_the_end_of_the_process_is_at_fault(asynchronous):
+    class Leaving(toys.Constant):
+        def step(self, action):
+            raise SystemExit(3)
+
+    env = envs.make(Leaving, 1, asynchronous=asynchronous)
+    env.reset()
+    with pytest.raises(
+        TrainingError, match=r"environment .*Leaving, copy 0, step 1 of its episode: step: SystemExit: 3"
+    ):
+        _step(env, 1)
+    env.close()

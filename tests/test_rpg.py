@@ -387,7 +387,9 @@ def test_a_run_resumes_to_more_steps(tmp_path):
     assert read_metrics(tmp_path / "run")[: len(before)] == before
 
 
-@pytest.mark.parametrize(("env", "message"), [(toys.Failing, "the simulator broke"), (toys.Poisoned, "NaN")])
+@pytest.mark.parametrize(
+    ("env", "message"), [(toys.Failing, "the simulator broke"), (toys.Poisoned, "the reward is nan")]
+)
 def test_a_fault_names_the_place_and_the_run_stays_whole(tmp_path, env, message):
     factory = functools.partial(envs.make, lambda: toys.gym.wrappers.TimeLimit(env(), 30))
     with pytest.raises(TrainingError, match=rf"batch \d+, step \d+: .*{message}"):

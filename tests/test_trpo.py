@@ -285,7 +285,9 @@ def test_a_saved_collector_goes_on_to_the_bit(observe_reward):
             np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("env", "message"), [(toys.Failing, "the simulator broke"), (toys.Poisoned, "NaN")])
+@pytest.mark.parametrize(
+    ("env", "message"), [(toys.Failing, "the simulator broke"), (toys.Poisoned, "the reward is nan")]
+)
 def test_a_fault_names_the_place_and_the_run_stays_whole(tmp_path, env, message):
     factory = functools.partial(envs.make, lambda: gym.wrappers.TimeLimit(env(), 30))
     with pytest.raises(TrainingError, match=rf"batch \d+, step \d+: .*{message}"):

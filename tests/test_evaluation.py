@@ -1,0 +1,198 @@
+"""Episodes played with a policy: to their end, as it was trained, and in films to the last picture."""
+
+import functools
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import toys
+from imageio import v2 as imageio
+
+import envs
+from rlab import evaluation
+from rlab.demonstrations import demonstrate
+from rlab.errors import BadInputError, TrainingError
+from rlab.evaluation import film_episodes, play_episodes, summarize
+
+
+class Always:
+    """A policy that takes action 0, and keeps how it was asked to."""
+
+    def __init__(self, deterministic=False):
+        self.deterministic, self.asked = deterministic, set()
+
+    def require_fit(self, env):
+        pass
+
+    def initial_state(self, batch):
+        return ()
+
+    def act(self, observations, state, reset, deterministic):
+        self.asked.add(deterministic)
+        return np.zeros(len(observations), int), state
+
+
+FIVE = functools.partial(envs.make, toys.limited_constant)
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "taken"), [(True, None, True), (False, None, False), (True, False, False)]
+)
+def test_a_policy_plays_as_it_was_trained_unless_told_otherwise(trained, asked, taken):
+    policy = Always(trained)
+    play_episodes(policy, FIVE, 2, 0, asked)
+    demonstrate(policy, FIVE, 2, 0, asked)
+    assert policy.asked == {taken}
+
+
+class OneEnds(toys.Constant):
+    """Of two copies the one ends every third step, and the other never."""
+
+    def reset(self, *, seed=None, options=None):
+        self._ends, self._time = self._ends if seed is None else seed % 2, 0
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self._time += 1
+        seen, reward, *_ = super().step(action)
+        return seen, reward, bool(self._ends) and self._time == 3, False, {}
+
+
+def test_an_endless_episode_is_named_and_said(monkeypatch, capsys):
+    monkeypatch.setattr(evaluation, "SAY_SECONDS", 0.0)
+    with pytest.raises(TrainingError, match=r"environment OneEnds did not end in 40 steps \(--max-steps\)") as told:
+        play_episodes(Always(), functools.partial(envs.make, OneEnds), 2, 0, max_steps=40)
+    assert "\n" not in str(told.value)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 39
+    assert said[-1].startswith("playing OneEnds: 1 of 2 episodes after 0 s, the longest goes on since 39 of at most 40")
+
+
+def test_an_episode_of_just_so_many_steps_is_played():
+    assert summarize(play_episodes(Always(), FIVE, 3, 0, max_steps=6))["mean_length"] == 5.0
+
+
+def test_the_environment_is_closed_when_the_play_fails():
+    closed = []
+
+    class Closing(toys.Failing):
+        def close(self):
+            closed.append(self)
+
+    with pytest.raises(TrainingError, match=r"environment .*Closing, copy 0, step 50 .*the simulator broke"):
+        play_episodes(Always(), functools.partial(envs.make, Closing), 2, 0)
+    assert len(closed) == 2
+
+
+class Shades(gym.Env):
+    """Shows, and is filmed as, a grey that is 10 for each step; from an episode's start 100 for each episode."""
+
+    observation_space, action_space = gym.spaces.Box(0, 1, (1,), np.float32), gym.spaces.Discrete(2)
+    episodes = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episodes, self.time = self.episodes + 1, 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.time += 1
+        return np.zeros(1, np.float32), 1.0, self.time == 3, False, {}
+
+    def render(self):
+        return np.full((320, 320, 3), 100 * self.episodes + 10 * self.time - 50, np.uint8)
+
+
+class ModalShades(Shades):
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 7}  # noqa: RUF012
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def render(self):
+        return super().render() if self.render_mode == "rgb_array" else None
+
+
+@pytest.mark.parametrize("made", [Shades, ModalShades, lambda: Shades()])
+def test_a_film_shows_the_last_picture_of_each_episode_and_then_the_first_of_the_next(tmp_path, made):
+    out = tmp_path / "film.gif"
+    assert film_episodes(Always(), envs.make_filmed(made, 0), out, 2) == [3.0, 3.0]
+    shades = [int(frame[..., 0].mean().round()) for frame in imageio.mimread(out)]
+    assert shades == [50, 60, 70, 80, 150, 160, 170, 180]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_environment_without_render_mode_can_be_filmed_by_its_name(tmp_path):
+    gym.register("Shades-v0", Shades)
+    try:
+        film_episodes(Always(), envs.make_filmed("Shades-v0", 0), tmp_path / "film.gif", 1)
+    finally:
+        del gym.registry["Shades-v0"]
+    assert len(imageio.mimread(tmp_path / "film.gif")) == 4
+
+
+def test_a_film_of_a_game_has_its_last_picture(tmp_path):
+    filmed = envs.make_filmed("Breakout", 3, max_frames=40)
+    assert len(film_episodes(Always(), filmed, tmp_path / "film.gif", 2)) == 2
+    assert filmed.last_frame().shape == (210, 160, 3)
+
+
+def _showing(picture):
+    class Showing(Shades):
+        def render(self):
+            return picture() if callable(picture) else picture
+
+    return Showing
+
+
+def _raise():
+    raise ImportError("no pygame")
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (None, r"its render\(\) gives None, and no picture"),
+        ("text", r"its render\(\) gives str, not uint8\[H, W, 3\]"),
+        ([], r"gives float64\[0\]|gives list"),
+        (np.zeros((4, 4, 7)), r"gives float64\[4, 4, 7\]"),
+        (np.full((4, 4, 3), np.nan), "gives ndarray"),
+        (_raise, "no pygame"),
+    ],
+)
+def test_what_is_no_picture_is_named_and_leaves_no_file(tmp_path, picture, message):
+    with pytest.raises(BadInputError, match=f"cannot be filmed: .*{message}"):
+        film_episodes(Always(), envs.make_filmed(_showing(picture), 0), tmp_path / "film.mp4", 1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("broken", [1, 2])
+def test_a_film_that_breaks_off_leaves_what_was_there(tmp_path, broken):
+    out = tmp_path / "film.mp4"
+    out.write_text("another")
+
+    class Ending(Shades):
+        def render(self):
+            return super().render() if self.time < broken else None
+
+    with pytest.raises(BadInputError, match="None, and no picture"):
+        film_episodes(Always(), envs.make_filmed(Ending, 0), out, 1)
+    assert out.read_text() == "another"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_pictures_of_other_kinds_are_pictures():
+    picture = envs.filming.as_picture
+    grey = np.full((4, 5), 128, np.uint8)
+    for given in (grey, grey[..., None], np.dstack([grey] * 4), [grey, grey], np.full((4, 5, 3), 128 / 255)):
+        np.testing.assert_array_equal(picture(given, "any"), np.full((4, 5, 3), 128))
+
+
+@pytest.mark.parametrize("kind", [".gif", ".mp4"])
+def test_a_film_is_for_all_who_may_read_the_directory(tmp_path, kind):
+    out = Path(tmp_path / f"film{kind}")
+    film_episodes(Always(), envs.make_filmed(Shades, 0), out, 1)
+    other = tmp_path / "other"
+    other.touch()
+    assert out.stat().st_mode == other.stat().st_mode

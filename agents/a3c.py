@@ -29,39 +29,39 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
+from agents import tuning
 from rlab import ops, policies, rollout, runs
-from rlab.errors import BadInputError, TrainingError, located
+from rlab.errors import TrainingError, located
 from rlab.parallel import calls, remote, shared, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive, playing
-from rlab.settings import check, field, from_settings
+from rlab.settings import field, from_settings
 
 if TYPE_CHECKING:
-    import gymnasium as gym
     import tensorflow as tf
 
     from rlab.types import Trajectory
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(tuning.Tuned, agent="a3c"):
     """The settings of A3C; each is a command-line flag. `defaults/a3c.toml` tunes them by environment."""
 
     workers: int = field(2, "worker threads, of each rank", low=1)
-    envs_per_worker: int = field(16, "K, environments that each worker steps together; 1 is the paper", low=1)
+    envs_per_worker: int = field(8, "K, environments that each worker steps together; 1 is the paper", low=1)
     rollout_length: int = field(5, "T, steps between updates", low=1)
-    learning_rate: float = field(1e-3, "η, step size of RMSProp", low=0.0, above=True)
+    learning_rate: float = field(1.5e-3, "η, step size of RMSProp", low=0.0, above=True)
     decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
     discount: float = field(0.99, "γ, per step", low=0.0, high=1.0)
-    gae_lambda: float = field(1.0, "λ of advantages and returns; 1 gives the paper's n-step returns", low=0.0, high=1.0)
-    normalize_advantages: bool = field(False, "scale the advantages of a rollout to mean 0 and deviation 1")
-    entropy_weight: float = field(0.01, "β, weight of the entropy bonus, per nat", low=0.0)
+    gae_lambda: float = field(0.9, "λ of advantages and returns; 1 gives the paper's n-step returns", low=0.0, high=1.0)
+    normalize_advantages: bool = field(True, "scale the advantages of a rollout to mean 0 and deviation 1")
+    entropy_weight: float = field(3e-3, "β, weight of the entropy bonus, per nat", low=0.0)
     decay_entropy_weight: bool = field(False, "let β fall linearly to 0 at the last step")
-    value_weight: float = field(0.25, "c, weight of the squared value error", low=0.0)
+    value_weight: float = field(1e-2, "c, weight of the squared value error", low=0.0)
     max_gradient_norm: float = field(0.5, "bound on the gradient's Euclidean norm", low=0.0, above=True)
     rmsprop_decay: float = field(0.99, "α, decay of RMSProp's mean square", low=0.0, high=1.0)
-    rmsprop_epsilon: float = field(1e-5, "ε inside RMSProp's root", low=0.0, above=True)
+    rmsprop_epsilon: float = field(1e-10, "ε inside RMSProp's root", low=0.0, above=True)
 
 
 class _Common(NamedTuple):
@@ -80,10 +80,11 @@ class A3C:
     """Learns with worker threads that share parameters asynchronously, on one rank or several.
 
     Args:
-        config: the settings.
-        env: a factory of vector environments, called as `env(num_envs=K, seed=...)`, such as
-            `functools.partial(envs.make, "Pong")`.
-        policy: a backbone's name (`rlab.policies.BACKBONES`); None for the one that fits the observations.
+        config: the settings; None for those tuned for a named environment, or else `Config()`.
+        env: what `envs.factory` takes: a name, which brings what is tuned for it; a class or function that makes one
+            `gymnasium.Env`; or one that takes `num_envs` and makes a `VectorEnv`.
+        policy: a backbone's name (`rlab.policies.BACKBONES`); None for that tuned for a named environment, or else the
+            feed-forward one that fits the observations.
         seed: of parameters, actions and environments. With one worker in all the same seed gives the same bits.
 
     Raises BadInputError for settings out of range and for spaces that no policy fits.
@@ -94,14 +95,12 @@ class A3C:
     def __init__(
         self,
         config: _Config | None = None,
-        env: "Callable[..., gym.vector.VectorEnv] | None" = None,
+        env: "str | Callable[..., Any] | None" = None,
         policy: str | None = None,
         seed: int = 0,
     ) -> None:
-        if env is None:
-            raise BadInputError('A3C needs an environment factory, such as functools.partial(envs.make, "Pong")')
-        self.config = config or Config()
-        check(self.config)
+        self._chosen = tuning.choose(Config, config, env, policy, seed)
+        self.config, env, policy, seed, *_ = self._chosen
         self.env, self.seed = env, seed
         self.comm = ranks.world()
         probe = env(num_envs=1, seed=0)
@@ -109,26 +108,33 @@ class A3C:
         probe.close()
 
     def train(
-        self, run: str | Path, steps: int, target_score: float | None = None, checkpoint_every: float = 60.0
+        self,
+        run: str | Path,
+        steps: int | None = None,
+        target_score: float | None = None,
+        checkpoint_every: float = 60.0,
     ) -> "runs.TrainingResult":
         """Train for `steps` agent steps, summed over the workers of all ranks, in a new run directory.
 
         With `target_score` training ends early: when the last 100 episodes average it, the schedule of step sizes falls
         to 0 within a twentieth of `steps`, and the run ends if they average it then too (`rlab.schedules`).
+        Without `steps` both are those tuned for a named environment.
         A checkpoint is saved every `checkpoint_every` seconds, 0 being after each update. Ctrl-C raises
         KeyboardInterrupt after one, and the run can be resumed.
         """
-        return self._train(runs.begin("a3c", self, run, steps, target_score, self.comm, checkpoint_every))
+        length = self._chosen.length(steps, target_score)
+        return self._train(runs.begin("a3c", self, run, *length, self.comm, checkpoint_every))
 
     @classmethod
     def resume(
-        cls, run: str | Path, env: "Callable[..., gym.vector.VectorEnv]", steps: int | None = None
+        cls, run: str | Path, env: "str | Callable[..., Any] | None" = None, steps: int | None = None
     ) -> "runs.TrainingResult":
         """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
 
         Parameters, statistics, counters and the schedule are restored, on any number of ranks; the environments begin
         new episodes, with new seeds. With `steps` the run's target score, if it has one, no longer ends it.
         """
+        env = tuning.to_resume(run, env)
         beginning = runs.reopen("a3c", run, env, steps, ranks.world())
         settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])

@@ -25,16 +25,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
+from agents import tuning
 from rlab import ops, policies, rewards, rollout, runs
 from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.parallel import calls, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
-from rlab.settings import check, field, from_settings
+from rlab.settings import field, from_settings
 
 if TYPE_CHECKING:
-    import gymnasium as gym
     import tensorflow as tf
 
     from rlab.types import EpisodeBatch
@@ -43,15 +43,15 @@ _CHUNK = 16  # steps that are differentiated at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(tuning.Tuned, agent="rpg"):
     """The settings of RPG; each is a command-line flag. `defaults/rpg.toml` tunes them by environment."""
 
-    episodes_per_batch: int = field(64, "N, episodes to an update, over all ranks", low=1)
-    learning_rate: float = field(3e-3, "step size of the optimizer", low=0.0, above=True)
+    episodes_per_batch: int = field(8, "N, episodes to an update, over all ranks", low=1)
+    learning_rate: float = field(0.01, "step size of the optimizer", low=0.0, above=True)
     decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
     optimizer: str = field("adam", "any optimizer of Keras, by its name")
     max_gradient_norm: float = field(1.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
-    discount: float = field(1.0, "γ, per step", low=0.0, high=1.0)
+    discount: float = field(0.95, "γ, per step", low=0.0, high=1.0)
     baseline: str = field("recurrent", "what is expected", choices=("none", "constant", "linear", "recurrent"))
     baseline_clock: bool = field(False, "let the recurrent baseline see the time where a known limit ends episodes")
     baseline_learning_rate: float = field(3e-3, "step size of the recurrent baseline", low=0.0, above=True)
@@ -62,7 +62,7 @@ class Config:
     observe_actions: bool = field(True, "let the policy see its previous action")
     normalize_observations: bool = field(False, "shift and scale observed vectors by what was seen of them so far")
     observation_scale: float = field(1.0, "factor on observed vectors, normalized or not", low=0.0, above=True)
-    initial_std: float = field(1.0, "standard deviation of the first real-valued actions", low=0.0, above=True)
+    initial_std: float = field(0.25, "standard deviation of the first real-valued actions", low=0.0, above=True)
     memory_horizon: int = field(0, "steps over which a new LSTM remembers; 0 for forget gates at a bias of 1", low=0)
 
 
@@ -83,10 +83,11 @@ class RPG:
     """Learns from batches of whole episodes, with backpropagation through all of each.
 
     Args:
-        config: the settings.
-        env: a factory of vector environments, called as `env(num_envs=N, seed=...)`, such as
-            `functools.partial(envs.make, "TMaze")`.
-        policy: a backbone's name (`rlab.policies.BACKBONES`); None for the feed-forward one that fits the observations.
+        config: the settings; None for those tuned for a named environment, or else `Config()`.
+        env: what `envs.factory` takes: a name, which brings what is tuned for it; a class or function that makes one
+            `gymnasium.Env`; or one that takes `num_envs` and makes a `VectorEnv`.
+        policy: a backbone's name (`rlab.policies.BACKBONES`); None for that tuned for a named environment, or else the
+            feed-forward one that fits the observations.
         seed: of parameters, actions and environments. The same seed gives the same bits, resumed or not.
 
     Raises BadInputError for settings out of range and for spaces that no policy fits.
@@ -97,16 +98,14 @@ class RPG:
     def __init__(
         self,
         config: _Config | None = None,
-        env: "Callable[..., gym.vector.VectorEnv] | None" = None,
+        env: "str | Callable[..., Any] | None" = None,
         policy: str | None = None,
         seed: int = 0,
     ) -> None:
-        if env is None:
-            raise BadInputError('RPG needs an environment factory, such as functools.partial(envs.make, "TMaze")')
         import gymnasium as gym
 
-        self.config = config or Config()
-        check(self.config)
+        self._chosen = tuning.choose(Config, config, env, policy, seed)
+        self.config, env, policy, seed, *_ = self._chosen
         ops.optimizers.keras_optimizer(self.config.optimizer)
         self.env, self.seed = env, seed
         self.comm = ranks.world()
@@ -134,25 +133,32 @@ class RPG:
         probe.close()
 
     def train(
-        self, run: str | Path, steps: int, target_score: float | None = None, checkpoint_every: float = 60.0
+        self,
+        run: str | Path,
+        steps: int | None = None,
+        target_score: float | None = None,
+        checkpoint_every: float = 60.0,
     ) -> "runs.TrainingResult":
         """Train for `steps` agent steps, summed over the ranks, in a new run directory.
 
         With `target_score` training ends early, as `rlab.schedules` says.
+        Without `steps` both are those tuned for a named environment.
         A checkpoint is saved every `checkpoint_every` seconds, 0 being after each update. Ctrl-C raises
         KeyboardInterrupt after one, and the run can be resumed.
         """
-        return self._train(runs.begin("rpg", self, run, steps, target_score, self.comm, checkpoint_every))
+        length = self._chosen.length(steps, target_score)
+        return self._train(runs.begin("rpg", self, run, *length, self.comm, checkpoint_every))
 
     @classmethod
     def resume(
-        cls, run: str | Path, env: "Callable[..., gym.vector.VectorEnv]", steps: int | None = None
+        cls, run: str | Path, env: "str | Callable[..., Any] | None" = None, steps: int | None = None
     ) -> "runs.TrainingResult":
         """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
 
         The run goes on as if it had never stopped, to the bit. With `steps` the run's target score, if it has one, no
         longer ends it.
         """
+        env = tuning.to_resume(run, env)
         beginning = runs.reopen("rpg", run, env, steps, ranks.world())
         settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])

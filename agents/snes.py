@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
+from agents import tuning
 from rlab import ops, policies, rewards, rollout, runs
 from rlab.arrays import like
 from rlab.errors import BadInputError, TrainingError, fault_at
@@ -35,18 +36,18 @@ from rlab.parallel import calls, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
-from rlab.settings import check, field, from_settings
+from rlab.settings import field, from_settings
 from rlab.types import Episode
 
 if TYPE_CHECKING:
-    import gymnasium as gym
+    pass
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(tuning.Tuned, agent="snes"):
     """The settings of SNES; each is a command-line flag. `defaults/snes.toml` tunes them by environment."""
 
-    population: int = field(256, "P, members of a generation, over all ranks", low=2)
+    population: int = field(32, "P, members of a generation, over all ranks", low=2)
     group: int = field(0, "members that act at once, and that a rank is given; 0 for a quarter, at most 64", low=0)
     episodes: int = field(1, "episodes of each member", low=1)
     form: str = field("simple", "what is learned: μ alone by an optimizer, or μ and σ", choices=("simple", "full"))
@@ -78,10 +79,11 @@ class SNES:
     """Learns by evolution: no gradient, and any number of ranks.
 
     Args:
-        config: the settings.
-        env: a factory of vector environments, called as `env(num_envs=B, seed=...)`, such as
-            `functools.partial(envs.make, "CartPole-v1")`.
-        policy: a backbone's name (`rlab.policies.BACKBONES`); None for the feed-forward one that fits the observations.
+        config: the settings; None for those tuned for a named environment, or else `Config()`.
+        env: what `envs.factory` takes: a name, which brings what is tuned for it; a class or function that makes one
+            `gymnasium.Env`; or one that takes `num_envs` and makes a `VectorEnv`.
+        policy: a backbone's name (`rlab.policies.BACKBONES`); None for that tuned for a named environment, or else the
+            feed-forward one that fits the observations.
         seed: of parameters, noise, actions and environments. The same seed gives the same bits on any number of ranks,
             resumed or not (with learned rewards, which each rank learns for itself, on one).
 
@@ -93,16 +95,12 @@ class SNES:
     def __init__(
         self,
         config: _Config | None = None,
-        env: "Callable[..., gym.vector.VectorEnv] | None" = None,
+        env: "str | Callable[..., Any] | None" = None,
         policy: str | None = None,
         seed: int = 0,
     ) -> None:
-        if env is None:
-            raise BadInputError(
-                'SNES needs an environment factory, such as functools.partial(envs.make, "CartPole-v1")'
-            )
-        self.config = config or Config()
-        check(self.config)
+        self._chosen = tuning.choose(Config, config, env, policy, seed)
+        self.config, env, policy, seed, *_ = self._chosen
         self.env, self.seed = env, seed
         self.comm = ranks.world()
         self.config = check_sizes(self.config, self.comm.size)
@@ -119,25 +117,32 @@ class SNES:
         probe.close()
 
     def train(
-        self, run: str | Path, steps: int, target_score: float | None = None, checkpoint_every: float = 60.0
+        self,
+        run: str | Path,
+        steps: int | None = None,
+        target_score: float | None = None,
+        checkpoint_every: float = 60.0,
     ) -> "runs.TrainingResult":
         """Train for `steps` agent steps, summed over the ranks, in a new run directory.
 
         With `target_score` training ends early, as `rlab.schedules` says.
+        Without `steps` both are those tuned for a named environment.
         A checkpoint is saved every `checkpoint_every` seconds, 0 being after each update. Ctrl-C raises
         KeyboardInterrupt after one, and the run can be resumed.
         """
-        return self._train(runs.begin("snes", self, run, steps, target_score, self.comm, checkpoint_every))
+        length = self._chosen.length(steps, target_score)
+        return self._train(runs.begin("snes", self, run, *length, self.comm, checkpoint_every))
 
     @classmethod
     def resume(
-        cls, run: str | Path, env: "Callable[..., gym.vector.VectorEnv]", steps: int | None = None
+        cls, run: str | Path, env: "str | Callable[..., Any] | None" = None, steps: int | None = None
     ) -> "runs.TrainingResult":
         """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
 
         The run goes on as if it had never stopped, to the bit, on any number of ranks. With `steps` the run's target
         score, if it has one, no longer ends it.
         """
+        env = tuning.to_resume(run, env)
         beginning = runs.reopen("snes", run, env, steps, ranks.world())
         settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
+from agents import tuning
 from rlab import ops, policies, rewards, rollout, runs, vine
 from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.notify import notify
@@ -38,7 +39,7 @@ from rlab.parallel import calls, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive, playing
-from rlab.settings import check, field, from_settings
+from rlab.settings import field, from_settings
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -47,10 +48,10 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(tuning.Tuned, agent="trpo"):
     """The settings of TRPO; each is a command-line flag. `defaults/trpo.toml` tunes them by environment."""
 
-    batch_size: int = field(2048, "agent steps to an update, over all ranks", low=2)
+    batch_size: int = field(1024, "agent steps to an update, over all ranks", low=2)
     parallel_envs: int = field(16, "environments that play them side by side, over all ranks", low=1)
     sampling: str = field("single-path", "how the gradient is sampled", choices=("single-path", "vine"))
     vine_spacing: int = field(16, "steps of the vine between the states from which its branches go", low=1)
@@ -58,7 +59,7 @@ class Config:
     vine_actions: int = field(
         0, "branches of a state; 0 for each of discrete actions, or 4 drawn from the policy", low=0
     )
-    max_kl: float = field(0.01, "δ, bound on the mean KL divergence of an update, nats", low=0.0, above=True)
+    max_kl: float = field(0.03, "δ, bound on the mean KL divergence of an update, nats", low=0.0, above=True)
     decay_max_kl: bool = field(False, "let δ fall linearly to 0 at the last step")
     entropy_weight: float = field(0.0, "weight in L of the policy's mean entropy, per nat", low=0.0)
     damping: float = field(0.1, "added to the diagonal of the Fisher information", low=0.0, above=True)
@@ -87,11 +88,12 @@ class TRPO:
     """Learns from batches of steps, each update within a trust region.
 
     Args:
-        config: the settings.
-        env: a factory of vector environments, called as `env(num_envs=B, seed=...)`, such as
-            `functools.partial(envs.make, "CartPole-v1")`; for a vine one that takes `restorable=True` too, or whose
-            environments have `can_save`, `save_state` and `load_state`, as those of `envs.make`.
-        policy: a backbone's name (`rlab.policies.BACKBONES`); None for the feed-forward one that fits the observations.
+        config: the settings; None for those tuned for a named environment, or else `Config()`.
+        env: what `envs.factory` takes: a name, which brings what is tuned for it; a class or function that makes one
+            `gymnasium.Env`; or one that takes `num_envs` and makes a `VectorEnv` (for a vine with `restorable`, or with
+            `can_save`, `save_state` and `load_state`, as those of `envs.make`).
+        policy: a backbone's name (`rlab.policies.BACKBONES`); None for that tuned for a named environment, or else the
+            feed-forward one that fits the observations.
         seed: of parameters, actions and environments. The same seed gives the same bits; resumed runs too, where the
             environment's state can be saved (the project's own environments, without ranks).
 
@@ -103,16 +105,12 @@ class TRPO:
     def __init__(
         self,
         config: _Config | None = None,
-        env: "Callable[..., gym.vector.VectorEnv] | None" = None,
+        env: "str | Callable[..., Any] | None" = None,
         policy: str | None = None,
         seed: int = 0,
     ) -> None:
-        if env is None:
-            raise BadInputError(
-                'TRPO needs an environment factory, such as functools.partial(envs.make, "CartPole-v1")'
-            )
-        self.config = config or Config()
-        check(self.config)
+        self._chosen = tuning.choose(Config, config, env, policy, seed)
+        self.config, env, policy, seed, *_ = self._chosen
         self.env, self.seed = env, seed
         self.comm = ranks.world()
         check_sizes(self.config, self.comm.size)
@@ -160,24 +158,31 @@ class TRPO:
         )
 
     def train(
-        self, run: str | Path, steps: int, target_score: float | None = None, checkpoint_every: float = 60.0
+        self,
+        run: str | Path,
+        steps: int | None = None,
+        target_score: float | None = None,
+        checkpoint_every: float = 60.0,
     ) -> "runs.TrainingResult":
         """Train for `steps` agent steps, summed over the ranks, in a new run directory.
 
         With `target_score` training ends early, as `rlab.schedules` says.
+        Without `steps` both are those tuned for a named environment.
         A checkpoint is saved every `checkpoint_every` seconds, 0 being after each update. Ctrl-C raises
         KeyboardInterrupt after one, and the run can be resumed.
         """
-        return self._train(runs.begin("trpo", self, run, steps, target_score, self.comm, checkpoint_every))
+        length = self._chosen.length(steps, target_score)
+        return self._train(runs.begin("trpo", self, run, *length, self.comm, checkpoint_every))
 
     @classmethod
     def resume(
-        cls, run: str | Path, env: "Callable[..., gym.vector.VectorEnv]", steps: int | None = None
+        cls, run: str | Path, env: "str | Callable[..., Any] | None" = None, steps: int | None = None
     ) -> "runs.TrainingResult":
         """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
 
         With `steps` the run's target score, if it has one, no longer ends it.
         """
+        env = tuning.to_resume(run, env)
         beginning = runs.reopen("trpo", run, env, steps, ranks.world())
         settings = beginning.run.config
         agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])

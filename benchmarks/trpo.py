@@ -33,7 +33,7 @@ def ours(backbone: str | None = None, env: str = ENV, copies: int = COPIES) -> d
     from agents import trpo
     from rlab.schedules import Schedule
 
-    config = trpo.Config(batch_size=BATCH, parallel_envs=copies, cg_iterations=15)
+    config = trpo.Config(batch_size=BATCH, parallel_envs=copies, max_kl=0.01, cg_iterations=15)
     learner = trpo.Learner(agents.TRPO(config, functools.partial(envs.make, env), backbone), Schedule(10**9))
     collect, playing = learner._collector.collect, 0.0
 

@@ -13,7 +13,8 @@ What every environment of `make` promises, whatever it is made of:
 """
 
 from envs.atari import ATARI_OPTIONS
+from envs.factories import factory
 from envs.filming import make_filmed
 from envs.making import is_atari, make, names, option_help, options, resolve
 
-__all__ = ["ATARI_OPTIONS", "is_atari", "make", "make_filmed", "names", "option_help", "options", "resolve"]
+__all__ = ["ATARI_OPTIONS", "factory", "is_atari", "make", "make_filmed", "names", "option_help", "options", "resolve"]

@@ -1,6 +1,5 @@
-"""A3C on an environment of your own, in under a minute: any callable that returns a gymnasium.Env will do."""
+"""A3C on an environment of your own, in under a minute: its class, or any callable that returns a gymnasium.Env."""
 
-import functools
 import tempfile
 from pathlib import Path
 
@@ -34,8 +33,7 @@ class Echo(gym.Env):
 
 
 def main() -> None:
-    config = agents.A3C.Config(workers=2, envs_per_worker=8, rollout_length=10, learning_rate=3e-3)
-    agent = agents.A3C(config, env=functools.partial(envs.make, Echo), seed=0)
+    agent = agents.A3C(env=Echo, seed=0)
     run = Path(tempfile.mkdtemp()) / "echo"
     agent.train(run=run, steps=30_000)
 

@@ -19,9 +19,10 @@ import click
 from agents import AGENTS
 from launch.flags import unknown_command, value_of, without
 from launch.tasks import make_task, task_command
-from launch.train import env_factory, make_agent, resume, run_to_resume, train_command
+from launch.train import make_agent, resume, run_to_resume, train_command
 from rlab.errors import BadInputError
 from rlab.runs.directory import Run, require_free
+from rlab.runs.environment import env_factory
 from rlab.settings import from_settings
 from rlab.tasks import TASKS
 from rlab.tasks.configs import from_run

@@ -9,10 +9,10 @@ from launch.flags import PATH
 from launch.output import json_option, show_json
 from launch.quiet import start_tensorflow
 from launch.tasks import require_alone
-from launch.train import env_factory, rewards_of, with_rewards
 from rlab.errors import BadInputError, launch_command
 from rlab.notify import waiting
 from rlab.runs.directory import Run
+from rlab.runs.environment import env_factory, rewards_of, with_rewards
 from rlab.schedules import Schedule
 from rlab.settings import from_settings
 

@@ -11,9 +11,9 @@ from launch.flags import NAMED_VALUE, PATH, SEED, require_directory
 from launch.output import json_option, show_json
 from launch.quiet import start_tensorflow
 from launch.tasks import evaluate_task
-from launch.train import env_factory
 from rlab.errors import BadInputError
 from rlab.runs.directory import Run
+from rlab.runs.environment import env_factory
 from rlab.seeding import derive
 
 _env_option = click.option(

@@ -18,7 +18,7 @@ from launch.tasks import resume_task
 from rlab.errors import BadInputError, launch_command
 from rlab.parallel.comm import launched_rank
 from rlab.runs.directory import Run, require_free
-from rlab.seeding import derive
+from rlab.runs.environment import env_factory, rewards_of, with_rewards
 from rlab.settings import from_settings
 
 _STEPS = "agent steps in all (each four frames of an Atari game); the last update is finished"
@@ -122,49 +122,6 @@ def run_to_resume(path: Path, steps: int | None) -> Run:
 
         find(opened.config["agent"], path, steps)  # refused before anything is loaded
     return opened
-
-
-def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
-    """The environment of a run, from its config; raises BadInputError when a user's own code made it."""
-    import envs
-
-    described = config.get("env")
-    if not described:
-        raise BadInputError(f"{run} was trained on an environment made by code; resume and evaluate it from Python")
-    name, options = described.get("name"), described.get("options")
-    if not isinstance(name, str) or not isinstance(options, dict):
-        raise BadInputError(f"{run}/config.json is damaged: 'env' is {described!r}")
-    return functools.partial(envs.make, envs.resolve(name), **options)
-
-
-def rewards_of(run: Run) -> dict[str, Any] | None:
-    """The rewards of a run as its config describes them, if they are learned.
-
-    Raises BadInputError where that names a file of demonstrations without a digest: no run of ours does, and one from
-    elsewhere is not to say which files are read here.
-    """
-    described = run.config.get("rewards")
-    if isinstance(described, dict) and described.get("kind") == "imitation" and not described.get("digest"):
-        raise BadInputError(f"{run.path}/config.json is damaged: it names demonstrations without their digest")
-    return described
-
-
-def with_rewards(factory: functools.partial, described: dict[str, Any] | None, seed: int) -> Any:
-    """The factory with learned rewards as they are described, if they are."""
-    if not described:
-        return factory
-    from rlab import imitation, novelty
-
-    kinds: dict[str, Any] = {
-        "novelty": (novelty.Config, novelty.with_bonus),
-        "imitation": (imitation.Config, imitation.rewarded_by),
-    }
-    settings = dict(described) if isinstance(described, dict) else {}
-    kind = settings.pop("kind", None)
-    if not isinstance(kind, str) or kind not in kinds:
-        raise BadInputError(f"unknown rewards {described!r}; there are {', '.join(kinds)}")
-    config, add = kinds[kind]
-    return add(factory, from_settings(config, settings), derive(seed, "rewards"))
 
 
 def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any], dict[str, Any]]:

@@ -46,7 +46,7 @@ class Rewarded:
     """A factory of vector environments with the rewards of one model.
 
     Args:
-        factory: of the environments themselves, called with the same keywords, `num_envs` and `seed` among them.
+        factory: of the environments themselves, or whatever else `envs.factory` takes, such as a name.
         make: from the spaces of observations and of actions to the model.
         replaces: its rewards stand in place of the environment's own, which nobody may see.
 
@@ -59,6 +59,9 @@ class Rewarded:
         make: Callable[[gym.Space, gym.Space], RewardModel],
         replaces: bool = False,
     ) -> None:
+        import envs
+
+        factory = envs.factory(factory)
         self.__wrapped__ = factory  # its signature is this one's too
         probe = factory(num_envs=1, seed=0)
         try:

@@ -21,7 +21,15 @@ from rlab.policies.policy import Policy
 from rlab.rollout import Collector
 from rlab.runs.metrics import read_metrics
 
-CONFIG = a3c.Config(workers=1, envs_per_worker=8, rollout_length=10, learning_rate=3e-3, rmsprop_epsilon=1e-5)
+CONFIG = a3c.Config(
+    workers=1,
+    rollout_length=10,
+    learning_rate=3e-3,
+    gae_lambda=1.0,
+    normalize_advantages=False,
+    value_weight=0.25,
+    rmsprop_epsilon=1e-5,
+)
 
 
 def _train(run, env=toys.Matching, steps=10_000, policy=None, seed=0, **changes):

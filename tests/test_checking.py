@@ -15,7 +15,9 @@ from rlab.schedules import Schedule
 
 def _checks(backbone="mlp", env="CartPole-v1"):
     vectors = env == "Pendulum-v1"
-    config = trpo.Config(batch_size=256, parallel_envs=8, critic_minibatch=64, normalize_observations=vectors)
+    config = trpo.Config(
+        batch_size=256, parallel_envs=8, critic_minibatch=64, max_kl=0.01, normalize_observations=vectors
+    )
     factory = functools.partial(envs.make, env, **({"frame_size": 42} if env == "Pong" else {}))
     learner = trpo.Learner(agents.TRPO(config, factory, backbone), Schedule(10**9))
     next(learner.updates())

@@ -255,7 +255,7 @@ def test_numbers_without_bounds_are_seen_by_their_deviations():
 def test_a_bonus_finds_the_treasure_of_the_deep_sea(tmp_path):
     """The same agent, settings and seed without it goes left for ever."""
     factory = functools.partial(envs.make, "DeepSea", size=10)
-    config = agents.TRPO.Config(batch_size=512)
+    config = agents.TRPO.Config(batch_size=512, max_kl=0.01)
     plain = agents.TRPO(config, factory).train(tmp_path / "plain", 20_000)
     curious = agents.TRPO(config, novelty.with_bonus(factory)).train(tmp_path / "curious", 20_000)
     assert plain.mean_score < 0.5 < 0.9 < curious.mean_score
@@ -331,7 +331,7 @@ def _with(kind, tmp_path):
 @pytest.mark.parametrize(("kind", "sampling"), [("novelty", "single-path"), ("imitation", "vine")])
 def test_a_resumed_run_has_the_same_parameters(kind, sampling, tmp_path):
     vine = {"sampling": sampling, "vine_spacing": 32, "vine_length": 8}
-    config = agents.TRPO.Config(batch_size=256, parallel_envs=4, critic_epochs=1, **vine)
+    config = agents.TRPO.Config(batch_size=256, max_kl=0.01, parallel_envs=4, critic_epochs=1, **vine)
     agents.TRPO(config, _with(kind, tmp_path)).train(tmp_path / "whole", 1024)
     agents.TRPO(config, _with(kind, tmp_path)).train(tmp_path / "halves", 512)
     agents.TRPO.resume(tmp_path / "halves", _with(kind, tmp_path), 1024)

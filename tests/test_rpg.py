@@ -23,7 +23,7 @@ from rlab.runs.metrics import read_metrics
 from rlab.schedules import Schedule
 
 TINY = functools.partial(envs.make, "NBack", n=1, k=2, length=3)
-CONFIG = rpg.Config(episodes_per_batch=32)
+CONFIG = rpg.Config(episodes_per_batch=32, learning_rate=3e-3, discount=1.0, initial_std=1.0)
 
 
 def _policy(backbone, observe_actions=True):
@@ -155,7 +155,14 @@ SEVEN = functools.partial(envs.make, "CartPoleNoVel-v1", max_episode_steps=7)
 def test_a_baseline_without_memory_knows_the_time_where_a_known_limit_ends_episodes(known):
     """Of seven rewards of 1 there are 7 − t to come, and nothing but the time tells them apart."""
     env = SEVEN if known else functools.partial(envs.make, lambda: gym.make("CartPoleNoVel-v1", max_episode_steps=7))
-    config = rpg.Config(episodes_per_batch=4, baseline_learning_rate=0.02, baseline_clock=True, observe_actions=False)
+    config = rpg.Config(
+        episodes_per_batch=4,
+        learning_rate=3e-3,
+        discount=1.0,
+        baseline_learning_rate=0.02,
+        baseline_clock=True,
+        observe_actions=False,
+    )
     agent = agents.RPG(config, env, "mlp")
     baseline, act = agent.make_baseline(), rlab.policies.compile_acting(agent.policy)
     start, params = agent.policy.initial_state(4), tf.constant(agent.policy.initial_parameters(0))

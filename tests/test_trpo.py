@@ -23,7 +23,7 @@ from rlab.rollout import Collector
 from rlab.runs.metrics import read_metrics
 from rlab.schedules import Schedule
 
-CONFIG = trpo.Config(batch_size=256, parallel_envs=8, critic_minibatch=64)
+CONFIG = trpo.Config(batch_size=256, parallel_envs=8, critic_minibatch=64, max_kl=0.01)
 MAX_KL = tf.constant(CONFIG.max_kl)
 CARTPOLE = functools.partial(envs.make, "CartPole-v1")
 LIMITED = functools.partial(envs.make, toys.limited_constant)

@@ -22,7 +22,7 @@ from rlab.runs.metrics import read_metrics
 from rlab.schedules import Schedule
 
 CONFIG = trpo.Config(
-    batch_size=256, parallel_envs=8, critic_minibatch=64, sampling="vine", vine_spacing=8, vine_length=6
+    batch_size=256, parallel_envs=8, critic_minibatch=64, max_kl=0.01, sampling="vine", vine_spacing=8, vine_length=6
 )
 
 

@@ -70,6 +70,35 @@ class Reach(gym.Env):
         return self._show(), reward, self._time == 5, False, {}
 
 
+class Identity(gym.Env):
+    """Shows one of n symbols, or a number in [-1, 1]; 1 for naming it, or for being within 0.5 of it.
+
+    A hundred steps to an episode, so the best score is 100. stable-baselines3's `IdentityEnv` and `IdentityEnvBox`.
+    """
+
+    def __init__(self, symbols=0):
+        real = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.observation_space = self.action_space = gym.spaces.Discrete(symbols) if symbols else real
+        self._symbols = symbols
+
+    def _show(self):
+        draw = self.np_random
+        self._shown = (
+            int(draw.integers(self._symbols)) if self._symbols else draw.uniform(-1.0, 1.0, 1).astype(np.float32)
+        )
+        return self._shown
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._time = 0
+        return self._show(), {}
+
+    def step(self, action):
+        right = action == self._shown if self._symbols else abs(action - self._shown)[0] <= 0.5
+        self._time += 1
+        return self._show(), float(right), False, self._time == 100, {}
+
+
 class Constant(gym.Env):
     """Reward 1 at every step, for ever: under a time limit its value is still 1/(1−γ)."""
 

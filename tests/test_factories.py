@@ -1,0 +1,193 @@
+"""From what a user calls an environment to what an agent plays, and what an agent is made of by its name."""
+
+import functools
+import json
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import toys
+
+import agents
+import envs
+from agents import AGENTS, tuning
+from rlab.errors import BadInputError
+from rlab.runs.directory import describe_factory
+
+
+class Sized(toys.Matching):
+    def __init__(self, size):
+        self.size = size
+
+
+def _vector(num_envs):
+    return gym.make_vec("CartPole-v1", num_envs=num_envs, vectorization_mode="sync")
+
+
+class _Many:
+    """A callable object that takes a seed too."""
+
+    def __call__(self, num_envs, seed, scale=1.0):
+        self.seed = seed
+        return envs.make(toys.Reach, num_envs, seed)
+
+
+GOOD = {
+    "a name in any spelling": "cartpole-v1",
+    "a class": toys.Matching,
+    "a function": toys.limited_constant,
+    "bound arguments": functools.partial(Sized, 3),
+    "gymnasium's own": functools.partial(gym.make, "CartPole-v1"),
+    "a partial of make": functools.partial(envs.make, toys.Recall),
+    "many at once": _vector,
+    "many, with any keywords": lambda **keywords: envs.make(toys.Reach, **keywords),
+    "many, by an object": _Many(),
+    "many, by gymnasium": functools.partial(gym.make_vec, "CartPole-v1", vectorization_mode="sync"),
+}
+
+
+@pytest.mark.parametrize("env", GOOD.values(), ids=GOOD)
+def test_whatever_makes_environments_becomes_a_factory_of_many(env):
+    made = envs.factory(env)(num_envs=2, seed=3)
+    observations, _ = made.reset()
+    assert made.num_envs == len(observations) == 2
+    for _ in range(20):
+        _, rewards, *_ = made.step(np.stack([made.single_action_space.sample()] * 2))
+    assert rewards.shape == (2,)
+    made.close()
+
+
+@pytest.mark.parametrize("env", [toys.Matching, _vector, _Many()], ids=["one", "many", "seeded"])
+def test_copies_are_seeded_by_the_factory_s_seed(env):
+    first, again, other = (envs.factory(env)(num_envs=2, seed=seed).reset()[0] for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_a_factory_stays_what_it_is():
+    for env in (envs.factory("Pendulum-v1"), envs.factory(_vector), functools.partial(envs.make, toys.Recall)):
+        assert envs.factory(env) is env
+    assert describe_factory(envs.factory("cartpole-v1")) == {"name": "CartPole-v1", "options": {}}
+
+
+BAD = {
+    "number": (3, "env cannot be 3; give a name"),
+    "unknown": ("CartPol-v1", "'CartPole-v1'"),
+    "already made": (gym.make("CartPole-v1"), "already made"),
+    "already many": (gym.make_vec("CartPole-v1", num_envs=2), "already made"),
+    "argument missing": (Sized, "needs size"),
+    "argument of many missing": (lambda num_envs, size: None, "needs size"),
+    "many where one is": (lambda: gym.make_vec("CartPole-v1", num_envs=2), "must give a gymnasium.Env, not"),
+    "one where many are": (lambda num_envs: gym.make("CartPole-v1"), "must give a gymnasium.vector.VectorEnv, not"),
+    "nothing": (lambda: None, "must give a gymnasium.Env, not"),
+    "of another number": (
+        lambda num_envs: gym.make_vec("CartPole-v1", num_envs=2),
+        "1 copies were asked for, and the factory made 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("env", "told"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("agent", AGENTS.values())
+def test_what_makes_no_environments_is_refused_in_a_line(agent, env, told):
+    with pytest.raises(BadInputError, match=told) as caught:
+        getattr(agents, agent)(env=env)
+    assert "\n" not in str(caught.value)
+
+
+def test_make_refuses_what_is_no_environment():
+    for env in (3, None, gym.make("CartPole-v1")):
+        with pytest.raises(BadInputError, match="an environment is named, or made by a callable"):
+            envs.make(env)
+
+
+@pytest.mark.parametrize("agent", AGENTS.values())
+def test_what_is_no_setting_is_refused_in_a_line(agent, tmp_path):
+    kind = getattr(agents, agent)
+    other = agents.SNES if agent != "SNES" else agents.A3C
+    for arguments, told in [
+        ({}, f'{agent} needs an environment, such as env="CartPole-v1"'),
+        ({"config": "CartPole-v1"}, "the environment is env="),
+        ({"config": other.Config(), "env": "CartPole-v1"}, f"agents.{agent}.Config.*not an agents.{other.__name__}"),
+        ({"config": {"discount": 0.9}, "env": "CartPole-v1"}, f"agents.{agent}.Config"),
+        ({"config": kind.Config, "env": "CartPole-v1"}, f"agents.{agent}.Config"),
+        ({"env": "CartPole-v1", "policy": "mlpp"}, "'mlp'"),
+        ({"env": "CartPole-v1", "policy": 3}, "name of a backbone"),
+        ({"env": "CartPole-v1", "seed": "0"}, "seed must be a whole number"),
+    ]:
+        with pytest.raises(BadInputError, match=told):
+            kind(**arguments)
+    agent = kind(env="CartPole-v1", policy="mlp", seed=np.int64(1))
+    for steps, told in [(0, "at least 1"), (-5, "at least 1"), ("10", "whole number"), (0.5, "whole number")]:
+        with pytest.raises(BadInputError, match=told):
+            agent.train(tmp_path / "run", steps)
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match="exists and is not empty"):
+        agent.train(tmp_path, 10)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_config_for_an_environment_is_the_command_line_s(agent):
+    kind = getattr(agents, AGENTS[agent]).Config
+    for name in (*tuning.tuned_names(agent), "Breakout", "MountainCar-v0"):
+        settings = tuning.tuned(agent, name, name == "Breakout")["config"]
+        assert kind.for_env(name) == kind(**settings)
+        assert kind.for_env(name.upper(), discount=0.5) if "discount" in kind.__dataclass_fields__ else True
+    assert kind.for_env("CartPole-v1", learning_rate=0.5).learning_rate == 0.5
+    for arguments, told in [
+        (("CartPol-v1",), "unknown environment"),
+        ((toys.Matching,), "names of environments"),
+    ]:
+        with pytest.raises(BadInputError, match=told):
+            kind.for_env(*arguments)
+    with pytest.raises(BadInputError, match="'learning_rate'"):
+        kind.for_env("CartPole-v1", learnin_rate=1.0)
+    with pytest.raises(BadInputError, match="above 0"):
+        kind.for_env("CartPole-v1", learning_rate=-1.0)
+
+
+def test_a_name_brings_what_is_tuned_for_it():
+    config = agents.TRPO.Config(max_kl=0.5)
+    chosen = tuning.choose(agents.TRPO.Config, None, "pong", None, 0)
+    assert chosen.config == agents.TRPO.Config.for_env("Pong")
+    assert chosen.policy == "small-cnn"
+    assert describe_factory(chosen.env) == {"name": "Pong", "options": {"frame_size": 42}}
+    assert chosen.length(None, None) == (800_000, 19.0)
+    assert chosen.length(None, math.inf) == (800_000, None)
+    assert chosen.length(1e5, None) == (100_000, None)
+    chosen = tuning.choose(agents.TRPO.Config, config, "Pong", "cnn", 0)
+    assert chosen.config is config
+    assert chosen.policy == "cnn"
+
+
+def test_what_is_no_name_brings_nothing():
+    chosen = tuning.choose(agents.TRPO.Config, None, functools.partial(envs.make, "Pong"), None, 0)
+    assert chosen.config == agents.TRPO.Config()
+    assert chosen.policy is None
+    assert describe_factory(chosen.env) == {"name": "Pong", "options": {}}
+    with pytest.raises(BadInputError, match="needs a number of steps"):
+        chosen.length(None, None)
+
+
+def test_a_run_of_a_named_environment_goes_on_without_one(tmp_path):
+    run = tmp_path / "run"
+    config = agents.SNES.Config(population=4, group=2)
+    agents.SNES(config, env="Catch").train(run, 100)
+    assert agents.SNES.resume(run, steps=200).steps >= 200
+    described = json.loads((run / "config.json").read_text())
+    assert described["env"] == {"name": "Catch", "options": {}}
+
+
+def test_a_run_goes_on_with_its_learned_rewards(tmp_path):
+    from rlab.rewards import model_of
+    from rlab.runs.directory import Run
+
+    described = {"kind": "novelty", "weight": 2.0}
+    common = {"seed": 0, "steps": 9, "config": {}, "target_score": None, "backbone": "mlp", "rewards": described}
+    Run.create(tmp_path / "named", common | {"agent": "trpo", "env": {"name": "CartPole-v1", "options": {}}})
+    Run.create(tmp_path / "own", common | {"agent": "trpo", "env": None})
+    for run, env in [("named", None), ("named", "CartPole-v1"), ("own", toys.Matching)]:
+        assert model_of(tuning.to_resume(tmp_path / run, env)).describe()["weight"] == 2.0
+    with pytest.raises(BadInputError, match="made by code"):
+        tuning.to_resume(tmp_path / "own", None)

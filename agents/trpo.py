@@ -171,7 +171,8 @@ class TRPO:
         """
         beginning = runs.reopen("trpo", run, env, steps, ranks.world())
         settings = beginning.run.config
-        agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
+        policy = runs.read_architecture(run) or settings["backbone"]
+        agent = cls(from_settings(Config, settings["config"]), env, policy, settings["seed"])
         return agent._train(beginning)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
@@ -227,6 +228,7 @@ class Learner:
             config.discount,
             derive(*stream, "actions"),
             policies.compile_acting(self._pair, told=True),
+            self._pair.to_environment,
         )
         if self.exact:
             self._collector.load(saved)

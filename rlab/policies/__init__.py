@@ -4,6 +4,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "Architecture": "policy",
     "ActorCriticPair": "pair",
     "BACKBONES": "names",
     "Batch": "trust",

@@ -16,6 +16,7 @@ _HOMES = {
     "say": "progress",
     "stop_requested": "signals",
     "load_policy": "loading",
+    "read_architecture": "loading",
     "save_architecture": "loading",
 }
 

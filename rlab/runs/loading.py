@@ -10,21 +10,30 @@ import safetensors
 import safetensors.numpy
 
 from rlab.errors import BadInputError
-from rlab.policies.policy import Policy
+from rlab.policies.observations import first_reading_of, reading_from_json
+from rlab.policies.policy import Architecture, Policy
 from rlab.policies.trained import TrainedPolicy
 from rlab.runs.files import WEIGHTS, write_atomically
 
 _ARCHITECTURE = "architecture.json"
 
 
-def save_architecture(run: Path, policy: Policy) -> None:
-    """Write `policy/architecture.json`: the spaces and the backbone, from which the policy is built again."""
+def save_architecture(run: Path, policy: Policy, deterministic: bool = False) -> None:
+    """Write `policy/architecture.json`: the spaces and the backbone, from which the policy is built again.
+
+    `deterministic` is how it acts while it learns. The description of a run that has one is never changed.
+    """
+    if (run / "policy" / _ARCHITECTURE).exists():
+        return
     architecture = {
         "backbone": policy.backbone,
         "observe_actions": policy.observe_actions,
         "normalize_observations": policy.normalize_observations,
         "observation_scale": policy.observation_scale,
         **({"encoder": policy.encoder} if policy.encoder else {}),
+        "scale_actions": policy.scale_actions,
+        "reading": policy.reading.to_json(),
+        "deterministic": deterministic,
         "observation_space": space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
     }
@@ -37,14 +46,11 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     `seed` is that of the sampled actions. Loads data and never executes code found in the run.
     """
     run = Path(run)
+    found = read_architecture(run)
+    if found is None:
+        raise BadInputError(f"{run} holds no policy: {run / 'policy' / _ARCHITECTURE} is missing")
     try:
-        architecture = json.loads((run / "policy" / _ARCHITECTURE).read_text())
-        observations, actions = (space_from_json(architecture[f"{kind}_space"]) for kind in ("observation", "action"))
-        optional = ("observe_actions", "normalize_observations", "observation_scale", "encoder")
-        options = {name: architecture[name] for name in optional if name in architecture}
-        policy = Policy(observations, actions, architecture["backbone"], **options)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadInputError(f"{run} holds no policy: {error.filename} is missing") from error
+        policy = Policy(found.observation_space, found.action_space, found.backbone, **found.options)
     except BadInputError:
         raise
     except Exception as error:  # whatever a damaged description makes the constructors raise
@@ -55,7 +61,50 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
         raise BadInputError(f"{run} has no checkpoint yet; `python -m launch resume {run}` goes on with it") from error
     except safetensors.SafetensorError as error:
         raise BadInputError(f"{run}/policy/{WEIGHTS} is cut short or damaged: {error}") from error
-    return TrainedPolicy(policy, policy.flatten(arrays), seed)
+    deterministic = _first_deterministic(run) if found.deterministic is None else found.deterministic
+    return TrainedPolicy(policy, policy.flatten(arrays), seed, deterministic)
+
+
+def read_architecture(run: str | Path) -> Architecture | None:
+    """What a run says of its policy, by which it goes on too; None where it says nothing.
+
+    What a run of version 0.1 does not say was as it was then: actions cut off at their bounds, bytes of three axes read
+    as images. Raises BadInputError where the description is damaged, or missing beside weights.
+    """
+    path = Path(run) / "policy" / _ARCHITECTURE
+    try:
+        data = json.loads(path.read_text())
+        observed, actions = (space_from_json(data[f"{kind}_space"]) for kind in ("observation", "action"))
+        optional = ("observe_actions", "normalize_observations", "observation_scale", "encoder")
+        options = {name: data[name] for name in optional if name in data}
+        options["scale_actions"] = bool(data.get("scale_actions", False))
+        options["reading"] = (
+            reading_from_json(observed, data["reading"]) if "reading" in data else first_reading_of(observed)
+        )
+        return Architecture(observed, actions, data["backbone"], options, _flag(data.get("deterministic")))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.with_name(WEIGHTS).exists():
+            raise BadInputError(f"{path} is missing, beside weights that only it explains") from error
+        return None
+    except BadInputError:
+        raise
+    except Exception as error:  # whatever a damaged description makes the constructors raise
+        raise BadInputError(f"{path} is damaged: {error}") from error
+
+
+def _flag(data: Any) -> bool | None:
+    if data is None or isinstance(data, bool):
+        return data
+    raise ValueError(f"'deterministic' is {data!r}, neither true nor false")
+
+
+def _first_deterministic(run: Path) -> bool:
+    """How the policy of a run of version 0.1 acted while it learned: that of SNES by its config, others by samples."""
+    try:
+        config = json.loads((run / "config.json").read_text())
+        return config["agent"] == "snes" and bool(config["config"].get("deterministic", True))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a policy may be given away without its config
+        return False
 
 
 def space_to_json(space: gym.Space) -> dict[str, Any]:
@@ -67,7 +116,8 @@ def space_to_json(space: gym.Space) -> dict[str, Any]:
     if isinstance(space, gym.spaces.MultiBinary):
         return {"type": "MultiBinary", "n": space.n}
     if isinstance(space, gym.spaces.Box):
-        low, high = (_shortened(bound) for bound in (space.low, space.high))
+        low = _shortened(space.low, ~space.bounded_below, "-inf")
+        high = _shortened(space.high, ~space.bounded_above, "inf")
         return {"type": "Box", "low": low, "high": high, "shape": list(space.shape), "dtype": str(space.dtype)}
     raise BadInputError(
         f"a policy over {space} cannot be saved; those over Box, Discrete, MultiDiscrete and MultiBinary spaces can"
@@ -82,13 +132,22 @@ def space_from_json(data: dict[str, Any]) -> gym.Space:
         return gym.spaces.MultiDiscrete(data["nvec"], start=data["start"])
     if data["type"] == "MultiBinary":
         return gym.spaces.MultiBinary(data["n"])
-    dtype = np.dtype(data["dtype"])
-    low, high = (np.broadcast_to(np.array(data[key], dtype), data["shape"]) for key in ("low", "high"))
-    return gym.spaces.Box(low, high, dtype=dtype.type)
+    dtype, shape = np.dtype(data["dtype"]), tuple(data["shape"])
+    low, high = (_bound(data[key], dtype, shape) for key in ("low", "high"))
+    return gym.spaces.Box(low, high, shape, dtype.type)
 
 
-def _shortened(bound: np.ndarray) -> Any:
+def _bound(data: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """A bound of an array space; integers that have none are written as the words that floats have for it."""
+    bound = np.array(data)
+    if bound.dtype.kind == "U":
+        bound = bound.astype(np.float64)
+    unbounded = np.isinf(bound.astype(np.float64))
+    return np.broadcast_to(bound if unbounded.any() else bound.astype(dtype), shape)
+
+
+def _shortened(bound: np.ndarray, unbounded: np.ndarray, word: str) -> Any:
     # JSON knows no infinity; NumPy reads the words "inf" and "-inf" as numbers.
-    written = np.where(np.isinf(bound), np.where(bound > 0, "inf", "-inf"), bound.astype(object))
+    written = np.where(unbounded, word, bound.astype(object))
     flat = written.ravel()
     return flat[0] if (flat == flat[0]).all() else written.tolist()

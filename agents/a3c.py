@@ -137,7 +137,8 @@ class A3C:
         env = tuning.to_resume(run, env)
         beginning = runs.reopen("a3c", run, env, steps, ranks.world())
         settings = beginning.run.config
-        agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
+        policy = runs.read_architecture(run) or settings["backbone"]
+        agent = cls(from_settings(Config, settings["config"]), env, policy, settings["seed"])
         return agent._train(beginning)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
@@ -220,6 +221,7 @@ class A3C:
                 config.rollout_length,
                 config.discount,
                 seeds.actions,
+                to_environment=self.policy.to_environment,
             )
             while not (snapshot := exchange.pull()).done:
                 params, left, step = tf.convert_to_tensor(snapshot.vector), snapshot.left, snapshot.steps

@@ -102,8 +102,6 @@ class RPG:
         policy: str | None = None,
         seed: int = 0,
     ) -> None:
-        import gymnasium as gym
-
         self._chosen = tuning.choose(Config, config, env, policy, seed)
         self.config, env, policy, seed, *_ = self._chosen
         ops.optimizers.keras_optimizer(self.config.optimizer)
@@ -116,21 +114,20 @@ class RPG:
             raise BadInputError(
                 f"--truncation is {self.config.truncation}, and an episode has no more than {limit} steps"
             )
-        if self.config.baseline == "linear" and not isinstance(probe.single_observation_space, gym.spaces.Box):
-            raise BadInputError(f"--baseline linear takes vectors, and not {probe.single_observation_space}")
-        self._spaces = probe.single_observation_space, probe.single_action_space
         self._limit = limit
-        self._build = functools.partial(
-            policies.build,
-            backbone=policy,
+        self.policy = policies.build(
+            probe.single_observation_space,
+            probe.single_action_space,
+            policy,
             observe_actions=self.config.observe_actions,
             normalize_observations=self.config.normalize_observations,
             observation_scale=self.config.observation_scale,
             horizon=self.config.memory_horizon,
             initial_std=self.config.initial_std,
         )
-        self.policy = self._build(*self._spaces)
         probe.close()
+        if self.config.baseline == "linear" and self.policy.reading.kind != "vector":
+            raise BadInputError(f"--baseline linear takes vectors, and not {self.policy.reading}")
 
     def train(
         self,
@@ -161,7 +158,8 @@ class RPG:
         env = tuning.to_resume(run, env)
         beginning = runs.reopen("rpg", run, env, steps, ranks.world())
         settings = beginning.run.config
-        agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
+        policy = runs.read_architecture(run) or settings["backbone"]
+        agent = cls(from_settings(Config, settings["config"]), env, policy, settings["seed"])
         return agent._train(beginning)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
@@ -188,19 +186,15 @@ class RPG:
 
     def make_baseline(self) -> Any:
         """The baseline that the config names."""
-        import gymnasium as gym
-
         from rlab.policies import baselines
         from rlab.policies.critic import RecurrentBaseline, with_clock
 
         config = self.config
         if config.baseline == "recurrent":
             seed = derive(self.seed, "baseline")
-            (observed, actions), clock = self._spaces, 0
-            limit = self._limit if config.baseline_clock else None
-            if limit and isinstance(observed, gym.spaces.Box) and len(observed.shape) == 1:
-                observed, clock = with_clock(observed), limit
-            network, rate = self._build(observed, actions), config.baseline_learning_rate
+            network, rate, clock = self.policy, config.baseline_learning_rate, 0
+            if config.baseline_clock and self._limit and network.reading.kind == "vector":
+                network, clock = network.of_observations(with_clock(network.observation_space)), self._limit
             return RecurrentBaseline(network, seed, rate, config.truncation, chunk_length(config), clock)
         kinds = {
             "none": baselines.NoBaseline,
@@ -293,6 +287,7 @@ class Learner:
                 derive(*stream, "environments") + self._first,
                 derive(*stream, "actions"),
                 chunk_length(self.config),
+                self.policy.to_environment,
             )
 
     def _moments(self, valid: np.ndarray, returns: np.ndarray, advantages: np.ndarray) -> tuple[float, float, float]:

@@ -113,6 +113,7 @@ class SNES:
             normalize_observations=self.config.normalize_observations,
             observation_scale=self.config.observation_scale,
             horizon=self.config.memory_horizon,
+            measures_reference=True,
         )
         probe.close()
 
@@ -145,7 +146,8 @@ class SNES:
         env = tuning.to_resume(run, env)
         beginning = runs.reopen("snes", run, env, steps, ranks.world())
         settings = beginning.run.config
-        agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
+        policy = runs.read_architecture(run) or settings["backbone"]
+        agent = cls(from_settings(Config, settings["config"]), env, policy, settings["seed"])
         return agent._train(beginning)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
@@ -156,7 +158,7 @@ class SNES:
             with runs.restoring():
                 learner.restore(checkpoint)
         if self.comm.rank == 0:
-            runs.save_architecture(run.path, self.policy)
+            runs.save_architecture(run.path, self.policy, self.config.deterministic)
         return runs.run_loop(
             run,
             learner.updates(),
@@ -288,6 +290,7 @@ class Learner:
                     derive(*stream, "actions", group),
                     features if group < self._counted else 0,
                     runs.stop_requested,
+                    self.policy.to_environment,
                 )
             if found is None:
                 rows[i:] = -1.0

@@ -185,7 +185,8 @@ class TRPO:
         env = tuning.to_resume(run, env)
         beginning = runs.reopen("trpo", run, env, steps, ranks.world())
         settings = beginning.run.config
-        agent = cls(from_settings(Config, settings["config"]), env, settings["backbone"], settings["seed"])
+        policy = runs.read_architecture(run) or settings["backbone"]
+        agent = cls(from_settings(Config, settings["config"]), env, policy, settings["seed"])
         return agent._train(beginning)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
@@ -245,6 +246,7 @@ class Learner:
             config.discount,
             seeds.actions,
             policies.compile_acting(self._pair, told=True),
+            self._pair.to_environment,
         )
         if self.exact:
             with runs.restoring():

@@ -115,7 +115,7 @@ def choose(kind: type[Tuned], config: Any, env: Any, policy: str | None, seed: i
         )
     if env is None:
         raise BadInputError(f'{name} needs an environment, such as env="CartPole-v1"')
-    if not (policy is None or (isinstance(policy, str) and policy)):
+    if not (policy is None or (isinstance(policy, str) and policy) or hasattr(policy, "backbone")):
         raise BadInputError(
             f"policy must be the name of a backbone, not {policy!r}; `python -m launch list` shows them"
         )

@@ -31,7 +31,7 @@ from rlab.models.gan import DenseDiscriminator
 from rlab.models.initializers import seed_stream
 from rlab.models.parameters import ParameterLayout
 from rlab.ops import adam
-from rlab.policies.actions import shape_of
+from rlab.policies.observations import one_line, reading_of
 from rlab.rewards import Averages, Rewarded
 from rlab.seeding import derive
 from rlab.settings import check, field
@@ -75,7 +75,7 @@ class Imitation:
         self._config, self._seed, self._actions = config, seed, actions
         self._lock = threading.Lock()
         self._averages = Averages("imitation_reward", "discriminator_loss", "told_apart")
-        seen = shown.observations.astype(np.float64)
+        seen = shown.observations.reshape(len(shown.observations), -1).astype(np.float64)
         self._mean, self._deviation = seen.mean(0), seen.std(0) + 1e-3
         self._shown = self._pairs(shown.observations, shown.actions)
         self._discriminator = DenseDiscriminator((config.units,) * 2, seed_stream(derive(seed, "discriminator")))
@@ -89,7 +89,7 @@ class Imitation:
 
     def _pairs(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Observations, standardized by what was demonstrated, beside actions; float32 [N, F]."""
-        seen = np.clip((observations - self._mean) / self._deviation, -10.0, 10.0)
+        seen = np.clip((observations.reshape(len(observations), -1) - self._mean) / self._deviation, -10.0, 10.0)
         if isinstance(self._actions, gym.spaces.Discrete):
             done = np.eye(int(self._actions.n))[actions - int(self._actions.start)]
         else:
@@ -173,10 +173,10 @@ class Imitation:
 
 def _check_fit(observations: gym.Space, actions: gym.Space, shown: Demonstrations, path: str) -> None:
     """Raise BadInputError where the demonstrations are not of such an environment, or of none that can be imitated."""
-    if not (isinstance(observations, gym.spaces.Box) and len(shape_of(observations)) == 1):
-        raise BadInputError(f"imitation is known of observations that are vectors, and not of {observations}")
+    if reading_of(observations).kind != "vector":
+        raise BadInputError(f"imitation is known of observations that are vectors, and not of {one_line(observations)}")
     if not isinstance(actions, gym.spaces.Discrete | gym.spaces.Box):
-        raise BadInputError(f"imitation is known of discrete actions and of vectors, and not of {actions}")
+        raise BadInputError(f"imitation is known of discrete actions and of vectors, and not of {one_line(actions)}")
     for what, space, found in (("observations", observations, shown.observations), ("actions", actions, shown.actions)):
         if found.shape[1:] != space.shape:
             raise BadInputError(

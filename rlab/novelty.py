@@ -31,6 +31,7 @@ from rlab.models.parameters import ParameterLayout
 from rlab.models.pixelrnn import PixelRNN
 from rlab.ops import adam, moments
 from rlab.policies.actions import shape_of
+from rlab.policies.observations import one_line, reading_of
 from rlab.rewards import Averages, Rewarded
 from rlab.seeding import derive
 from rlab.settings import check, field
@@ -70,15 +71,19 @@ class Novelty:
 
     def __init__(self, space: gym.Space, config: Config, seed: int) -> None:
         self._config, self._lock, self._averages = config, threading.Lock(), Averages("bonus", "surprise")
-        self._image = space.dtype == np.uint8 and len(shape_of(space)) in (2, 3)
-        if not self._image and not (isinstance(space, gym.spaces.Box) and len(shape_of(space)) == 1):
-            raise BadInputError(f"novelty is known of observations that are images or vectors, and not of {space}")
-        if isinstance(space, gym.spaces.Box) and not self._image:
-            self._bounded = np.isfinite(space.low) & np.isfinite(space.high) & (space.high - space.low < 1e6)
-            self._low = np.where(self._bounded, space.low, 0.0)
-            self._span = np.where(self._bounded, space.high - self._low, 1.0)
-        self._seen = moments.empty(0 if self._image else shape_of(space)[0])
-        self._levels = 8 if self._image else 32
+        self._reading = reading_of(space)
+        if self._reading.kind == "one-hot":
+            raise BadInputError(
+                f"novelty is known of observations that are images or vectors, and not of {one_line(space)}"
+            )
+        image = self._reading.image
+        if not image:
+            low, high = _bounds(space)
+            self._bounded = np.isfinite(low) & np.isfinite(high) & (high / 2.0 - low / 2.0 < 5e5)
+            self._low = np.where(self._bounded, low, 0.0)
+            self._span = np.where(self._bounded, high - self._low, 1.0)
+        self._seen = moments.empty(0 if image else self._reading.shape[0])
+        self._levels = 8 if image else 32
         model = PixelRNN("pixelcnn", config.units, config.depth, self._levels, seed_stream(derive(seed, "novelty")))
         model.build()
         self._layout = ParameterLayout(model)
@@ -101,9 +106,10 @@ class Novelty:
 
     def _in_levels(self, observations: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Observations as small images of the density's levels, float32 [B, H, W] from 0 to 1."""
-        if self._image:
-            values = _shrunk(grey(observations)) / 255.0
+        if self._reading.image:
+            values = _shrunk(grey(observations, self._reading)) / 255.0
         else:
+            observations = observations.reshape(len(observations), -1)
             self._seen = moments.merge(self._seen, moments.of_rows(observations[counts]))
             reach = _REACH * self._seen.deviation + 1e-8
             low = np.where(self._bounded, self._low, self._seen.mean - reach)
@@ -148,6 +154,13 @@ class Novelty:
     def describe(self) -> dict[str, Any]:
         """Its kind and settings."""
         return {"kind": "novelty", **dataclasses.asdict(self._config)}
+
+
+def _bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray]:
+    """Of a vector [F], float64."""
+    whole = np.zeros(shape_of(space)), np.ones(shape_of(space))
+    low, high = (space.low, space.high) if isinstance(space, gym.spaces.Box) else whole
+    return np.ravel(low).astype(np.float64), np.ravel(high).astype(np.float64)
 
 
 def _shrunk(images: np.ndarray) -> np.ndarray:

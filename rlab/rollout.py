@@ -14,7 +14,7 @@ from rlab.arrays import like
 from rlab.errors import TrainingError
 from rlab.ops import moments
 from rlab.parallel import watch
-from rlab.policies.actions import ActingStep, PopulationStep, to_environment
+from rlab.policies.actions import ActingStep, PopulationStep, ToEnvironment, to_environment
 from rlab.seeding import derive
 from rlab.types import Branches, Episode, EpisodeBatch, State, Trajectory
 
@@ -33,6 +33,7 @@ class Collector:
         discount: γ in [0, 1].
         seed: of the actions; the environment brings its own.
         told: the compiled acting step that is given its actions, for who means to choose any.
+        to_environment: the policy's actions [B, ...] as the environment takes them; None for what its space says.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Collector:
         discount: float,
         seed: int,
         told: ActingStep | None = None,
+        to_environment: ToEnvironment | None = None,
     ) -> None:
         self._env, self._act, self._told, self._state = env, act, told, initial_state
+        self._to_environment = to_environment or actions_of(env)
         self._length, self._discount, self._seed = rollout_length, discount, seed
         self._acts = 0
         self._observations, _ = _reset(env)
@@ -107,7 +110,7 @@ class Collector:
             action, value, self._state = self._step(params, self._observations, self._resets, first if t == 0 else None)
             actions.append(action.numpy())
             values[t] = value.numpy()
-            self._observations, reward, terminated, truncated, info = _step(self._env, actions[t])
+            self._observations, reward, terminated, truncated, info = _step(self._env, self._to_environment(actions[t]))
             ended = terminated | truncated
             rewards[t], boundaries[t], self._resets = reward, ended, ended.astype(np.float32)
             discounts[t] = self._discount * (1.0 - terminated)
@@ -180,13 +183,15 @@ def play_batch(
     seed: int,
     actions_seed: int,
     chunk: int,
+    to_environment: ToEnvironment | None = None,
 ) -> tuple[EpisodeBatch, list[Episode]]:
     """One whole episode of each of the environment's B copies, and what came of them, in the order of the copies.
 
-    `seed` is that of the fresh reset, `actions_seed` that of the actions; `chunk` is C of the batch. Raises
-    TrainingError when an episode does not end.
+    `seed` is that of the fresh reset, `actions_seed` that of the actions; `chunk` is C of the batch; `to_environment`
+    is as of `Collector`. Raises TrainingError when an episode does not end.
     """
     observations, _ = _reset(env, seed)
+    to_environment = to_environment or actions_of(env)
     B = env.num_envs
     seen: list[np.ndarray] = []
     actions: list[np.ndarray] = []
@@ -209,7 +214,7 @@ def play_batch(
         action, _, state = act(params, observations, state, resets, np.array([actions_seed, t], np.int32))
         resets = np.zeros(B, np.float32)
         actions.append(action.numpy())
-        observations, reward, terminated, truncated, info = _step(env, actions[-1])
+        observations, reward, terminated, truncated, info = _step(env, to_environment(actions[-1]))
         rewards.append(np.where(alive, reward, 0.0).astype(np.float32))
         ending = alive & (terminated | truncated)
         if ending.any():
@@ -240,6 +245,7 @@ def evaluate_members(
     actions_seed: int,
     features: int = 0,
     stopping: Callable[[], bool] = lambda: False,
+    to_environment: ToEnvironment | None = None,
 ) -> Evaluation | None:
     """One whole episode of each of the environment's G · E copies, under the members' parameters as `act` takes them.
 
@@ -247,11 +253,13 @@ def evaluate_members(
     themselves (and best in an environment whose copies rest then, `single_episode` of `envs.make`).
 
     `seed` is that of the fresh reset, `actions_seed` that of the actions; of `features` numbers of each observation the
-    moments are taken. None once `stopping()`; raises TrainingError when an episode does not end.
+    moments are taken; `to_environment` is as of `Collector`. None once `stopping()`; raises TrainingError when an
+    episode does not end.
     """
     import tensorflow as tf
 
     seen_at, _ = _reset(env, seed)
+    to_environment = to_environment or actions_of(env)
     G, B = len(tf.nest.flatten(params)[0]), env.num_envs
     returns, fitness, lengths = np.zeros(B), np.zeros(B), np.zeros(B, np.int64)
     alive = np.ones((G, B // G), bool)
@@ -270,7 +278,7 @@ def evaluate_members(
         if actions is None:
             actions = acted.numpy().copy()
         actions[rows] = acted.numpy()
-        seen_at, _, terminated, truncated, info = _step(env, actions)
+        seen_at, _, terminated, truncated, info = _step(env, to_environment(actions))
         ending = alive.ravel() & (terminated | truncated)
         if ending.any():
             returns[ending], lengths[ending] = info["episode"]["r"][ending], info["episode"]["l"][ending]
@@ -308,9 +316,14 @@ def wander(env: gym.vector.VectorEnv, count: int, spacing: int, seed: int) -> np
 
 
 def _step(env: gym.vector.VectorEnv, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-    """A step of the environment under the policy's actions."""
+    """A step of the environment."""
     with watch.stepping():
-        return env.step(to_environment(actions, env.single_action_space))
+        return env.step(actions)
+
+
+def actions_of(env: gym.vector.VectorEnv) -> ToEnvironment:
+    """A new policy's actions [B, ...] as the environment takes them."""
+    return functools.partial(to_environment, space=env.single_action_space)
 
 
 def _reset(env: gym.vector.VectorEnv, seed: int | None = None) -> tuple[Any, dict[str, Any]]:

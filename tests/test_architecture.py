@@ -22,6 +22,7 @@ FLOORS = {
     "rlab/schedules.py": 1,
     "envs": 1,
     "rlab/policies": 2,
+    "rlab/policies/observations.py": 1,
     "rlab/parallel": 2,
     "rlab/rollout.py": 3,
     "rlab/vine.py": 3,

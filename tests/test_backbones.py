@@ -15,6 +15,7 @@ from rlab.runs.loading import load_policy, save_architecture
 VECTOR = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
 NUMBERED = gym.spaces.Discrete(4, start=1)
 IMAGE = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
+TINY_IMAGE = gym.spaces.Box(0, 10, (7, 9, 3), np.uint8)
 SMALL_IMAGE = gym.spaces.Box(0, 255, (2, 40, 36), np.uint8)
 ACTIONS = gym.spaces.Discrete(3)
 T, B = 4, 2
@@ -26,6 +27,8 @@ FITTING = [
     ("cnn", IMAGE),
     ("nature", IMAGE),
     ("small-cnn", SMALL_IMAGE),
+    ("tiny-cnn", TINY_IMAGE),
+    ("lstm", TINY_IMAGE),
     ("vbn-cnn", SMALL_IMAGE),
     ("vbn-small-cnn", SMALL_IMAGE),
     *[(name, space) for name in ("highway", "residual", *MEMORIES) for space in (VECTOR, SMALL_IMAGE)],

@@ -113,9 +113,14 @@ def test_weights_of_another_policy_are_refused():
         (VECTOR, DISCRETE, "cnn", "mlp, highway, .* would fit"),
         (IMAGE, DISCRETE, "mlp", "cnn, nature"),
         (VECTOR, DISCRETE, "lstmm", "did you mean 'lstm'"),
-        (VECTOR, gym.spaces.MultiBinary((2, 3)), "mlp", "no policy head"),
+        (VECTOR, gym.spaces.Tuple([DISCRETE]), "mlp", "no policy head"),
         (gym.spaces.Dict(a=VECTOR), DISCRETE, "mlp", "no backbone"),
-        (gym.spaces.Box(0, 255, (4, 10, 10), np.uint8), DISCRETE, "cnn", "too small"),
+        (
+            gym.spaces.Box(0, 255, (4, 10, 10), np.uint8),
+            DISCRETE,
+            "cnn",
+            "images of 20×20 pixels at least, .*; tiny-cnn, highway",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(space, action_space, backbone, message):

@@ -6,6 +6,7 @@ from typing import Any
 from rlab import quiet
 
 _HOMES = {
+    "Architecture": "policy",
     "ActorCriticPair": "pair",
     "BACKBONES": "names",
     "Batch": "trust",

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlab.ops.sharing import once
-from rlab.policies.actions import ActingStep, action_dtype, shape_of
+from rlab.policies.actions import ActingStep, action_dtype, action_shape, shape_of
 from rlab.policies.policy import Policy
 from rlab.types import State
 
@@ -109,11 +109,12 @@ def _sample(distribution: Any, seed: tf.Tensor, share: Share | None) -> tf.Tenso
 
 def _signature(policy: Policy, batch: int, told: bool) -> list[tf.TensorSpec]:
     """Of the observations, the resets, and the seed or the actions that are told."""
-    space, actions = policy.observation_space, policy.action_space
+    space, chosen = policy.observation_space, policy.action_space
+    actions = tf.TensorSpec((batch, *action_shape(chosen)), action_dtype(chosen))
     return [
         tf.TensorSpec((batch, *shape_of(space)), tf.as_dtype(space.dtype)),
         tf.TensorSpec((batch,), tf.float32),
-        tf.TensorSpec((batch, *shape_of(actions)), action_dtype(actions)) if told else tf.TensorSpec((2,), tf.int32),
+        actions if told else tf.TensorSpec((2,), tf.int32),
     ]
 
 

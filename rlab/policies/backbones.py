@@ -1,12 +1,10 @@
 """Backbones: observations to features, [T, B, ...] to [T, B, H], feed-forward or with memory."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
 import keras
-import numpy as np
 import tensorflow as tf
 
 from rlab.errors import BadInputError, nearest
@@ -16,14 +14,15 @@ from rlab.models.mlp import MLP
 from rlab.models.recurrent import LSTM, RNN, RecurrentLayer
 from rlab.models.residual import DeepMLP
 from rlab.models.window import WindowEncoder
-from rlab.policies.actions import shape_of
 from rlab.policies.encoders import Codes, is_encoder, read_sizes
 from rlab.policies.names import BACKBONES
+from rlab.policies.observations import SMALLEST_IMAGE, Reading, choices, one_line
 from rlab.types import State
 
 Memory = RecurrentLayer | WindowEncoder
 
 SMALL_CONVOLUTIONS = (ConvSpec(16, 4, 2), ConvSpec(32, 4, 2), ConvSpec(32, 3, 2))
+TINY_CONVOLUTIONS = (ConvSpec(16, 3, 1, "same"), ConvSpec(32, 3, 1, "same"))
 
 
 class Backbone(keras.layers.Layer):
@@ -37,7 +36,7 @@ class Backbone(keras.layers.Layer):
 
     def __init__(
         self,
-        observation_space: gym.Space,
+        reading: Reading,
         torso: Sequence[keras.layers.Layer],
         memory: Memory | None = None,
         extra: int = 0,
@@ -45,22 +44,21 @@ class Backbone(keras.layers.Layer):
         scale: float = 1.0,
     ) -> None:
         super().__init__(name="backbone")
-        vector = isinstance(observation_space, gym.spaces.Box) and not is_image(observation_space)
-        if not vector and (normalize or scale != 1.0):
+        if reading.kind != "vector" and (normalize or scale != 1.0):
             raise BadInputError(
-                f"only vectors can be normalized or scaled, and not observations of {observation_space}"
+                f"only vectors can be normalized or scaled, and not observations of {one_line(reading.space)}"
             )
-        self.observation_space, self.extra, self.normalize, self.scale = observation_space, extra, normalize, scale
+        self.reading, self.extra, self.normalize, self.scale = reading, extra, normalize, scale
         self.torso = list(torso)
         self.memory = memory
-        self.units = memory.units if memory else torso[-1].units + (extra if is_image(observation_space) else 0)
+        self.units = memory.units if memory else torso[-1].units + (extra if reading.image else 0)
 
     def build(self, *_: object) -> None:
-        shape: tuple[int, ...] = (1, *_preprocessed_shape(self.observation_space))
+        shape: tuple[int, ...] = (1, *self.reading.shape)
         if self.normalize:
             self.mean = self.add_weight(shape=shape[1:], initializer="zeros", name=MEAN)
             self.deviation = self.add_weight(shape=shape[1:], initializer="ones", name=DEVIATION)
-        before, after = (0, self.extra) if is_image(self.observation_space) else (self.extra, 0)
+        before, after = (0, self.extra) if self.reading.image else (self.extra, 0)
         shape = (*shape[:-1], shape[-1] + before)
         for layer in self.torso:
             layer.build(shape)
@@ -77,8 +75,8 @@ class Backbone(keras.layers.Layer):
     ) -> tuple[tf.Tensor, State]:
         time, batch = observations.shape[:2]
         features = tf.reshape(observations, (time * batch, *observations.shape[2:]))
-        features = _preprocess(features, self.observation_space, getattr(self.torso[0], "of_pixels", False))
-        image = is_image(self.observation_space)
+        features = _preprocess(features, self.reading, getattr(self.torso[0], "of_pixels", False))
+        image = self.reading.image
         if self.normalize:
             mean, deviation = (tf.stop_gradient(tf.convert_to_tensor(part)) for part in (self.mean, self.deviation))
             features = tf.clip_by_value((features - mean) / deviation, -_BOUND, _BOUND)
@@ -97,12 +95,12 @@ class Backbone(keras.layers.Layer):
 
     def measure(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """Mean and deviation of reference observations [N, ...] at each of the torso's `norms`."""
-        return self.torso[0].measure(_preprocess(observations, self.observation_space))
+        return self.torso[0].measure(_preprocess(observations, self.reading))
 
 
 def build_backbone(
     name: str,
-    observation_space: gym.Space,
+    reading: Reading,
     seeds: Iterator[int],
     extra: int = 0,
     horizon: int = 0,
@@ -110,53 +108,76 @@ def build_backbone(
     scale: float = 1.0,
     encoder: dict[str, Any] | None = None,
 ) -> Backbone:
-    """The named backbone for these observations; raises BadInputError when the name or the space does not fit.
+    """The named backbone for observations read so; raises BadInputError when it does not fit them.
 
     `extra` is how many numbers a step it is given besides, `horizon` that of its LSTM, if it has one; `normalize` is
     whether it normalizes its observations, `scale` a factor on them. `encoder` are the sizes of one from a run, whose
     weights are read only where these are not given.
     """
     if is_encoder(name):
-        if not is_image(observation_space):
-            raise BadInputError(f"backbone {name!r} takes images (uint8, three-dimensional), not {observation_space}")
-        height, width, _ = _preprocessed_shape(observation_space)
+        if not reading.image:
+            raise BadInputError(f"backbone {name!r} takes images, not {_described(reading)}{_advice(reading)}")
+        height, width, _ = reading.shape
         codes = Codes(name, (height, width), encoder or read_sizes(name), encoder is None, seeds)
-        return Backbone(observation_space, [codes], None, extra, normalize, scale)
+        return Backbone(reading, [codes], None, extra, normalize, scale)
     if name not in BACKBONES:
         raise BadInputError(f"unknown backbone {name!r}{nearest(name, BACKBONES)}")
-    image = is_image(observation_space)
-    if not image and not isinstance(observation_space, gym.spaces.Box | gym.spaces.Discrete):
-        raise BadInputError(f"no backbone takes observations of {observation_space}; Box and Discrete spaces would fit")
-    if name in _MEMORIES or name in ("highway", "residual"):
-        units = 256 if image else 64
-        torso = [_TORSOS["cnn" if image else "mlp"](seeds)]
-        if name in _MEMORIES:
-            return Backbone(observation_space, torso, _MEMORIES[name](units, seeds, horizon), extra, normalize, scale)
+    if not fits(name, reading):
+        raise BadInputError(f"backbone {name!r} takes {_wanted(name)}, not {_described(reading)}{_advice(reading)}")
+    units = 256 if reading.image else 64
+    torso = [_TORSOS[torso_of(name, reading)](seeds)]
+    if name in _MEMORIES:
+        return Backbone(reading, torso, _MEMORIES[name](units, seeds, horizon), extra, normalize, scale)
+    if name in _DEEP:
         deep = DeepMLP(name, units, _DEPTH, "relu", seeds)
-        return Backbone(observation_space, [*torso, deep] if image else [deep], None, extra, normalize, scale)
-    if (name != "mlp") is not image:
-        wants = "images (uint8, three-dimensional)" if name != "mlp" else "vectors"
-        fitting = [other for other in BACKBONES if other not in _TORSOS or (other != "mlp") is image]
-        raise BadInputError(f"backbone {name!r} takes {wants}, not {observation_space}; {', '.join(fitting)} would fit")
-    return Backbone(observation_space, [_TORSOS[name](seeds)], None, extra, normalize, scale)
+        torso = [*torso, deep] if reading.image else [deep]
+    return Backbone(reading, torso, None, extra, normalize, scale)
 
 
-def default_backbone(observation_space: gym.Space) -> str:
+def default_backbone(reading: Reading) -> str:
     """The name of the feed-forward backbone that fits these observations."""
-    return "cnn" if is_image(observation_space) else "mlp"
+    names = ("cnn", "small-cnn", "tiny-cnn") if reading.image else ("mlp",)
+    return next(name for name in names if fits(name, reading))
 
 
-def is_image(space: gym.Space) -> bool:
-    """Whether observations are images: three-dimensional arrays of bytes, channels first or last."""
-    return isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
+def torso_of(name: str, reading: Reading) -> str:
+    """What a named backbone has below its memory or its deep layers; else its own name."""
+    return default_backbone(reading) if name in _MEMORIES or name in _DEEP else name
+
+
+def fits(name: str, reading: Reading) -> bool:
+    """Whether the named backbone takes observations that are read so."""
+    if name in _MEMORIES or name in _DEEP:
+        return True
+    return reading.image and min(reading.shape[:2]) >= _SMALLEST[name] if name in _SMALLEST else not reading.image
+
+
+def has_reference(name: str) -> bool:
+    """Whether the named backbone normalizes by a reference batch, which somebody has to measure."""
+    return name.startswith("vbn-")
+
+
+def _wanted(name: str) -> str:
+    """What a backbone takes."""
+    return f"images of {_SMALLEST[name]}×{_SMALLEST[name]} pixels at least" if name in _SMALLEST else "vectors"
+
+
+def _described(reading: Reading) -> str:
+    return f"observations of {one_line(reading.space)} (read as: {reading})"
+
+
+def _advice(reading: Reading) -> str:
+    fitting = [name for name in BACKBONES if fits(name, reading) and not has_reference(name)]
+    return f"; {', '.join(fitting)} would fit"
 
 
 MEAN, DEVIATION = "observation_mean", "observation_deviation"  # the parameters of a normalizing backbone
 _BOUND = 10.0  # of normalized observations
-_DEPTH = 8  # layers of `highway` and `residual`
+_DEEP = ("highway", "residual")
+_DEPTH = 8  # their layers
 _WINDOW = 8  # observations that `seq2seq` reads
 
-# Memories over `mlp` for vectors and over `cnn` for images, of as many units as that gives.
+# Memories over `mlp` for vectors and over the convolutions that fit for images, of as many units as those give.
 _MEMORIES: dict[str, Callable[[int, Iterator[int], int], Memory]] = {
     "rnn": lambda units, seeds, _: RNN(units, seeds),
     "lstm": lambda units, seeds, horizon: LSTM(units, seeds, horizon=horizon),
@@ -173,42 +194,76 @@ _TORSOS: dict[str, Callable[[Iterator[int]], keras.layers.Layer]] = {
     "small-cnn": lambda seeds: CNN(SMALL_CONVOLUTIONS, 256, seeds),
     "vbn-cnn": lambda seeds: CNN(A3C_CONVOLUTIONS, 256, seeds, normalized=True),
     "vbn-small-cnn": lambda seeds: CNN(SMALL_CONVOLUTIONS, 256, seeds, normalized=True),
+    "tiny-cnn": lambda seeds: CNN(TINY_CONVOLUTIONS, 256, seeds),
 }
 
 
-def _preprocess(observations: tf.Tensor, space: gym.Space, of_pixels: bool = False) -> tf.Tensor:
+def _smallest(convolutions: Sequence[ConvSpec]) -> int:
+    """Pixels to a side that convolutions need."""
+    side = 1
+    for spec in reversed(convolutions):
+        side = (side - 1) * spec.stride + (spec.kernel if spec.padding == "valid" else 1)
+    return max(side, SMALLEST_IMAGE)
+
+
+# Pixels to a side of the images that convolutions take.
+_SMALLEST = {
+    name: _smallest(convolutions)
+    for convolutions, names in (
+        (A3C_CONVOLUTIONS, ("cnn", "vbn-cnn")),
+        (NATURE_CONVOLUTIONS, ("nature",)),
+        (SMALL_CONVOLUTIONS, ("small-cnn", "vbn-small-cnn")),
+        (TINY_CONVOLUTIONS, ("tiny-cnn",)),
+    )
+    for name in names
+}
+
+
+def _preprocess(observations: tf.Tensor, reading: Reading, of_pixels: bool = False) -> tf.Tensor:
     """What the torso sees of [N, ...]: pixels, channels last; one-hot rows; or flat float vectors.
 
     Pixels are standardized, or between 0 and 1 for a torso `of_pixels`.
     """
-    if is_image(space):
-        images = tf.cast(observations, tf.float32) / 255.0 if of_pixels else _standardize(observations)
-        return tf.transpose(images, (0, 2, 3, 1)) if _channels_first(space) else images
+    if reading.image:
+        images = _between_0_and_1(observations, reading)
+        return _channels_last(images if of_pixels else _standardize(images), reading)
+    if reading.kind == "one-hot":
+        return _one_hot(observations, reading.space)
+    return tf.reshape(tf.cast(observations, tf.float32), (-1, *reading.shape))
+
+
+def _between_0_and_1(observations: tf.Tensor, reading: Reading) -> tf.Tensor:
+    """Pixels in units of their bounds."""
+    pixels = tf.cast(observations, tf.float32)
+    if reading.low:
+        pixels -= reading.low
+    return pixels / (reading.high - reading.low)
+
+
+def _channels_last(images: tf.Tensor, reading: Reading) -> tf.Tensor:
+    """Images [N, ...] as [N, H, W, C]."""
+    where = [axis + 1 for axis in reading.axes]
+    order = [0, *where, *(axis for axis in range(1, len(images.shape)) if axis not in where)]
+    images = tf.transpose(images, order) if order != sorted(order) else images
+    return images if len(order) == 4 else tf.reshape(images, (-1, *reading.shape))
+
+
+def _one_hot(observations: tf.Tensor, space: gym.Space) -> tf.Tensor:
+    """Numbers [N, ...] as rows [N, F] of zeros and a one for each."""
     if isinstance(space, gym.spaces.Discrete):
         return tf.one_hot(observations - int(space.start), int(space.n))
-    return tf.reshape(tf.cast(observations, tf.float32), (-1, math.prod(shape_of(space))))
-
-
-def _preprocessed_shape(space: gym.Space) -> tuple[int, ...]:
-    """The shape of one observation after `_preprocess`."""
-    if is_image(space):
-        shape = shape_of(space)
-        return (*shape[1:], shape[0]) if _channels_first(space) else shape
-    return (int(space.n),) if isinstance(space, gym.spaces.Discrete) else (math.prod(shape_of(space)),)
-
-
-def _channels_first(space: gym.Space) -> bool:
-    """Whether images come as [C, H, W], as ale-py gives them."""
-    return shape_of(space)[0] < shape_of(space)[2]
+    assert isinstance(space, gym.spaces.MultiDiscrete)
+    numbers = tf.reshape(observations - space.start, (-1, len(choices(space))))
+    rows = zip(tf.unstack(numbers, axis=-1), choices(space), strict=True)
+    return tf.concat([tf.one_hot(chosen, count) for chosen, count in rows], -1)
 
 
 def _standardize(images: tf.Tensor) -> tf.Tensor:
-    """Each image of uint8 [N, ...] with mean 0 and deviation 1 over its own pixels, float32.
+    """Each image of float32 [N, ...] with mean 0 and deviation 1 over its own pixels.
 
     In pixels between 0 and 1 the background drives every filter, and a ball of a few pixels hardly moves one. Taken
     over each image alone, the statistics need no memory, so the policy stays a pure function.
     """
-    images = tf.cast(images, tf.float32) / 255.0
     pixels = tf.reshape(images, (images.shape[0], -1))
     # Means as products with a vector of ones: on a CPU XLA runs those several times faster than its own reductions.
     weights = tf.fill((pixels.shape[1], 1), 1.0 / pixels.shape[1])

@@ -108,7 +108,7 @@ class LinearBaseline:
     def fit_to(
         self, observations: np.ndarray, times: np.ndarray, returns: np.ndarray, comm: Communicator | None = None
     ) -> None:
-        """Fit to observations [..., O], steps within the episode [...] and returns [...], by ridge regression."""
+        """Fit to observations [..., *O], steps within the episode [...] and returns [...], by ridge regression."""
         features = linear_features(observations, times).numpy().astype(np.float64)
         features = features.reshape(-1, features.shape[-1])
         total = (comm or Serial()).sum
@@ -116,17 +116,17 @@ class LinearBaseline:
         self.weights = posterior_of_moments(gram, moment, 1.0, _PRIOR_VARIANCE).mean.numpy()
 
     def predict_at(self, observations: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Values float32 [...] of observations [..., O] at steps [...] of their episodes."""
+        """Values float32 [...] of observations [..., *O] at steps [...] of their episodes."""
         if self.weights is None:
             return np.zeros(np.shape(times), np.float32)
         return linear_features(observations, times).numpy() @ self.weights
 
     def predict(self, batch: EpisodeBatch) -> np.ndarray:
-        return self.predict_at(_flat(batch), _times(batch))
+        return self.predict_at(batch.observations, _times(batch))
 
     def fit(self, batch: EpisodeBatch, returns: np.ndarray, comm: Communicator) -> None:
         counted = batch.valid != 0.0
-        self.fit_to(_flat(batch)[counted], _times(batch)[counted], returns[counted], comm)
+        self.fit_to(batch.observations[counted], _times(batch)[counted], returns[counted], comm)
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {} if self.weights is None else {"weights": self.weights}
@@ -136,8 +136,9 @@ class LinearBaseline:
 
 
 def linear_features(observations: Any, times: Any) -> tf.Tensor:
-    """φ(x_t, t), float32 [..., 2·O + 4]."""
-    x = tf.clip_by_value(tf.cast(observations, tf.float32), -10.0, 10.0)
+    """φ(x_t, t), float32 [..., 2·O + 4], of observations of any shape at times [...]."""
+    vectors = tf.reshape(observations, (*times.shape, -1))
+    x = tf.clip_by_value(tf.cast(vectors, tf.float32), -10.0, 10.0)
     tau = tf.cast(times, tf.float32)[..., None] / 100.0
     return tf.concat([x, x**2, tau, tau**2, tau**3, tf.ones_like(tau)], -1)
 
@@ -150,11 +151,6 @@ def steps_within_episodes(resets: np.ndarray, first: np.ndarray | None = None) -
         count = np.where(reset > 0.0, 0, count + 1)
         counts[t] = count
     return counts
-
-
-def _flat(batch: EpisodeBatch) -> np.ndarray:
-    """Observations as vectors [T, B, O]."""
-    return batch.observations.reshape(*batch.observations.shape[:2], -1)
 
 
 def _times(batch: EpisodeBatch) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The history-dependent baseline: a network of its own that has seen all the policy has (Wierstra et al. 2009)."""
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -10,6 +11,7 @@ import tensorflow as tf
 from rlab.ops import adam, bptt
 from rlab.ops.sharing import once
 from rlab.parallel.comm import Communicator
+from rlab.policies.actions import shape_of
 from rlab.policies.baselines import ReturnMoments
 from rlab.policies.policy import Policy
 from rlab.policies.statistics import ObservationStatistics
@@ -102,7 +104,8 @@ class RecurrentBaseline:
         if not self._clock:
             return observations
         time = np.arange(len(observations), dtype=np.float32)[:, None, None] / self._clock
-        return np.concatenate([observations, np.broadcast_to(time, (*observations.shape[:2], 1))], -1)
+        vectors = observations.reshape(*observations.shape[:2], -1)
+        return np.concatenate([vectors, np.broadcast_to(time, (*vectors.shape[:2], 1))], -1, dtype=np.float32)
 
 
 def _loss(network: Policy, params: tf.Tensor, state: Any, chunk: _Chunk) -> tuple[tf.Tensor, tf.Tensor, Any]:
@@ -111,7 +114,6 @@ def _loss(network: Policy, params: tf.Tensor, state: Any, chunk: _Chunk) -> tupl
     return loss, loss[None], state
 
 
-def with_clock(space: gym.spaces.Box) -> gym.spaces.Box:
+def with_clock(space: gym.Space) -> gym.spaces.Box:
     """The vectors of a space with one more number."""
-    low, high = (np.append(ends, end).astype(np.float32) for ends, end in ((space.low, -np.inf), (space.high, np.inf)))
-    return gym.spaces.Box(low, high)
+    return gym.spaces.Box(-np.inf, np.inf, (math.prod(shape_of(space)) + 1,), np.float32)

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from rlab.errors import BadInputError
-from rlab.policies.actions import shape_of
 from rlab.policies.baselines import linear_features
+from rlab.policies.observations import one_line, reading_of
 from rlab.policies.policy import Policy, PolicyOutput
 from rlab.types import State
 
@@ -38,9 +38,10 @@ class LinearCritic:
     """
 
     def __init__(self, observation_space: gym.Space) -> None:
-        if not isinstance(observation_space, gym.spaces.Box) or len(observation_space.shape) != 1:
-            raise BadInputError(f"--critic linear takes vectors, and not {observation_space}")
-        self.size = 2 * shape_of(observation_space)[0] + 4
+        reading = reading_of(observation_space)
+        if reading.kind != "vector":
+            raise BadInputError(f"--critic linear takes vectors, and not {one_line(observation_space)}")
+        self.size = 2 * reading.shape[0] + 4
 
     def initial_parameters(self, seed: int) -> np.ndarray:
         return np.zeros(self.size, np.float32)
@@ -75,6 +76,7 @@ class ActorCriticPair:
         self.actor, self.critic = actor, critic
         self.observation_space, self.action_space = actor.observation_space, actor.action_space
         self.size = actor.size + critic.size + 2
+        self.to_environment = actor.to_environment
 
     @property
     def parts(self) -> tuple[Any, ...]:

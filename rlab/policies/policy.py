@@ -17,9 +17,10 @@ from rlab.models.initializers import orthogonal, seed_stream
 from rlab.models.parameters import ParameterLayout
 from rlab.ops.distributions import Bernoulli, Categorical, DiagonalGaussian, Distribution, MultiCategorical
 from rlab.ops.sharing import once
-from rlab.policies.actions import shape_of
-from rlab.policies.backbones import DEVIATION, MEAN, build_backbone, default_backbone, is_image
+from rlab.policies.actions import head_size, to_environment
+from rlab.policies.backbones import DEVIATION, MEAN, build_backbone, default_backbone, has_reference, torso_of
 from rlab.policies.encoders import FROZEN, is_encoder, read_sizes, with_absolute_run
+from rlab.policies.observations import Reading, choices, one_line, reading_of
 from rlab.types import State
 
 _STATISTICS = (MEAN, DEVIATION, REFERENCE_MEAN, REFERENCE_DEVIATION)  # parameters that are counted, not learned
@@ -44,7 +45,7 @@ class ActorCritic(keras.Model):
 
     def __init__(
         self,
-        observation_space: gym.Space,
+        reading: Reading,
         action_space: gym.Space,
         backbone: str,
         seed: int,
@@ -57,9 +58,9 @@ class ActorCritic(keras.Model):
     ) -> None:
         super().__init__(name="actor_critic")
         seeds = seed_stream(seed)
-        self.backbone = build_backbone(backbone, observation_space, seeds, extra, horizon, normalize, scale, encoder)
+        self.backbone = build_backbone(backbone, reading, seeds, extra, horizon, normalize, scale, encoder)
         # A nearly uniform first policy explores; the value head starts at the scale of its features.
-        outputs = _head_size(action_space)
+        outputs = head_size(action_space)
         self.policy_head = keras.layers.Dense(outputs, kernel_initializer=orthogonal(0.01, seeds), name="policy")
         self.value_head = keras.layers.Dense(1, kernel_initializer=orthogonal(1.0, seeds), name="value")
         self.log_std = None
@@ -83,19 +84,24 @@ class ActorCritic(keras.Model):
 class Policy:
     """Architecture without parameters: every method that needs parameters takes them.
 
-    `params` is one float32 vector [D], or a list of the D parameters' tensors in the order of `layout.names`. Raises
-    BadInputError for spaces that no backbone or head fits.
+    `params` is one float32 vector [D], or a list of the D parameters' tensors in the order of `layout.names`. Actions
+    are in units of the policy, and log-probabilities are of these, before they are cut off at any bound
+    (`rlab.policies.actions`); `to_environment` makes the environment's of them. Raises BadInputError for spaces that no
+    backbone or head fits.
 
     Args:
         observation_space, action_space: of one environment.
         backbone: a name; None for the feed-forward one that fits the observations.
         observe_actions: give the backbone the episode's previous action beside each observation.
         horizon: steps over which new LSTMs remember (`rlab.models.LSTM`).
-        initial_std: standard deviation of new policies' real-valued actions, in the actions' units.
+        initial_std: standard deviation of new policies' real-valued actions, in units of the policy: 1 is half the way
+            from one bound to the other where both are finite.
         normalize_observations: shift and scale vectors by the parameters that `with_statistics` sets; new ones do
             neither.
         observation_scale: a factor on vectors, normalized or not.
         encoder: sizes of the encoder of a backbone `vae:RUN`; without them they and its weights are read from the run.
+        scale_actions: let [−1, 1] be all that lies between finite bounds; version 0.1 only cut actions off there.
+        reading: how observations are read; None for what `reading_of` says.
     """
 
     def __init__(
@@ -109,34 +115,57 @@ class Policy:
         normalize_observations: bool = False,
         observation_scale: float = 1.0,
         encoder: dict[str, Any] | None = None,
+        scale_actions: bool = True,
+        reading: Reading | None = None,
     ) -> None:
         self.observation_space = observation_space
         self.action_space = action_space
-        self.backbone, self._encoder = backbone or default_backbone(observation_space), encoder
+        self.reading, self.scale_actions = reading or reading_of(observation_space), scale_actions
+        self._outputs = head_size(action_space)
+        self.backbone, self._encoder = backbone or default_backbone(self.reading), encoder
         if is_encoder(self.backbone) and not encoder:
             self.backbone = with_absolute_run(self.backbone)
         self.observe_actions, self.horizon, self.initial_std = observe_actions, horizon, initial_std
         self.normalize_observations, self.observation_scale = normalize_observations, observation_scale
-        self._outputs = _head_size(action_space)
-        try:
-            self._model = self._build(0)
-        except BadInputError:
-            raise
-        except ValueError as error:
-            raise BadInputError(f"backbone {self.backbone!r} does not fit {observation_space}: {error}") from error
+        self._model = self._build(0)
         self.layout = ParameterLayout(self._model)
         self.size = self.layout.size
-        self.normalized = math.prod(shape_of(observation_space)) if normalize_observations else 0  # numbers
+        self.normalized = self.reading.shape[0] if normalize_observations else 0  # numbers
         self.flatten, self.named, self.unflatten = self.layout.flatten, self.layout.named, self.layout.unflatten
 
     @property
     def light(self) -> bool:
         """Whether it sees vectors and has no memory: an update then takes less time than ranks need to share it."""
-        return not (self.remembers or is_image(self.observation_space))
+        return not (self.remembers or self.reading.image)
+
+    def describe(self) -> str:
+        """What was taken: the network, and how it reads observations."""
+        torso = torso_of(self.backbone, self.reading)
+        below = f" over {torso}" if torso != self.backbone and self.reading.image else ""
+        return f"{self.backbone}{below} over {self.reading}"
+
+    def to_environment(self, actions: np.ndarray) -> np.ndarray:
+        """Its actions [B, ...] as the environment takes them, [B, *shape] of the space's dtype."""
+        return to_environment(actions, self.action_space, self.scale_actions)
+
+    def of_observations(self, observation_space: gym.Space) -> "Policy":
+        """A policy of the same settings for other observations."""
+        return Policy(
+            observation_space,
+            self.action_space,
+            self.backbone,
+            self.observe_actions,
+            self.horizon,
+            self.initial_std,
+            self.normalize_observations,
+            self.observation_scale,
+            self._encoder,
+            self.scale_actions,
+        )
 
     def _build(self, seed: int) -> ActorCritic:
         extra = self._outputs if self.observe_actions else 0
-        spaces = self.observation_space, self.action_space
+        spaces = self.reading, self.action_space
         seen = self.normalize_observations, self.observation_scale
         return ActorCritic(*spaces, self.backbone, seed, extra, self.horizon, self.initial_std, *seen, self._encoder)
 
@@ -226,28 +255,55 @@ class Policy:
         if isinstance(self.action_space, gym.spaces.Discrete):
             return tf.one_hot(actions, self._outputs)
         if isinstance(self.action_space, gym.spaces.MultiDiscrete):
-            choices = zip(tf.unstack(actions, axis=-1), self.action_space.nvec.tolist(), strict=True)
-            return tf.concat([tf.one_hot(chosen, count) for chosen, count in choices], -1)
+            each = zip(tf.unstack(actions, axis=-1), choices(self.action_space), strict=True)
+            return tf.concat([tf.one_hot(chosen, count) for chosen, count in each], -1)
         return tf.cast(actions, tf.float32)
 
     def _distribution(self, outputs: tf.Tensor | tuple[tf.Tensor, tf.Tensor]) -> Distribution:
         if isinstance(outputs, tuple):
             return DiagonalGaussian(*outputs)
         if isinstance(self.action_space, gym.spaces.MultiDiscrete):
-            return MultiCategorical(tuple(map(Categorical, tf.split(outputs, self.action_space.nvec.tolist(), -1))))
+            return MultiCategorical(tuple(map(Categorical, tf.split(outputs, choices(self.action_space), -1))))
         return Bernoulli(outputs) if isinstance(self.action_space, gym.spaces.MultiBinary) else Categorical(outputs)
 
 
-@quiet.starting()
-def build(observation_space: gym.Space, action_space: gym.Space, backbone: str | None = None, **options: Any) -> Policy:
-    """A policy for these spaces; without a backbone's name, `cnn` for images and `mlp` for vectors.
+class Architecture(NamedTuple):
+    """What a run's `architecture.json` says of its policy."""
 
-    The same architecture is the same object, so that what is compiled for it serves all trainings of a process; not so
-    where its encoder is read from a run, which may change.
+    observation_space: gym.Space
+    action_space: gym.Space
+    backbone: str
+    options: dict[str, Any]  # of `Policy`
+    deterministic: bool | None = None  # how it acted while it learned; None where that is not said
+
+
+@quiet.starting()
+def build(
+    observation_space: gym.Space,
+    action_space: gym.Space,
+    backbone: str | Architecture | None = None,
+    measures_reference: bool = False,
+    **options: Any,
+) -> Policy:
+    """A policy for these spaces; without a backbone's name, the feed-forward one that fits them.
+
+    The architecture of a run in place of a name comes before the options, and raises BadInputError for other spaces.
+    So does the name of a backbone with a reference batch, unless who asks `measures_reference`. The same spaces, name
+    and options give the same object, so that what is compiled for it serves all trainings of a process; not so where
+    an encoder is read from a run, which may change.
     """
+    if isinstance(backbone, Architecture):
+        require_same_spaces(backbone, observation_space, action_space)
+        spaces = backbone.observation_space, backbone.action_space
+        return Policy(*spaces, backbone.backbone, **(options | backbone.options))
+    if backbone and has_reference(backbone) and not measures_reference:
+        raise BadInputError(
+            f"backbone {backbone!r} refers to a batch of observations that only snes measures; "
+            f"{backbone.removeprefix('vbn-')} is the same without"
+        )
     make = functools.partial(Policy, observation_space, action_space, backbone, **options)
     keys = _space_key(observation_space), _space_key(action_space)
-    if None in keys or not (backbone is None or isinstance(backbone, str)) or is_encoder(backbone or ""):
+    if None in keys or is_encoder(backbone or ""):
         return make()
     return once(make, "policy", *keys, backbone, *sorted(options.items()))
 
@@ -265,15 +321,11 @@ def _space_key(space: gym.Space) -> Hashable:
     return (type(space).__name__, *key) if names else None
 
 
-def _head_size(action_space: gym.Space) -> int:
-    """The number of outputs that the action distribution needs."""
-    if isinstance(action_space, gym.spaces.Discrete):
-        return int(action_space.n)
-    flat = action_space.shape is not None and len(action_space.shape) == 1
-    if flat and isinstance(action_space, gym.spaces.MultiDiscrete):
-        return int(action_space.nvec.sum())
-    if flat and isinstance(action_space, gym.spaces.Box | gym.spaces.MultiBinary):
-        return int(shape_of(action_space)[0])
-    raise BadInputError(
-        f"no policy head gives actions of {action_space}; Discrete and flat MultiDiscrete, MultiBinary, Box would fit"
-    )
+def require_same_spaces(made_for: Any, observation_space: gym.Space, action_space: gym.Space) -> None:
+    """Raise BadInputError where an environment's spaces are not those that a policy was made for."""
+    for kind, theirs in (("observation", observation_space), ("action", action_space)):
+        own = getattr(made_for, f"{kind}_space")
+        if own != theirs:
+            raise BadInputError(
+                f"the policy does not fit the environment: {kind}s of {one_line(theirs)}, not of {one_line(own)}"
+            )

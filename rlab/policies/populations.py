@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from rlab.ops.sharing import once
 from rlab.policies.acting import compile_packed
-from rlab.policies.actions import PopulationStep, action_dtype, shape_of
+from rlab.policies.actions import PopulationStep, action_dtype, action_shape, shape_of
 from rlab.policies.policy import Policy
 from rlab.types import State
 
@@ -70,7 +70,7 @@ def _compile_population(policy: Policy, rows: int, deterministic: bool) -> Popul
     loops = policy.backbone == "seq2seq"
     seen, chosen = policy.observation_space, policy.action_space
     outputs = (
-        tf.TensorSpec((rows, *shape_of(chosen)), action_dtype(chosen)),
+        tf.TensorSpec((rows, *action_shape(chosen)), action_dtype(chosen)),
         tf.nest.map_structure(tf.TensorSpec.from_tensor, policy.initial_state(rows)),
     )
 

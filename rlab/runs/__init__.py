@@ -16,6 +16,7 @@ _HOMES = {
     "run_loop": "loop",
     "stop_requested": "signals",
     "load_policy": "loading",
+    "read_architecture": "loading",
     "save_architecture": "loading",
 }
 

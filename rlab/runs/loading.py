@@ -13,7 +13,8 @@ from rlab import quiet
 from rlab.arrays import DIGEST
 from rlab.errors import BadInputError
 from rlab.files import read_json, require_plain
-from rlab.policies.policy import Policy
+from rlab.policies.observations import first_reading_of, reading_from_json
+from rlab.policies.policy import Architecture, Policy
 from rlab.policies.trained import TrainedPolicy
 from rlab.runs import checkpoints
 from rlab.runs.files import WEIGHTS, write_atomically
@@ -23,48 +24,29 @@ _ARCHITECTURE = "architecture.json"
 _SMALL = 1 << 12  # numbers that are no danger
 
 
-def save_architecture(run: Path, policy: Policy) -> None:
+def save_architecture(run: Path, policy: Policy, deterministic: bool = False) -> None:
     """Write `policy/architecture.json`: the spaces and the backbone, from which the policy is built again.
 
-    Raises BadInputError where one is there already, of a run that is resumed, and its spaces are others.
+    `deterministic` is how it acts while it learns. The description of a run that has one is never changed.
     """
+    require_plain(run)
+    if (run / "policy" / _ARCHITECTURE).exists():
+        return
     architecture = {
         "backbone": policy.backbone,
         "observe_actions": policy.observe_actions,
         "normalize_observations": policy.normalize_observations,
         "observation_scale": policy.observation_scale,
         **({"encoder": policy.encoder} if policy.encoder else {}),
+        "scale_actions": policy.scale_actions,
+        "reading": policy.reading.to_json(),
+        "deterministic": deterministic,
         "observation_space": space_to_json(policy.observation_space),
         "action_space": space_to_json(policy.action_space),
     }
-    require_plain(run)
-    _require_same_spaces(run, policy)
     architecture[DIGEST] = _digest(architecture)
     (run / "policy").mkdir(exist_ok=True)
     write_atomically(run / "policy" / _ARCHITECTURE, json.dumps(architecture, indent=2, allow_nan=False).encode())
-
-
-def _require_same_spaces(run: Path, policy: Policy) -> None:
-    try:
-        written = read_architecture(run)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for kind in ("observation", "action"):
-        began, now = space_from_json(written[f"{kind}_space"]), getattr(policy, f"{kind}_space")
-        if began != now:
-            raise BadInputError(f"{run} began with {kind}s of {began}; those of the environment are now of {now}")
-
-
-def read_architecture(run: Path) -> dict[str, Any]:
-    """What `save_architecture` wrote; raises BadInputError where it is damaged. Version 0.1 wrote no digest."""
-    path = run / "policy" / _ARCHITECTURE
-    architecture = read_json(path)
-    if not isinstance(architecture, dict):
-        raise BadInputError(f"{path} is damaged: it describes no policy")
-    written = architecture.pop(DIGEST, None)
-    if written is not None and written != _digest(architecture):
-        raise BadInputError(f"{path} is damaged: its digest differs")
-    return architecture
 
 
 def _digest(architecture: dict[str, Any]) -> str:
@@ -80,21 +62,73 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     it, and builds nothing larger than its weights are.
     """
     run = Path(run)
-    require_plain(run)
+    found = read_architecture(run)
+    if found is None:
+        raise BadInputError(f"{run} holds no policy: {run / 'policy' / _ARCHITECTURE} is missing")
     try:
-        architecture = read_architecture(run)
-        _require_sizes(run, architecture)
-        observations, actions = (space_from_json(architecture[f"{kind}_space"]) for kind in ("observation", "action"))
-        optional = ("observe_actions", "normalize_observations", "observation_scale", "encoder")
-        options = {name: architecture[name] for name in optional if name in architecture}
-        policy = Policy(observations, actions, architecture["backbone"], **options)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadInputError(f"{run} holds no policy: {error.filename} is missing") from error
+        policy = Policy(found.observation_space, found.action_space, found.backbone, **found.options)
     except BadInputError:
         raise
     except Exception as error:  # whatever a damaged description makes the constructors raise
         raise BadInputError(f"{run}/policy/{_ARCHITECTURE} is damaged: {error}") from error
-    return TrainedPolicy(policy, policy.flatten(load_weights(run, "policy", policy.size)), seed)
+    deterministic = _first_deterministic(run) if found.deterministic is None else found.deterministic
+    return TrainedPolicy(policy, policy.flatten(load_weights(run, "policy", policy.size)), seed, deterministic)
+
+
+def read_architecture(run: str | Path) -> Architecture | None:
+    """What a run says of its policy, by which it goes on too; None where it says nothing.
+
+    What a run of version 0.1 does not say was as it was then: actions cut off at their bounds, bytes of three axes read
+    as images. Raises BadInputError where the description is damaged, or missing beside weights.
+    """
+    run = Path(run)
+    require_plain(run)
+    path = run / "policy" / _ARCHITECTURE
+    try:
+        data = _read(path)
+        _require_sizes(run, data)
+        observed, actions = (space_from_json(data[f"{kind}_space"]) for kind in ("observation", "action"))
+        optional = ("observe_actions", "normalize_observations", "observation_scale", "encoder")
+        options = {name: data[name] for name in optional if name in data}
+        options["scale_actions"] = bool(data.get("scale_actions", False))
+        options["reading"] = (
+            reading_from_json(observed, data["reading"]) if "reading" in data else first_reading_of(observed)
+        )
+        return Architecture(observed, actions, data["backbone"], options, _flag(data.get("deterministic")))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.with_name(WEIGHTS).exists():
+            raise BadInputError(f"{path} is missing, beside weights that only it explains") from error
+        return None
+    except BadInputError:
+        raise
+    except Exception as error:  # whatever a damaged description makes the constructors raise
+        raise BadInputError(f"{path} is damaged: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What `save_architecture` wrote; version 0.1 wrote no digest."""
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise BadInputError(f"{path} is damaged: it describes no policy")
+    written = data.pop(DIGEST, None)
+    if written is not None and written != _digest(data):
+        raise BadInputError(f"{path} is damaged: its digest differs")
+    return data
+
+
+def _flag(data: Any) -> bool | None:
+    if data is None or isinstance(data, bool):
+        return data
+    raise ValueError(f"'deterministic' is {data!r}, neither true nor false")
+
+
+def _first_deterministic(run: Path) -> bool:
+    """How the policy of a run of version 0.1 acted while it learned: that of SNES by its config, others by samples."""
+    try:
+        config = read_json(run / "config.json")
+        return config["agent"] == "snes" and bool(config["config"].get("deterministic", True))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a policy may be given away without its config
+        return False
 
 
 def _require_sizes(run: Path, architecture: dict[str, Any]) -> None:
@@ -118,7 +152,9 @@ def _numbers(space: dict[str, Any]) -> int:
     """How many numbers a policy sees, or gives, of a space."""
     if space["type"] == "Box":
         return math.prod(int(side) for side in space["shape"])
-    return sum(space["nvec"]) if space["type"] == "MultiDiscrete" else int(space["n"])
+    if space["type"] == "MultiDiscrete":
+        return int(np.sum(space["nvec"]))
+    return math.prod(np.atleast_1d(space["n"]).tolist())
 
 
 def space_to_json(space: gym.Space) -> dict[str, Any]:
@@ -130,7 +166,8 @@ def space_to_json(space: gym.Space) -> dict[str, Any]:
     if isinstance(space, gym.spaces.MultiBinary):
         return {"type": "MultiBinary", "n": space.n}
     if isinstance(space, gym.spaces.Box):
-        low, high = (_shortened(bound) for bound in (space.low, space.high))
+        low = _shortened(space.low, ~space.bounded_below, "-inf")
+        high = _shortened(space.high, ~space.bounded_above, "inf")
         return {"type": "Box", "low": low, "high": high, "shape": list(space.shape), "dtype": str(space.dtype)}
     raise BadInputError(
         f"a policy over {space} cannot be saved; those over Box, Discrete, MultiDiscrete and MultiBinary spaces can"
@@ -145,13 +182,22 @@ def space_from_json(data: dict[str, Any]) -> gym.Space:
         return gym.spaces.MultiDiscrete(data["nvec"], start=data["start"])
     if data["type"] == "MultiBinary":
         return gym.spaces.MultiBinary(data["n"])
-    dtype = np.dtype(data["dtype"])
-    low, high = (np.broadcast_to(np.array(data[key], dtype), data["shape"]) for key in ("low", "high"))
-    return gym.spaces.Box(low, high, dtype=dtype.type)
+    dtype, shape = np.dtype(data["dtype"]), tuple(data["shape"])
+    low, high = (_bound(data[key], dtype, shape) for key in ("low", "high"))
+    return gym.spaces.Box(low, high, shape, dtype.type)
 
 
-def _shortened(bound: np.ndarray) -> Any:
+def _bound(data: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """A bound of an array space; integers that have none are written as the words that floats have for it."""
+    bound = np.array(data)
+    if bound.dtype.kind == "U":
+        bound = bound.astype(np.float64)
+    unbounded = np.isinf(bound.astype(np.float64))
+    return np.broadcast_to(bound if unbounded.any() else bound.astype(dtype), shape)
+
+
+def _shortened(bound: np.ndarray, unbounded: np.ndarray, word: str) -> Any:
     # JSON knows no infinity; NumPy reads the words "inf" and "-inf" as numbers.
-    written = np.where(np.isinf(bound), np.where(bound > 0, "inf", "-inf"), bound.astype(object))
+    written = np.where(unbounded, word, bound.astype(object))
     flat = written.ravel()
     return flat[0] if (flat == flat[0]).all() else written.tolist()

@@ -1,0 +1,158 @@
+"""How a policy reads its observations: which arrays are images, and what a network sees of each space.
+
+NumPy and gymnasium only, so that everything that looks at observations can go by the one rule.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from rlab.errors import BadInputError
+
+SMALLEST_IMAGE = 7  # pixels to a side; MiniGrid's views have as many
+_MOST_CHOICES = 100_000  # numbers of a one-hot observation, and outputs of a policy's head
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a network is shown of the observations of one space.
+
+    Args:
+        space: of one environment.
+        kind: "image", "vector" (flattened, float32) or "one-hot".
+        axes: of an image, those of height and width in the space's shape; the others become its channels.
+        low, high: of an image, what becomes 0 and 1.
+    """
+
+    space: gym.Space
+    kind: str
+    axes: tuple[int, int] = (0, 1)
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def image(self) -> bool:
+        return self.kind == "image"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what a network sees of one observation: (H, W, C), or (F,)."""
+        if self.kind == "one-hot":
+            return (sum(choices(self.space)),)
+        size = self.space.shape or ()
+        if not self.image:
+            return (math.prod(size),)
+        height, width = (size[axis] for axis in self.axes)
+        return height, width, math.prod(size) // (height * width)
+
+    def __str__(self) -> str:
+        size, shape = self.space.shape or (), self.shape
+        if self.kind == "one-hot":
+            return f"one-hot vector of {shape[0]} numbers"
+        if not self.image:
+            array = f", an array of {_times(size)} flattened" if len(size) > 1 else ""
+            return f"vector of {shape[0]} {'number' if shape[0] == 1 else 'numbers'}{array}"
+        where = ""
+        if len(size) > 2:
+            first, last = self.axes[0] > 0, self.axes[1] < len(size) - 1
+            where = ", channels first" if not last else ", channels last" if not first else ", stacked frames"
+        pixels = _times(shape[:2] if len(size) == 2 else shape)
+        return f"image {pixels}{where}, scaled from [{self.low:g}, {self.high:g}]"
+
+    def to_json(self) -> dict[str, Any]:
+        """As data, without the space."""
+        if not self.image:
+            return {"kind": self.kind}
+        return {"kind": self.kind, "axes": list(self.axes), "low": self.low, "high": self.high}
+
+
+def reading_of(space: gym.Space) -> Reading:
+    """How observations of a space are read; raises BadInputError for spaces that no network takes.
+
+    An array of two to four axes is an image, whatever its dtype, if two adjacent axes are 7 long at least and all of it
+    has the same finite bounds; of several such pairs those with the longest shorter side are height and width, and the
+    first of equals. All other arrays are vectors, those without bounds among them.
+    """
+    if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+        require_few(space, "observations")
+        return Reading(space, "one-hot")
+    if not isinstance(space, gym.spaces.Box | gym.spaces.MultiBinary):
+        raise BadInputError(
+            f"no backbone takes observations of {one_line(space)}; "
+            "Box, Discrete, MultiDiscrete and MultiBinary spaces would fit"
+        )
+    if not math.prod(space.shape):
+        raise BadInputError(f"no backbone takes observations of {one_line(space)}: they hold no numbers")
+    size, bounds = space.shape, _bounds(space)
+    if not 2 <= len(size) <= 4 or bounds is None:
+        return Reading(space, "vector")
+    first = max(range(len(size) - 1), key=lambda axis: min(size[axis : axis + 2]))
+    if min(size[first : first + 2]) < SMALLEST_IMAGE:
+        return Reading(space, "vector")
+    return Reading(space, "image", (first, first + 1), *bounds)
+
+
+def first_reading_of(space: gym.Space) -> Reading:
+    """How version 0.1 read observations of a space: bytes of three axes were images, other arrays vectors."""
+    if isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3:
+        channels_first = space.shape[0] < space.shape[2]
+        return Reading(space, "image", (1, 2) if channels_first else (0, 1), 0.0, 255.0)
+    return Reading(space, "vector") if isinstance(space, gym.spaces.Box) else reading_of(space)
+
+
+def reading_from_json(space: gym.Space, data: dict[str, Any]) -> Reading:
+    """The inverse of `Reading.to_json`; raises ValueError for what is no reading of the space."""
+    usual = reading_of(space)
+    if data["kind"] == usual.kind != "image" or (data["kind"] == "vector" and usual.image):
+        return Reading(space, data["kind"])
+    first, second = (int(axis) for axis in data["axes"])
+    low, high = float(data["low"]), float(data["high"])
+    size = space.shape or ()
+    numbers = isinstance(space, gym.spaces.Box | gym.spaces.MultiBinary)
+    if data["kind"] != "image" or not numbers or not 0 <= first == second - 1 < len(size) - 1 or not _spans(low, high):
+        raise ValueError(f"observations of {one_line(space)} cannot be read as {data}")
+    return Reading(space, "image", (first, second), low, high)
+
+
+def choices(space: gym.Space) -> list[int]:
+    """How many values each number of a discrete space can take."""
+    if isinstance(space, gym.spaces.Discrete):
+        return [int(space.n)]
+    return np.ravel(space.nvec).tolist() if isinstance(space, gym.spaces.MultiDiscrete) else []
+
+
+def one_line(space: gym.Space) -> str:
+    """A space as text without line breaks; NumPy breaks the bounds of larger ones."""
+    return " ".join(str(space).split())
+
+
+def require_few(space: gym.Space, what: str) -> None:
+    """Raise BadInputError where one-hot rows would be too long for any network."""
+    if sum(choices(space)) > _MOST_CHOICES:
+        raise BadInputError(
+            f"no policy takes {what} of {one_line(space)}: it has more than {_MOST_CHOICES:,} values, each of which "
+            "would be a number of its own"
+        )
+
+
+def _bounds(space: gym.spaces.Box | gym.spaces.MultiBinary) -> tuple[float, float] | None:
+    """The bounds of all numbers of an array, if they are finite and the same everywhere."""
+    if isinstance(space, gym.spaces.MultiBinary):
+        return 0.0, 1.0
+    if not space.is_bounded():
+        return None
+    low, high = float(space.low.flat[0]), float(space.high.flat[0])
+    same = (space.low == space.low.flat[0]).all() and (space.high == space.high.flat[0]).all()
+    return (low, high) if same and _spans(low, high) else None
+
+
+def _spans(low: float, high: float) -> bool:
+    """Whether there is something between the bounds that float32 can express."""
+    return 0.0 < high - low <= float(np.finfo(np.float32).max)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

@@ -60,7 +60,7 @@ def test_the_bootstrap_is_the_value_of_the_observation_before_the_reset(backbone
     # Replay the first episode alone, without a limit, from the same seed and with the same actions.
     env = envs.make("Pendulum-v1", 2, 0, max_episode_steps=100)
     seen = [env.reset()[0]]
-    seen += [env.step(np.clip(trajectory.actions[t], -2.0, 2.0))[0] for t in range(4)]
+    seen += [env.step(policy.to_environment(trajectory.actions[t]))[0] for t in range(4)]
     output, _ = policy.apply(tf.constant(params), np.stack(seen), policy.initial_state(2), tf.zeros((5, 2)))
     np.testing.assert_allclose(trajectory.next_values[3], output.values[4], atol=1e-5)
     assert np.abs(trajectory.next_values[3] - trajectory.values[4]).min() > 1e-4

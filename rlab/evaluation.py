@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from envs.contract import conform
 from rlab.errors import TrainingError
 from rlab.policies.trained import TrainedPolicy
 from rlab.rollout import PATIENCE, finished_episodes, name_of, whole_ends
@@ -70,7 +71,8 @@ def play_episodes(
     TrainingError when an episode does not end within `max_steps`.
     """
     B = min(episodes, _PARALLEL)
-    env = make_env(num_envs=B, seed=derive(seed, "evaluation"))
+    env_seed = derive(seed, "evaluation")
+    env = conform(make_env(num_envs=B, seed=env_seed), "of the factory", env_seed, B)
     with contextlib.closing(env):
         policy.require_fit(env)
         quota = np.array([episodes // B + (i < episodes % B) for i in range(B)])

@@ -46,6 +46,17 @@ def test_a_policy_plays_as_it_was_trained_unless_told_otherwise(trained, asked, 
     assert policy.asked == {taken}
 
 
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_a_factory_of_ones_own_is_played(mode):
+    def make_env(num_envs, seed):
+        def single():
+            return gym.wrappers.RecordEpisodeStatistics(toys.limited_constant())
+
+        return gym.vector.SyncVectorEnv([single] * num_envs, autoreset_mode=mode)
+
+    assert summarize(play_episodes(Always(), make_env, 3, 0)) == summarize(play_episodes(Always(), FIVE, 3, 0))
+
+
 class OneEnds(toys.Constant):
     """Of two copies the one ends every third step, and the other never."""
 

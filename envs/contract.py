@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -348,7 +349,7 @@ def _raise_quietly(raise_: Callable[[Any], None], successes: Any) -> None:
     """gymnasium's `_raise_if_errors` without the process's traceback as a warning; the fault says where it was."""
     if not all(successes):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("default" if os.environ.get("RLAB_TRACEBACK") else "ignore")
             raise_(successes)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from gymnasium.vector import VectorEnv
 
+from rlab.errors import described
+
 LIMIT = 5.0  # seconds for an environment to close
 
 
@@ -30,7 +32,7 @@ def close(env: VectorEnv, name: str) -> None:
     if hangs:
         say(f"environment {name} did not close within {LIMIT:g} s and is left as it is")
     elif faults:
-        say(f"environment {name} could not be closed: {type(faults[0]).__name__}: {faults[0]}".rstrip(": "))
+        say(f"environment {name} could not be closed: {described(faults[0])}")
     if hangs or faults:
         _kill(env)
 

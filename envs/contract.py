@@ -318,7 +318,7 @@ class Conformed(VectorWrapper):
             raise TrainingError(
                 f"environment {self.name} ended an episode without its last observation in info['final_obs']"
             )
-        if self._copies and any(np.may_share_memory(final[row], observations) for row in rows):
+        if self._copies and any(_share(final[row], observations) for row in rows):
             raise TrainingError(
                 f"environment {self.name}: info['final_obs'] is the array of the observations, in which the next "
                 "episode's first ones are already; it must be a copy"
@@ -331,6 +331,10 @@ class Conformed(VectorWrapper):
         if lost.any():  # the game goes on from there
             final = np.where(lost.reshape(-1, *[1] * (final.ndim - 1)), observations, final)
         return self._seen(final, ended)
+
+
+def _share(one: Any, other: Any) -> bool:
+    return isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and np.may_share_memory(one, other)
 
 
 def as_array(given: Any) -> np.ndarray:

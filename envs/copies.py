@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.rows import SEEDS
-from rlab.errors import TrainingError
+from rlab.errors import TrainingError, described
 
 _OBJECT = np.dtype(object)
 
@@ -105,7 +105,7 @@ class Copy(gym.Wrapper):
 
 def told(error: BaseException) -> str:
     """What was raised, and by which line, if that is known."""
-    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    text = described(error)
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, EOFError | ConnectionError):
         return f"{text} (one of its processes has ended)"

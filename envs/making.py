@@ -20,7 +20,7 @@ from envs.games import atari_games
 from envs.registration import ROWS
 from envs.rows import RowVectorEnv
 from envs.wrappers import ObserveReward
-from rlab.errors import BadInputError, nearest
+from rlab.errors import BadInputError, described, nearest
 
 # Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old packages.
 _UNLISTED = ("ale_py", "shimmy")
@@ -187,8 +187,8 @@ def _vectorise(name: str, factory: Callable[[], Any], num_envs: int, ways: _Ways
         return vector(copies, autoreset_mode=AutoresetMode.SAME_STEP)
     except BadInputError as error:
         raise BadInputError(f"environment {name!r} cannot be made: {error}") from error
-    except Exception as error:  # what a wrong option makes the environment's constructor raise is its own affair
-        raise BadInputError(f"environment {name!r} cannot be made: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # what a wrong option makes its constructor raise is its own affair
+        raise BadInputError(f"environment {name!r} cannot be made: {described(error)}") from error
 
 
 def _copy(factory: Callable[..., Any], number: int, ways: _Ways) -> gym.Env:

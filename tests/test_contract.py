@@ -276,6 +276,29 @@ def test_an_environment_that_cannot_be_made_is_named():
         envs.make(3)
 
 
+def test_what_is_raised_is_told_in_a_line():
+    class Talking(toys.Constant):
+        def step(self, action):
+            raise ValueError("one\n  two")
+
+    env = envs.make(Talking)
+    env.reset()
+    with pytest.raises(TrainingError, match=r"ValueError: one two \(test_contract.py:\d+\)$"):
+        _step(env, 1)
+
+
+@pytest.mark.parametrize("name", ["FrozenLake-v1", "Blackjack-v1"])
+def test_observations_of_other_kinds_come_through(name):
+    env = envs.make(name, 2, 0)
+    env.reset()
+    for _ in range(30):
+        *_, terminated, truncated, info = env.step(np.zeros(2, int))
+        if (terminated | truncated).any():
+            assert len(info["final_obs"]) == 2
+            return
+    pytest.fail("no episode ended")
+
+
 @pytest.mark.parametrize("length", [4, 2])
 def test_a_step_of_the_old_kind_is_named(length):
     class Old(toys.Constant):

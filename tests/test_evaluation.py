@@ -193,6 +193,30 @@ def test_a_film_that_breaks_off_leaves_what_was_there(tmp_path, broken):
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_a_film_of_pictures_of_other_sizes_is_refused(tmp_path):
+    class Growing(Shades):
+        def render(self):
+            return np.zeros((320 + 10 * self.time, 320, 3), np.uint8)
+
+    with pytest.raises(TrainingError, match=r"must have one size, not .*320.*330"):
+        film_episodes(Always(), envs.make_filmed(Growing, 0), tmp_path / "film.mp4", 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_film_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "film.gif").mkdir()
+    with pytest.raises(BadInputError, match=r"film\.gif cannot be written: IsADirectoryError"):
+        film_episodes(Always(), envs.make_filmed(Shades, 0), tmp_path / "film.gif", 1)
+
+
+@pytest.mark.parametrize(("told", "speed"), [(None, 30.0), (0, 30.0), ("fast", 30.0), (np.nan, 30.0), (12, 12.0)])
+def test_the_speed_of_a_film_is_what_can_be_used(told, speed):
+    class Told(Shades):
+        metadata = {"render_fps": told}  # noqa: RUF012
+
+    assert envs.make_filmed(Told, 0).fps == speed
+
+
 def test_pictures_of_other_kinds_are_pictures():
     picture = envs.filming.as_picture
     grey = np.full((4, 5), 128, np.uint8)

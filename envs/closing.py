@@ -7,7 +7,7 @@ from typing import Any
 
 from gymnasium.vector import VectorEnv
 
-from rlab.errors import described
+from envs.copies import worded
 
 LIMIT = 5.0  # seconds for an environment to close
 
@@ -32,7 +32,7 @@ def close(env: VectorEnv, name: str) -> None:
     if hangs:
         say(f"environment {name} did not close within {LIMIT:g} s and is left as it is")
     elif faults:
-        say(f"environment {name} could not be closed: {described(faults[0])}")
+        say(f"environment {name} could not be closed: {worded(faults[0])}")
     if hangs or faults:
         _kill(env)
 

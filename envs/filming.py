@@ -10,8 +10,9 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from envs.atari import make_colour_twin
 from envs.contract import conform, name_of
+from envs.copies import worded
 from envs.making import is_atari, make, resolve
-from rlab.errors import BadInputError, TrainingError, described
+from rlab.errors import BadInputError, TrainingError
 
 
 class Filmed(NamedTuple):
@@ -70,7 +71,7 @@ class _Camera:
         except Exception as error:  # what a renderer raises without its libraries is its own affair
             needs = "; without a screen MUJOCO_GL=egl needs libegl1, and MUJOCO_GL=osmesa libosmesa6"
             raise BadInputError(
-                f"environment {name} cannot be filmed: {described(error)}{needs if self._mujoco else ''}"
+                f"environment {name} cannot be filmed: {worded(error)}{needs if self._mujoco else ''}"
             ) from error
         return as_picture(picture, name)
 

@@ -15,12 +15,12 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from envs import games, saving
 from envs.atari import ATARI_HELP, ATARI_OPTIONS, make_atari
 from envs.contract import check_seed, conform
-from envs.copies import Copy, SingleEpisode
+from envs.copies import Copy, SingleEpisode, worded
 from envs.games import atari_games
 from envs.registration import ROWS
 from envs.rows import RowVectorEnv
 from envs.wrappers import ObserveReward
-from rlab.errors import BadInputError, described, nearest
+from rlab.errors import BadInputError, nearest
 
 # Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old packages.
 _UNLISTED = ("ale_py", "shimmy")
@@ -188,7 +188,7 @@ def _vectorise(name: str, factory: Callable[[], Any], num_envs: int, ways: _Ways
     except BadInputError as error:
         raise BadInputError(f"environment {name!r} cannot be made: {error}") from error
     except (Exception, SystemExit) as error:  # what a wrong option makes its constructor raise is its own affair
-        raise BadInputError(f"environment {name!r} cannot be made: {described(error)}") from error
+        raise BadInputError(f"environment {name!r} cannot be made: {worded(error)}") from error
 
 
 def _copy(factory: Callable[..., Any], number: int, ways: _Ways) -> gym.Env:

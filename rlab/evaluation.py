@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.contract import conform
-from rlab.errors import BadInputError, TrainingError, described
+from rlab.errors import BadInputError, TrainingError
 from rlab.policies.trained import TrainedPolicy
 from rlab.rollout import PATIENCE, finished_episodes, name_of, whole_ends
 from rlab.seeding import derive
@@ -174,7 +174,7 @@ def _whole_video(out: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]
                 yield show
             unfinished.replace(out)
     except OSError as error:
-        raise BadInputError(f"{out} cannot be written: {described(error)}") from error
+        raise BadInputError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

@@ -205,7 +205,7 @@ def test_a_film_of_pictures_of_other_sizes_is_refused(tmp_path):
 
 def test_a_film_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "film.gif").mkdir()
-    with pytest.raises(BadInputError, match=r"film\.gif cannot be written: IsADirectoryError"):
+    with pytest.raises(BadInputError, match=r"film\.gif cannot be written: Is a directory"):
         film_episodes(Always(), envs.make_filmed(Shades, 0), tmp_path / "film.gif", 1)
 
 

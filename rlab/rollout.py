@@ -311,7 +311,7 @@ def _step(env: gym.vector.VectorEnv, actions: np.ndarray) -> tuple[Any, Any, Any
 def finished_episodes(ended: np.ndarray, info: dict[str, Any]) -> list[Episode]:
     """The episodes that ended in a step, in the order of the environments."""
     scores, lengths = info["episode"]["r"], info["episode"]["l"]
-    return [Episode(float(scores[i]), int(lengths[i]), success_of(info, i)) for i in np.flatnonzero(ended)]
+    return [Episode(float(scores[i]), int(lengths[i]), success_of(info, i)) for i in np.flatnonzero(ended).tolist()]
 
 
 def whole_ends(ended: np.ndarray, info: dict[str, Any]) -> np.ndarray:

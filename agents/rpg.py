@@ -270,8 +270,8 @@ class Learner:
         self._schedule.add(episodes, self.steps)
         metrics = dict(zip(METRICS, (sums / [1.0, steps]).tolist(), strict=True))
         metrics |= {"gradient_norm": norm, "explained_variance": 1.0 - squares / max(spread, 1e-12)}
-        if all(episode.success is not None for episode in episodes):
-            metrics["success"] = float(np.mean([episode.success for episode in episodes]))
+        if reported := [episode.success for episode in episodes if episode.success is not None]:
+            metrics["success"] = float(np.mean(reported))
         metrics["learning_rate"] = float(self._optimizer.learning_rate.numpy())
         return runs.Update(self.steps, metrics, episodes, self._schedule.end)
 

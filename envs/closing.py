@@ -6,6 +6,7 @@ from typing import Any
 
 from gymnasium.vector import VectorEnv
 
+from envs.copies import worded
 from rlab.notify import notify
 
 LIMIT = 5.0  # seconds for an environment to close
@@ -31,7 +32,7 @@ def close(env: VectorEnv, name: str) -> None:
     if hangs:
         notify(f"environment {name} did not close within {LIMIT:g} s and is left as it is")
     elif faults:
-        notify(f"environment {name} could not be closed: {type(faults[0]).__name__}: {faults[0]}".rstrip(": "))
+        notify(f"environment {name} could not be closed: {worded(faults[0])}")
     if hangs or faults:
         _kill(env)
 

@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -317,7 +318,7 @@ class Conformed(VectorWrapper):
             raise TrainingError(
                 f"environment {self.name} ended an episode without its last observation in info['final_obs']"
             )
-        if self._copies and any(np.may_share_memory(final[row], observations) for row in rows):
+        if self._copies and any(_share(final[row], observations) for row in rows):
             raise TrainingError(
                 f"environment {self.name}: info['final_obs'] is the array of the observations, in which the next "
                 "episode's first ones are already; it must be a copy"
@@ -330,6 +331,10 @@ class Conformed(VectorWrapper):
         if lost.any():  # the game goes on from there
             final = np.where(lost.reshape(-1, *[1] * (final.ndim - 1)), observations, final)
         return self._seen(final, ended)
+
+
+def _share(one: Any, other: Any) -> bool:
+    return isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and np.may_share_memory(one, other)
 
 
 def as_array(given: Any) -> np.ndarray:
@@ -348,7 +353,7 @@ def _raise_quietly(raise_: Callable[[Any], None], successes: Any) -> None:
     """gymnasium's `_raise_if_errors` without the process's traceback as a warning; the fault says where it was."""
     if not all(successes):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("default" if os.environ.get("RLAB_TRACEBACK") else "ignore")
             raise_(successes)
 
 

@@ -103,9 +103,14 @@ class Copy(gym.Wrapper):
         return TrainingError(f"copy {self.number}, step {self.steps} of its episode: {text}")
 
 
+def worded(error: BaseException) -> str:
+    """Kind and words of what was raised, in a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+
+
 def told(error: BaseException) -> str:
     """What was raised, and by which line, if that is known."""
-    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    text = worded(error)
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, EOFError | ConnectionError):
         return f"{text} (one of its processes has ended)"

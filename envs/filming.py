@@ -10,6 +10,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from envs.atari import make_colour_twin
 from envs.contract import conform, name_of
+from envs.copies import worded
 from envs.making import is_atari, make, resolve
 from rlab.errors import BadInputError, TrainingError
 
@@ -36,11 +37,17 @@ def make_filmed(name: str | Callable[..., gym.Env], seed: int, **options: Any) -
     # Mesa's drivers and TensorFlow bring an LLVM each, and crash in one process.
     env = make(name, 1, seed, asynchronous="spawn" if mujoco else False, filmed=True, **options)
     camera = _Camera(env, mujoco)
-    return Filmed(env, camera.frame, camera.last_frame, float(env.metadata.get("render_fps") or 30))
+    return Filmed(env, camera.frame, camera.last_frame, _speed(env.metadata.get("render_fps")))
 
 
 def _is_mujoco(name: str) -> bool:
     return "mujoco" in str(gym.spec(name).entry_point)
+
+
+def _speed(told: Any) -> float:
+    """Pictures a second, 30 where the metadata say nothing that can be used."""
+    usable = isinstance(told, int | float | np.number) and 0.0 < told < 1000.0
+    return float(told) if usable else 30.0
 
 
 class _Camera:
@@ -64,7 +71,7 @@ class _Camera:
         except Exception as error:  # what a renderer raises without its libraries is its own affair
             needs = "; without a screen MUJOCO_GL=egl needs libegl1, and MUJOCO_GL=osmesa libosmesa6"
             raise BadInputError(
-                f"environment {name} cannot be filmed: {error}{needs if self._mujoco else ''}"
+                f"environment {name} cannot be filmed: {worded(error)}{needs if self._mujoco else ''}"
             ) from error
         return as_picture(picture, name)
 

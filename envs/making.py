@@ -15,7 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from envs import games, saving
 from envs.atari import ATARI_HELP, ATARI_OPTIONS, make_atari
 from envs.contract import check_seed, conform
-from envs.copies import Copy, SingleEpisode
+from envs.copies import Copy, SingleEpisode, worded
 from envs.games import atari_games
 from envs.registration import ROWS
 from envs.rows import RowVectorEnv
@@ -188,8 +188,8 @@ def _vectorise(name: str, factory: Callable[[], Any], num_envs: int, ways: _Ways
         return vector(copies, autoreset_mode=AutoresetMode.SAME_STEP)
     except BadInputError as error:
         raise BadInputError(f"environment {name!r} cannot be made: {error}") from error
-    except Exception as error:  # what a wrong option makes the environment's constructor raise is its own affair
-        raise BadInputError(f"environment {name!r} cannot be made: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # what a wrong option makes its constructor raise is its own affair
+        raise BadInputError(f"environment {name!r} cannot be made: {worded(error)}") from error
 
 
 def _copy(factory: Callable[..., Any], number: int, ways: _Ways) -> gym.Env:

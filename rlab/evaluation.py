@@ -9,7 +9,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlab.errors import TrainingError
+from envs.contract import conform
+from rlab.errors import BadInputError, TrainingError
 from rlab.notify import waiting
 from rlab.policies.trained import TrainedPolicy
 from rlab.rollout import PATIENCE, finished_episodes, name_of, whole_ends
@@ -65,7 +66,8 @@ def play_episodes(
     TrainingError when an episode does not end within `max_steps`.
     """
     B = min(episodes, _PARALLEL)
-    env = make_env(num_envs=B, seed=derive(seed, "evaluation"))
+    env_seed = derive(seed, "evaluation")
+    env = conform(make_env(num_envs=B, seed=env_seed), "of the factory", env_seed, B)
     patience, steps = _Patience(env, episodes, max_steps), np.zeros(B, int)
     with contextlib.closing(env), waiting(patience):
         policy.require_fit(env)
@@ -149,12 +151,25 @@ def _whole_video(out: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]
     kind = (
         {"fps": fps, "macro_block_size": 2} if out.suffix.lower() == ".mp4" else {"duration": 1000.0 / fps, "loop": 0}
     )
-    # A directory beside, gone with all that is in it: a program that draws videos may make its file late.
-    with tempfile.TemporaryDirectory(prefix=".film-", dir=out.absolute().parent, ignore_cleanup_errors=True) as beside:
-        unfinished = Path(beside) / f"film{out.suffix.lower()}"
-        with imageio.get_writer(unfinished, **kind) as video:  # type: ignore[arg-type]
-            yield video.append_data  # type: ignore[attr-defined]
-        unfinished.replace(out)
+    sizes: set[tuple[int, ...]] = set()
+    try:
+        # A directory beside, gone with all that is in it: a program that draws videos may make its file late.
+        with tempfile.TemporaryDirectory(
+            prefix=".film-", dir=out.absolute().parent, ignore_cleanup_errors=True
+        ) as beside:
+            unfinished = Path(beside) / f"film{out.suffix.lower()}"
+            with imageio.get_writer(unfinished, **kind) as video:  # type: ignore[arg-type]
+
+                def show(picture: np.ndarray) -> None:
+                    sizes.add(picture.shape)
+                    if len(sizes) > 1:
+                        raise TrainingError(f"the pictures of a film must have one size, not {sorted(sizes)}")
+                    video.append_data(picture)  # type: ignore[attr-defined]
+
+                yield show
+            unfinished.replace(out)
+    except OSError as error:
+        raise BadInputError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

@@ -66,6 +66,15 @@ class Many(VectorEnv):
         return self._seen, np.ones(self.num_envs), ended, np.zeros(self.num_envs, bool), info
 
 
+class Elsewhere(Many):
+    """What a reset gives of copies that are not reset is anything."""
+
+    def reset(self, *, seed=None, options=None):
+        seen = super().reset(seed=seed, options=options)[0].copy()
+        seen[~(options or {}).get("reset_mask", np.ones(self.num_envs, bool))] = -7.0
+        return seen, {}
+
+
 def _play(env, steps):
     """All that was seen, as it was when it came and as it is at the end."""
     kept = [env.reset()[0]]
@@ -98,6 +107,7 @@ MADE = {
     "with statistics": lambda: RecordEpisodeStatistics(SyncVectorEnv(SINGLES, autoreset_mode=NEXT)),
     "statistics in the same step": lambda: RecordEpisodeStatistics(SyncVectorEnv(SINGLES, autoreset_mode=SAME)),
     "own, disabled": Many,
+    "own, disabled, with anything": Elsewhere,
     "own, same": lambda: Many(mode=SAME),
     "processes": lambda: AsyncVectorEnv(SINGLES, autoreset_mode=NEXT),
 }
@@ -266,6 +276,29 @@ def test_an_environment_that_cannot_be_made_is_named():
         envs.make(3)
 
 
+def test_what_is_raised_is_told_in_a_line():
+    class Talking(toys.Constant):
+        def step(self, action):
+            raise ValueError("one\n  two")
+
+    env = envs.make(Talking)
+    env.reset()
+    with pytest.raises(TrainingError, match=r"ValueError: one two \(test_contract.py:\d+\)$"):
+        _step(env, 1)
+
+
+@pytest.mark.parametrize("name", ["FrozenLake-v1", "Blackjack-v1"])
+def test_observations_of_other_kinds_come_through(name):
+    env = envs.make(name, 2, 0)
+    env.reset()
+    for _ in range(30):
+        *_, terminated, truncated, info = env.step(np.zeros(2, int))
+        if (terminated | truncated).any():
+            assert len(info["final_obs"]) == 2
+            return
+    pytest.fail("no episode ended")
+
+
 @pytest.mark.parametrize("length", [4, 2])
 def test_a_step_of_the_old_kind_is_named(length):
     class Old(toys.Constant):
@@ -288,6 +321,17 @@ def test_large_seeds_are_seeds(name, seed):
         return frames
 
     np.testing.assert_array_equal(begin(seed), begin(seed))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_copy_that_keeps_its_seed_in_32_bits_takes_any(asynchronous):
+    class Short(toys.Constant):
+        def reset(self, *, seed=None, options=None):
+            return np.float32([np.int32(seed)]), {}
+
+    env = envs.make(Short, 2, seed=2**31 - 1, asynchronous=asynchronous)
+    np.testing.assert_array_equal(env.reset()[0], np.float32([[2**31 - 1], [0]]))
+    env.close()
 
 
 @pytest.mark.parametrize("seed", [-1, np.int64(-5), 0.5, "x"])

@@ -46,6 +46,17 @@ def test_a_policy_plays_as_it_was_trained_unless_told_otherwise(trained, asked, 
     assert policy.asked == {taken}
 
 
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_a_factory_of_ones_own_is_played(mode):
+    def make_env(num_envs, seed):
+        def single():
+            return gym.wrappers.RecordEpisodeStatistics(toys.limited_constant())
+
+        return gym.vector.SyncVectorEnv([single] * num_envs, autoreset_mode=mode)
+
+    assert summarize(play_episodes(Always(), make_env, 3, 0)) == summarize(play_episodes(Always(), FIVE, 3, 0))
+
+
 class OneEnds(toys.Constant):
     """Of two copies the one ends every third step, and the other never."""
 
@@ -180,6 +191,30 @@ def test_a_film_that_breaks_off_leaves_what_was_there(tmp_path, broken):
         film_episodes(Always(), envs.make_filmed(Ending, 0), out, 1)
     assert out.read_text() == "another"
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_film_of_pictures_of_other_sizes_is_refused(tmp_path):
+    class Growing(Shades):
+        def render(self):
+            return np.zeros((320 + 10 * self.time, 320, 3), np.uint8)
+
+    with pytest.raises(TrainingError, match=r"must have one size, not .*320.*330"):
+        film_episodes(Always(), envs.make_filmed(Growing, 0), tmp_path / "film.mp4", 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_film_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "film.gif").mkdir()
+    with pytest.raises(BadInputError, match=r"film\.gif cannot be written: Is a directory"):
+        film_episodes(Always(), envs.make_filmed(Shades, 0), tmp_path / "film.gif", 1)
+
+
+@pytest.mark.parametrize(("told", "speed"), [(None, 30.0), (0, 30.0), ("fast", 30.0), (np.nan, 30.0), (12, 12.0)])
+def test_the_speed_of_a_film_is_what_can_be_used(told, speed):
+    class Told(Shades):
+        metadata = {"render_fps": told}  # noqa: RUF012
+
+    assert envs.make_filmed(Told, 0).fps == speed
 
 
 def test_pictures_of_other_kinds_are_pictures():

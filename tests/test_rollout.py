@@ -122,3 +122,16 @@ def test_evaluation_does_not_favour_short_episodes():
     policy = Policy(toys.Constant.observation_space, toys.Constant.action_space)
     trained = TrainedPolicy(policy, policy.initial_parameters(0))
     assert summarize(play_episodes(trained, factory, 10, seed=0))["mean_return"] == 5.0
+
+
+def test_a_lost_life_ends_an_episode_for_learning_and_the_score_is_that_of_the_game():
+    env = envs.make("Breakout", 1, 3, life_loss=True, noop_max=0, frame_size=42)
+
+    def act(params, observations, time, resets, seed):
+        return tf.constant([1 if time % 10 == 0 else 2 + time // 7 % 2]), tf.zeros(1), time + 1
+
+    trajectory, episodes = Collector(env, act, 0, 200, 0.9, 0).collect(None)
+    env.close()
+    assert trajectory.boundaries.sum() == 5
+    np.testing.assert_array_equal(trajectory.discounts == 0.0, trajectory.boundaries == 1.0)
+    assert [(episode.score, episode.length) for episode in episodes] == [(1.0, 195)]

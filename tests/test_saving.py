@@ -127,3 +127,22 @@ def test_a_game_that_can_be_restored_is_the_same_game(game, options):
         if ended.any():
             np.testing.assert_array_equal(own_info["episode"]["r"][ended], info["episode"]["r"][ended])
     assert ends > 0 or game == "Pong"
+
+
+def test_what_version_0_1_saved_is_gone_on_with():
+    """It counted with gymnasium's wrapper, which kept one array more."""
+    env = envs.make("CartPole-v1", 2, 0)
+    env.reset()
+    _play(env, [np.ones(2, int)] * 5)
+    state = env.save_state()
+    np.testing.assert_array_equal(state["statistics/episode_returns"], [5.0, 5.0])
+    np.testing.assert_array_equal(state["statistics/episode_lengths"], [5, 5])
+    once = _play(env, [np.ones(2, int)] * 20)
+    env.load_state(state | {"statistics/prev_dones": np.zeros(2, bool)})
+    assert _play(env, [np.ones(2, int)] * 20) == once
+
+
+def test_what_wrappers_of_others_keep_is_not_saved():
+    inside = gym.vector.SyncVectorEnv([lambda: gym.make("Pendulum-v1")], autoreset_mode="SameStep")
+    assert envs.contract.conform(inside, "inside").can_save
+    assert not envs.contract.conform(gym.wrappers.vector.NormalizeReward(inside), "wrapped").can_save

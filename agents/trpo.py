@@ -77,7 +77,7 @@ class Config(tuning.Tuned, agent="trpo"):
     observation_scale: float = field(1.0, "factor on observed vectors, normalized or not", low=0.0, above=True)
     normalize_returns: bool = field(True, "let the critic learn standardized returns")
     observe_actions: bool = field(False, "let policy and critic see the previous action")
-    initial_std: float = field(1.0, "standard deviation of the first real-valued actions", low=0.0, above=True)
+    initial_std: float = field(1.0, "deviation of first real-valued actions, between −1 and 1", low=0.0, above=True)
     memory_horizon: int = field(0, "steps over which a new LSTM remembers; 0 for forget gates at a bias of 1", low=0)
 
 

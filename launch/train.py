@@ -171,7 +171,7 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
     size = learner.policy.size
     learned = f", with {values['novelty']:g} times a bonus for novelty" if values["novelty"] else ""
     learned = f", imitating {values['imitate']}" if values["imitate"] else learned
-    _say(f"{agent} on {env}{learned}: {learner.policy.backbone}, {size:,} parameters, run {run}")
+    _say(f"{agent} on {env}{learned}: {learner.policy.describe()}; {size:,} parameters, run {run}")
     target = values["target_score"]
     result = learner.train(run, values["steps"], None if target == math.inf else target, values["checkpoint_every"])
     return _report(result)

@@ -379,10 +379,10 @@ def test_demonstrations_of_something_else_are_refused(change, said, tmp_path):
         )
 
 
-@pytest.mark.parametrize("space", [gym.spaces.Discrete(3), gym.spaces.Box(0.0, 1.0, (2, 2), np.float32)])
+@pytest.mark.parametrize("space", [gym.spaces.Discrete(3), gym.spaces.Box(0.0, 1.0, (9, 9), np.float32)])
 def test_observations_that_cannot_be_known_are_refused(space, tmp_path):
     with pytest.raises(BadInputError, match="novelty is known of"):
-        novelty.Novelty(space, novelty.Config(), 0)
+        novelty.Novelty(gym.spaces.Discrete(3), novelty.Config(), 0)
     with pytest.raises(BadInputError, match="imitation is known of"):
         imitation.Imitation(space, gym.spaces.Discrete(2), _shown(), imitation.Config(), 0)
 
@@ -393,6 +393,26 @@ def test_who_imitates_never_sees_the_rewards(tmp_path):
     with pytest.raises(BadInputError, match="--imitate cannot go with --observe-reward"):
         imitation.rewarded_by(factory, imitation.Config(demonstrations=path))
     assert novelty.with_bonus(factory)(num_envs=1, seed=0).reset()[0].shape == (1, 5)  # its bonus stays unseen
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Box(0.0, 1.0, (9, 8), np.float32),
+        gym.spaces.Box(-8, 7, (2, 9, 8, 3), np.int16),
+        gym.spaces.MultiBinary((8, 9)),
+        gym.spaces.Box(-128, 127, (2, 3), np.int8),
+        gym.spaces.MultiBinary(4),
+    ],
+    ids=str,
+)
+def test_novelty_takes_any_image_and_any_vector(space):
+    model = novelty.Novelty(space, novelty.Config(), seed=0)
+    space.seed(0)
+    x = np.stack([space.sample() for _ in range(4)])
+    seen = model._in_levels(x, np.ones(4, bool))
+    assert seen.shape == ((4, *model._reading.shape[:2]) if model._reading.image else (4, 1, x[0].size))
+    assert 0.0 <= seen.min() < seen.max() <= 1.0
 
 
 def test_a_run_knows_its_demonstrations_again(tmp_path):

@@ -99,6 +99,27 @@ class Identity(gym.Env):
         return self._show(), float(right), False, self._time == 100, {}
 
 
+class Target(gym.Env):
+    """Nothing to see; the reward is −|action − target|, in parts of the way between the bounds. Five steps, best 0."""
+
+    observation_space = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
+
+    def __init__(self, space, target):
+        self.action_space, self._target = space, target
+        self._span = float(np.max(space.high) - np.min(space.low))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._time = 0
+        return np.ones(1, np.float32), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), f"{action!r} is not of {self.action_space}"
+        self._time += 1
+        reward = -float(np.abs(np.asarray(action, np.float64) - self._target).mean()) / self._span
+        return np.ones(1, np.float32), reward, self._time == 5, False, {}
+
+
 class Constant(gym.Env):
     """Reward 1 at every step, for ever: under a time limit its value is still 1/(1−γ)."""
 

@@ -52,8 +52,8 @@ def head_size(space: gym.Space) -> int:
         size = math.prod(shape_of(space))
     else:
         raise BadInputError(
-            f"no policy head gives actions of {one_line(space)}; Box, Discrete, MultiDiscrete and MultiBinary spaces "
-            "would fit"
+            f"no policy head gives actions of {one_line(space)}; "
+            "Box, Discrete, MultiDiscrete and MultiBinary spaces would fit"
         )
     if not size:
         raise BadInputError(f"no policy head gives actions of {one_line(space)}: they hold no numbers")

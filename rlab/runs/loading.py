@@ -184,16 +184,19 @@ def space_from_json(data: dict[str, Any]) -> gym.Space:
         return gym.spaces.MultiBinary(data["n"])
     dtype, shape = np.dtype(data["dtype"]), tuple(data["shape"])
     low, high = (_bound(data[key], dtype, shape) for key in ("low", "high"))
-    return gym.spaces.Box(low, high, shape, dtype.type)
+    with np.errstate(invalid="ignore"):  # gymnasium brings an infinite bound to integers
+        return gym.spaces.Box(low, high, shape, dtype.type)
 
 
-def _bound(data: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def _bound(data: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray | float:
     """A bound of an array space; integers that have none are written as the words that floats have for it."""
     bound = np.array(data)
     if bound.dtype.kind == "U":
         bound = bound.astype(np.float64)
-    unbounded = np.isinf(bound.astype(np.float64))
-    return np.broadcast_to(bound if unbounded.any() else bound.astype(dtype), shape)
+    unbounded = np.isinf(bound.astype(np.float64)).any()
+    if unbounded and not bound.ndim:
+        return float(bound)
+    return np.broadcast_to(bound if unbounded else bound.astype(dtype), shape).copy()
 
 
 def _shortened(bound: np.ndarray, unbounded: np.ndarray, word: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import click
 
 from agents import AGENTS
-from launch.flags import new_directory, unknown_command
+from launch.flags import named_directory, unknown_command
 from launch.tasks import make_task, task_command
 from launch.train import env_factory, make_agent, resume, run_to_resume, train_command
 from rlab.errors import BadInputError
@@ -113,7 +113,7 @@ def slurm(
     _check_ranks(planned, command[0], ranks)
     words, run = list(command), planned.run
     if run is None:  # named now, so that the job finds it when it comes again; two made in one second must differ
-        run = new_directory(planned.label)
+        run = named_directory(planned.label)
         run = run.with_name(f"{run.name}-{secrets.token_hex(2)}")
         words += ["--run", str(run)]
     job = Job(

@@ -51,7 +51,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, of the same suffix, for others to write to; it takes the name when all is done."""
+    """A temporary path beside `path`, of its suffix, for others to write to; it takes the name when all is done."""
     temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(8)}{path.suffix}")
     try:
         yield temporary

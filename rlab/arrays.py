@@ -111,6 +111,15 @@ def read_weights(path: Path, most: int = LARGEST) -> Weights:
     return Weights(arrays, int(steps))
 
 
+def are_weights_of(path: Path, steps: int) -> bool:
+    """Whether a file holds whole weights of that step."""
+    try:
+        arrays, metadata = read_safetensors(path)
+    except (OSError, BadInputError):
+        return False
+    return metadata == {"steps": str(steps), DIGEST: digest(arrays, str(steps))}
+
+
 def to_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The content of a compressed .npz file of the arrays, with their digest beside them."""
     buffer = io.BytesIO()

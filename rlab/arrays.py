@@ -22,6 +22,7 @@ from rlab.files import LARGEST, note, read_file
 DIGEST = "sha256"  # of an archive's arrays, in its metadata or beside them
 _UNPACKED = 512 << 20  # bytes that any archive may unpack to ...
 _RATIO = 64  # ... and that one may in proportion to its size
+_LARGEST_HEADER = 16 << 20  # bytes of the header of a safetensors file
 _HEADER = 10_000  # bytes of the header of an .npz file's array
 
 
@@ -71,14 +72,35 @@ def read_safetensors(path: Path, most: int = LARGEST) -> Arrays:
 
     What is allocated is at most what the file holds: its header must describe just the bytes that follow it.
     """
-    content = read_file(path, most)
     try:
-        arrays = safetensors.numpy.load(content)
-        length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
+        metadata = _read_header(path, most)
+        arrays = safetensors.numpy.load(read_file(path, most))
+    except BadInputError:
+        raise
+    except (
+        safetensors.SafetensorError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
         raise BadInputError(f"{path} is cut short or damaged: {error}") from error
     return Arrays(arrays, metadata)
+
+
+def _read_header(path: Path, most: int) -> dict[str, str]:
+    """The metadata of a file whose header describes as many bytes as it has."""
+    length = int.from_bytes(read_file(path, most, first=8), "little")
+    if length > _LARGEST_HEADER:
+        raise ValueError(f"its header has {length:,} bytes")
+    header = json.loads(read_file(path, most, first=8 + length)[8:])
+    metadata = header.pop("__metadata__", None) or {}
+    described = 8 + length + max((array["data_offsets"][1] for array in header.values()), default=0)
+    if described != path.stat().st_size:
+        raise ValueError(f"it has {path.stat().st_size:,} bytes, and its header describes {described:,}")
+    return metadata
 
 
 def weights_to_bytes(arrays: Mapping[str, np.ndarray], steps: int) -> bytes:

@@ -9,7 +9,6 @@ import secrets
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import click
 
 from agents import AGENTS
-from launch.flags import unknown_command, value_of, without
+from launch.flags import named_directory, unknown_command, value_of, without
 from launch.tasks import make_task, task_command
 from launch.train import make_agent, resume, run_to_resume, train_command
 from rlab.errors import BadInputError
@@ -126,7 +125,8 @@ def slurm(
     _check_ranks(planned, command[0], ranks)
     words, run = list(command), planned.run
     if run is None:  # named now, so that the job finds it when it comes again; two made in one second must differ
-        run = Path("runs") / f"{planned.label}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        run = named_directory(planned.label)
+        run = run.with_name(f"{run.name}-{secrets.token_hex(2)}")
         words += ["--run", str(run)]
     if asked["array"] is not None:
         words = _check_members(words, run, _members(asked["array"]))

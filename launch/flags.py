@@ -180,8 +180,13 @@ def reserve(base: Path) -> Path:
 
 def new_directory(*names: str) -> Path:
     """A run directory of its own, made and empty, named for what runs in it; the first of many ranks makes it."""
-    base = Path("runs") / "-".join([*(name.replace("/", "-") for name in names), time.strftime("%Y%m%d-%H%M%S")])
+    base = named_directory(*names)
     return base if launched_rank() else reserve(base)
+
+
+def named_directory(*names: str) -> Path:
+    """A path in `runs/` for what runs in it and when it began."""
+    return Path("runs") / "-".join([*(name.replace("/", "-") for name in names), time.strftime("%Y%m%d-%H%M%S")])
 
 
 def _help(metadata: Mapping[str, Any]) -> str:

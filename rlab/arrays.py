@@ -23,6 +23,7 @@ from rlab.notify import notify
 DIGEST = "sha256"  # of an archive's arrays, in its metadata or beside them
 _UNPACKED = 512 << 20  # bytes that any archive may unpack to ...
 _RATIO = 64  # ... and that one may in proportion to its size
+_LARGEST_HEADER = 16 << 20  # bytes of the header of a safetensors file
 _HEADER = 10_000  # bytes of the header of an .npz file's array
 
 
@@ -72,14 +73,35 @@ def read_safetensors(path: Path, most: int = LARGEST) -> Arrays:
 
     What is allocated is at most what the file holds: its header must describe just the bytes that follow it.
     """
-    content = read_file(path, most)
     try:
-        arrays = safetensors.numpy.load(content)
-        length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
+        metadata = _read_header(path, most)
+        arrays = safetensors.numpy.load(read_file(path, most))
+    except BadInputError:
+        raise
+    except (
+        safetensors.SafetensorError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        MemoryError,
+    ) as error:
         raise BadInputError(f"{path} is cut short or damaged: {error}") from error
     return Arrays(arrays, metadata)
+
+
+def _read_header(path: Path, most: int) -> dict[str, str]:
+    """The metadata of a file whose header describes as many bytes as it has."""
+    length = int.from_bytes(read_file(path, most, first=8), "little")
+    if length > _LARGEST_HEADER:
+        raise ValueError(f"its header has {length:,} bytes")
+    header = json.loads(read_file(path, most, first=8 + length)[8:])
+    metadata = header.pop("__metadata__", None) or {}
+    described = 8 + length + max((array["data_offsets"][1] for array in header.values()), default=0)
+    if described != path.stat().st_size:
+        raise ValueError(f"it has {path.stat().st_size:,} bytes, and its header describes {described:,}")
+    return metadata
 
 
 def weights_to_bytes(arrays: Mapping[str, np.ndarray], steps: int) -> bytes:
@@ -110,6 +132,15 @@ def read_weights(path: Path, most: int = LARGEST) -> Weights:
     if metadata.get(DIGEST) != digest(arrays, steps) or not (steps.isdecimal() and steps.isascii()):
         raise BadInputError(f"{path} is damaged: its digest differs")
     return Weights(arrays, int(steps))
+
+
+def are_weights_of(path: Path, steps: int) -> bool:
+    """Whether a file holds whole weights of that step."""
+    try:
+        arrays, metadata = read_safetensors(path)
+    except (OSError, BadInputError):
+        return False
+    return metadata == {"steps": str(steps), DIGEST: digest(arrays, str(steps))}
 
 
 def to_npz(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -73,8 +73,10 @@ def open_to_append(path: Path) -> Any:
     return file
 
 
-def read_file(path: str | Path, most: int = LARGEST, follow: bool = False) -> bytes:
-    """The content of a regular file of at most so many bytes; links are followed only where the user named the path.
+def read_file(path: str | Path, most: int = LARGEST, follow: bool = False, first: int | None = None) -> bytes:
+    """The content of a regular file of at most so many bytes, or the `first` of it.
+
+    Links are followed only where the user named the path.
 
     Raises FileNotFoundError or NotADirectoryError where there is none, and BadInputError, naming the path, for anything
     else that cannot be read: a link, a device, a pipe, a directory, a file that is too large.
@@ -84,7 +86,7 @@ def read_file(path: str | Path, most: int = LARGEST, follow: bool = False) -> by
         if size > most:
             raise BadInputError(f"{path} is too large: {size:,} bytes, where {most:,} are the most that would be right")
         try:
-            return file.read(size)
+            return file.read(size if first is None else min(first, size))
         except (OSError, MemoryError) as error:
             raise BadInputError(f"{path} cannot be read: {error}") from error
 

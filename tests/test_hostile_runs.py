@@ -484,3 +484,16 @@ def test_a_file_is_read_only_where_it_is_one(tmp_path):
     assert read_file(tmp_path / "link", follow=True) == b"x"
     with pytest.raises(BadInputError, match="links inside a run are not followed"):
         read_file(tmp_path / "link")
+
+
+def test_a_checkpoint_that_was_lengthened_is_refused_before_it_is_read(path):
+    import tracemalloc
+
+    file = path / "checkpoints" / "step-000000000010.safetensors"
+    with file.open("r+b") as opened:
+        opened.truncate(1 << 31)
+    tracemalloc.start()
+    with pytest.raises(BadInputError, match="its header describes"):
+        Run.open(path).latest_checkpoint()
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()

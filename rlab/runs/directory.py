@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rlab.arrays import read_weights, weights_to_bytes
+from rlab.arrays import are_weights_of, weights_to_bytes
 from rlab.errors import BadInputError, launch_command
 from rlab.files import read_json, remove_leftovers, require_plain
 from rlab.runs import checkpoints
@@ -143,11 +143,7 @@ class Run:
 
     def _renew_weights(self, checkpoint: Callable[[], Checkpoint], steps: int) -> None:
         """Write the weights again where a kill, or a checkpoint that was moved away, left them of another step."""
-        try:
-            written = read_weights(self._weights).steps
-        except (OSError, BadInputError):
-            written = None
-        if written != steps:
+        if not are_weights_of(self._weights, steps):
             self.save_weights(checkpoint())
 
     @property

@@ -140,7 +140,9 @@ def _require_sizes(run: Path, architecture: dict[str, Any]) -> None:
     held = max((path.stat().st_size // 4 for path in files if path.is_file()), default=0)
     sizes = [_numbers(architecture[f"{kind}_space"]) for kind in ("observation", "action")]
     encoder = architecture.get("encoder") or {}
-    sizes += [size for size in encoder.values() if isinstance(size, int)]
+    if encoder:
+        units, latents, depth = (int(encoder[name]) for name in ("units", "latents", "depth"))
+        sizes += [depth, 2 * units * latents, units * units * (depth - 1) if encoder["model"] == "mlp" else units]
     if max(sizes) > max(held, _SMALL):
         raise BadInputError(
             f"{run}/policy/{_ARCHITECTURE} is damaged: it speaks of {max(sizes):,} numbers, of which the "

@@ -20,8 +20,8 @@ _HEADER = 1 << 20  # bytes, at most, of the names and shapes before the numbers
 def require_sizes(run: Path, part: str, config: Any) -> None:
     """Raise BadInputError where a run's settings are of a model that is larger than its weights, before one is made."""
     files = [run / part / WEIGHTS, *checkpoints.paths(run / "checkpoints")[-1:]]
-    held = max((path.stat().st_size // 4 for path in files if path.is_file()), default=0)
-    for name in _SIZES if held else ():
+    held = max((path.stat().st_size // 4 for path in files if path.is_file()), default=-1)
+    for name in _SIZES if held >= 0 else ():
         if isinstance(size := getattr(config, name, None), int) and size > max(held, _SMALL):
             raise BadInputError(
                 f"{run}/config.json is damaged: {name!r} is {size:,}, and the weights hold {held:,} numbers"

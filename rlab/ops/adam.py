@@ -4,9 +4,7 @@ Keras's own optimizers refuse their stateless step on TensorFlow (`stateless_app
 parameters as arguments.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -44,9 +42,3 @@ def adam(
     corrected_square = square / (1.0 - beta_2**count)
     params -= learning_rate * corrected_mean / (tf.sqrt(corrected_square) + epsilon)
     return params, AdamState(mean, square, count)
-
-
-@functools.cache
-def compiled() -> Callable[..., Any]:
-    """`adam`, compiled: one function for all optimizers of a process."""
-    return tf.function(adam, jit_compile=True, autograph=False)

@@ -157,11 +157,11 @@ class _Guard:
         while not self._over.is_set():
             numbers = [number for number in self._inbox.recv(64) if number in HEARD]
             if numbers:
-                batch_job = numbers[0] == _REPEATABLE  # which knows how long it can wait for a long update
-                self._await_safe_point(
-                    signal.SIGTERM if batch_job else numbers[0], math.inf if batch_job else calls.LIMIT
-                )
-                return
+                # A batch job knows how long it can wait for a long update.
+                by_job = numbers[0] == _REPEATABLE
+                number, limit = (signal.SIGTERM, math.inf) if by_job else (numbers[0], calls.LIMIT)
+                return self._await_safe_point(number, limit)
+        return None
 
     def _await_safe_point(self, number: int, limit: float) -> None:
         """Wait for the main thread to leave the request, and end the process where it does not."""

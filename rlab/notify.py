@@ -4,7 +4,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 WAIT_SECONDS = 20.0  # between two lines of a wait without news
@@ -31,6 +31,10 @@ class Unfailing:
         except (OSError, ValueError, AttributeError) as error:
             self.failure = error
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
 
     def flush(self) -> None:
         try:

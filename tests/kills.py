@@ -30,7 +30,7 @@ ENDLESS = ["--steps", "1000000000"]
 COMMANDS = {
     "a3c": ["a3c", "--env", "CartPole-v1", "--envs-per-worker", "2", *ENDLESS],
     "trpo": ["trpo", "--env", "CartPole-v1", "--batch-size", "256", "--parallel-envs", "8", *ENDLESS],
-    "rpg": ["rpg", "--env", "Catch", "--backbone", "mlp", "--episodes-per-batch", "4", *ENDLESS],
+    "rpg": ["rpg", "--env", "TMaze", "--corridor", "5", "--episodes-per-batch", "8", *ENDLESS],
     "snes": ["snes", "--env", "CartPole-v1", "--population", "8", *ENDLESS],
     "nback": ["nback", "--epochs", "100000"],
     "linear-regression": ["linear-regression", "--epochs", "10000000"],

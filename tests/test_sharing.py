@@ -1,6 +1,7 @@
 """Trainings of one process compile the same thing once: XLA keeps what it has compiled as long as the process lives."""
 
 import functools
+import tempfile
 
 import gymnasium as gym
 import numpy as np
@@ -47,7 +48,9 @@ def test_the_same_architecture_is_the_same_object_and_no_other_is():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_second_training_compiles_nothing_new(tmp_path, name):
+def test_a_second_training_compiles_nothing_new_and_no_file_of_autograph_stays(tmp_path, monkeypatch, name):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     kind, (changes, steps) = getattr(agents, name), SMALL[name]
     made = []
     for seed in range(2):
@@ -55,3 +58,4 @@ def test_a_second_training_compiles_nothing_new(tmp_path, name):
         agent.train(tmp_path / str(seed), steps)
         made.append(set(sharing._made))
     assert made[0] == made[1]
+    assert not list((tmp_path / "tmp").iterdir())

@@ -4,9 +4,8 @@ Keras's own optimizers refuse their stateless step on TensorFlow (`stateless_app
 parameters as arguments.
 """
 
-import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -52,9 +51,3 @@ def adam(
     corrected_square = square / (1.0 - beta_2**count)
     params -= learning_rate * corrected_mean / (tf.sqrt(corrected_square) + epsilon)
     return params, AdamState(mean, square, count)
-
-
-@functools.cache
-def compiled() -> Callable[..., Any]:
-    """`adam`, compiled: one function for all optimizers of a process."""
-    return tf.function(adam, jit_compile=True, autograph=False)

@@ -24,3 +24,10 @@ def once(make: Callable[[], Any], *key: Hashable) -> Any:
                 _made.popitem(last=False)
         _made.move_to_end(key)
         return _made[key]
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that depends on its arguments alone, compiled by XLA."""
+    import tensorflow as tf
+
+    return once(lambda: tf.function(function, jit_compile=True, autograph=False), function)

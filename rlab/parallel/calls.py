@@ -20,23 +20,28 @@ def environment_call(thread: int | None) -> FrameType | None:
 
     The same call is the same frame object, for as long as the caller keeps it.
     """
-    frame, found = sys._current_frames().get(thread or 0), None
-    while frame:
-        if frame.f_code.co_name in _CALLS and "self" in frame.f_code.co_varnames:
-            found = frame
-        frame = frame.f_back
-    return found
+    found = _calls(thread)
+    return found[-1] if found else None
 
 
 def describe_call(thread: int | None) -> str:
     """The innermost call of an environment that a thread is in, such as `step of Simulator (simulator.py:31)`."""
-    frame = sys._current_frames().get(thread or 0)
-    while frame and not (frame.f_code.co_name in _CALLS and "self" in frame.f_code.co_varnames):
-        frame = frame.f_back
-    if frame is None:
+    found = _calls(thread)
+    if not found:
         return "no call of an environment"
-    kind = type(frame.f_locals.get("self")).__name__
-    return f"{frame.f_code.co_name} of {kind} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
+    kind, code = type(found[0].f_locals.get("self")).__name__, found[0].f_code
+    return f"{code.co_name} of {kind} ({Path(code.co_filename).name}:{found[0].f_lineno})"
+
+
+def _calls(thread: int | None) -> list[FrameType]:
+    """The calls of environments that a thread is in, from the innermost; a recurrent model's steps are none."""
+    frame, found = sys._current_frames().get(thread or 0), []
+    while frame:
+        own = str(frame.f_globals.get("__name__")).startswith("rlab.models")
+        if frame.f_code.co_name in _CALLS and "self" in frame.f_code.co_varnames and not own:
+            found.append(frame)
+        frame = frame.f_back
+    return found
 
 
 class CallWatch:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rlab.arrays import like
 from rlab.ops import adam, moments
-from rlab.ops.sharing import once
+from rlab.ops.sharing import compiled, once
 from rlab.parallel.comm import Communicator
 from rlab.policies.baselines import LinearBaseline, ReturnMoments, steps_within_episodes
 from rlab.policies.pair import LinearCritic
@@ -85,10 +85,10 @@ class NetworkFitter:
         self._adam = adam.initial_state(critic.size)
         self._fits = 0
         # They depend on the critic and the step size alone.
-        compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
-        self._gradient = once(lambda: compiled(self._differentiate), "gradient", critic)
-        self._walk = once(lambda: compiled(self._descend), "walk", critic, learning_rate)
-        self._change = adam.compiled()
+        make = functools.partial(tf.function, jit_compile=True, autograph=False)
+        self._gradient = once(lambda: make(self._differentiate), "gradient", critic)
+        self._walk = once(lambda: make(self._descend), "walk", critic, learning_rate)
+        self._change = compiled(adam.adam)
 
     @property
     def scale(self) -> tf.Tensor:

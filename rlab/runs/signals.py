@@ -2,6 +2,7 @@
 
 import _thread
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -156,10 +157,13 @@ class _Guard:
         while not self._over.is_set():
             numbers = [number for number in self._inbox.recv(64) if number in HEARD]
             if numbers:
-                self._await_safe_point(signal.SIGTERM if numbers[0] == _REPEATABLE else numbers[0])
-                return
+                # A batch job knows how long it can wait for a long update.
+                by_job = numbers[0] == _REPEATABLE
+                number, limit = (signal.SIGTERM, math.inf) if by_job else (numbers[0], calls.LIMIT)
+                return self._await_safe_point(number, limit)
+        return None
 
-    def _await_safe_point(self, number: int) -> None:
+    def _await_safe_point(self, number: int, limit: float) -> None:
         """Wait for the main thread to leave the request, and end the process where it does not."""
         start, held, told = time.monotonic(), calls.CallWatch(self._main), False
         while not self._over.wait(0.25):
@@ -167,7 +171,7 @@ class _Guard:
             if waited > PATIENCE and not told:
                 told = True
                 notify(f"no safe point yet: {held.describe() if stuck else 'an update'} goes on")
-            if stuck > calls.STUCK or waited > calls.LIMIT:
+            if stuck > calls.STUCK or waited > limit:
                 where = f"{held.describe()} has not come back for {stuck:.0f} s" if stuck else f"after {waited:.0f} s"
                 notify(f"error: stopped without a new checkpoint: {where}; the last one stands")
                 return self._break_off(number)

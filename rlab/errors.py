@@ -1,10 +1,10 @@
 """The ways in which work can fail, kept apart because their exit statuses differ."""
 
-import contextlib
 import difflib
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
 
 
 class BadInputError(ValueError):
@@ -19,18 +19,24 @@ class ElsewhereError(TrainingError):
     """A fault of another rank, which says so itself; the message begins with `rank N: `."""
 
 
-@contextlib.contextmanager
-def fault_at(place: str) -> Iterator[None]:
-    """Whatever is raised inside becomes a TrainingError that begins with the place: SystemExit too, of an environment.
+class fault_at:  # noqa: N801
+    """While entered, whatever is raised becomes a TrainingError that begins with a place: SystemExit too.
 
-    A fault that is one already keeps its words, and Ctrl-C stays what it is.
+    A fault that is one already keeps its words, and Ctrl-C stays what it is. (Of a generator, contextlib would let
+    StopIteration through.)
     """
-    try:
-        yield
-    except (BadInputError, TrainingError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise TrainingError(f"{place}: {described(error)}") from error
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, BadInputError | TrainingError | KeyboardInterrupt):
+            raise TrainingError(f"{self._place}: {described(error)}") from error
 
 
 def described(error: BaseException) -> str:

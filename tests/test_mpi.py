@@ -204,7 +204,7 @@ def test_a_job_that_is_stopped_and_continued_goes_on(tmp_path):
     status, output, errors = _done(process, timeout=60)
     assert status == 0, errors
     assert output.count("stopped by 15") == 2
-    assert "error" not in errors
+    assert "error: " not in errors
     assert errors.count("rank 1 is stopped, and waited for until it is continued (SIGCONT)") == 1
     assert list((run / "checkpoints").iterdir())
 
@@ -225,7 +225,7 @@ def test_an_environment_that_does_not_come_back_ends_the_job(tmp_path):
     start = time.monotonic()
     status, _, errors = _done(_ranks(2, code=code), timeout=120)
     assert status == 1
-    assert time.monotonic() - start < 40  # most of them to start
+    assert time.monotonic() - start < 60  # most of them to start
     assert errors.count("error: rank 1 is lost or hangs: nothing was heard of it for 4 s") == 1
 
 

@@ -19,11 +19,22 @@ class ElsewhereError(TrainingError):
     """A fault of another rank, which says so itself; the message begins with `rank N: `."""
 
 
+def described(error: BaseException) -> str:
+    """What was raised, in a line, and the line of code that did: `SystemExit: 3 (pendulum.py:12)`.
+
+    A TrainingError says it all itself.
+    """
+    text, trace = " ".join(str(error).split()), traceback.extract_tb(error.__traceback__)
+    if isinstance(error, TrainingError):
+        return text
+    where = f" ({Path(trace[-1].filename).name}:{trace[-1].lineno})" if trace else ""
+    return f"{type(error).__name__}: {text}".rstrip(": ") + where
+
+
 class fault_at:  # noqa: N801
     """While entered, whatever is raised becomes a TrainingError that begins with a place: SystemExit too.
 
-    A fault that is one already keeps its words, and Ctrl-C stays what it is. (Of a generator, contextlib would let
-    StopIteration through.)
+    Bad input, another rank's fault and Ctrl-C stay what they are. (Made by contextlib it would let StopIteration out.)
     """
 
     def __init__(self, place: str) -> None:
@@ -35,15 +46,8 @@ class fault_at:  # noqa: N801
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and not isinstance(error, BadInputError | TrainingError | KeyboardInterrupt):
+        if error is not None and not isinstance(error, BadInputError | ElsewhereError | KeyboardInterrupt):
             raise TrainingError(f"{self._place}: {described(error)}") from error
-
-
-def described(error: BaseException) -> str:
-    """Kind and words of an exception, and the line of code that raised it: `SystemExit: 3 (pendulum.py:12)`."""
-    trace = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(trace[-1].filename).name}:{trace[-1].lineno})" if trace else ""
-    return f"{type(error).__name__}: {error}{where}"
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:

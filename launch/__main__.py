@@ -70,8 +70,8 @@ def launch(context: click.Context) -> None:
 
 def main() -> int:
     """Run the command of the process's arguments; the exit status."""
-    command = sys.argv[1] if len(sys.argv) > 1 else "list"
-    if command in _OF_ONE and launched_rank():
+    asked = sys.argv[1:2] or ["list"]
+    if launched_rank() and (asked[0] in _OF_ONE or {"-h", "--help"} & set(sys.argv)):
         return 0  # the first rank does it
     try:
         with results_of_stops():

@@ -1,12 +1,12 @@
 """The ways in which work can fail, kept apart because their exit statuses differ."""
 
-import contextlib
 import difflib
 import re
 import shlex
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
 
 _NEAR = 0.65  # of 1, a likeness that is worth a suggestion
 
@@ -44,30 +44,40 @@ def located(error: BaseException, place: str) -> TrainingError:
     """A fault with the place where it happened before its message; one of another rank says its own place."""
     if isinstance(error, ElsewhereError):
         return error
-    fault = TrainingError(f"{place}: {error if isinstance(error, TrainingError) else described(error)}")
+    fault = TrainingError(f"{place}: {described(error)}")
     fault.__cause__ = error
     return fault
 
 
-@contextlib.contextmanager
-def fault_at(place: str) -> Iterator[None]:
-    """Whatever is raised inside becomes a TrainingError that begins with the place: SystemExit too, of an environment.
-
-    Bad input and Ctrl-C stay what they are.
-    """
-    try:
-        yield
-    except (BadInputError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise located(error, place)  # noqa: B904, it has its cause
-
-
 def described(error: BaseException) -> str:
-    """Kind and words of an exception, and the line of code that raised it: `SystemExit: 3 (pendulum.py:12)`."""
-    trace = traceback.extract_tb(error.__traceback__)
+    """What was raised, in a line, and the line of code that did: `SystemExit: 3 (pendulum.py:12)`.
+
+    A TrainingError says it all itself.
+    """
+    text, trace = " ".join(str(error).split()), traceback.extract_tb(error.__traceback__)
+    if isinstance(error, TrainingError):
+        return text
     where = f" ({Path(trace[-1].filename).name}:{trace[-1].lineno})" if trace else ""
-    return f"{type(error).__name__}: {error}{where}"
+    return f"{type(error).__name__}: {text}".rstrip(": ") + where
+
+
+class fault_at:  # noqa: N801
+    """While entered, whatever is raised becomes a TrainingError that begins with a place: SystemExit too.
+
+    Bad input, another rank's fault and Ctrl-C stay what they are. (Made by contextlib it would let StopIteration out.)
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, BadInputError | ElsewhereError | KeyboardInterrupt):
+            raise located(error, self._place)
 
 
 def launch_command(*words: object) -> str:

@@ -165,17 +165,16 @@ HOLDING = (
     "from rlab.parallel.comm import world\n"
     "class Holding(toys.Matching):\n"
     "    def step(self, action):\n"
-    "        if world().rank == HOLDS and self.np_random.random() < 0.01:\n"
+    "        if world().rank == 1 and self.np_random.random() < 0.01:\n"
     "            ctypes.PyDLL(None).sleep(10000)\n"  # with Python's lock: no other thread of the process runs
     "        return super().step(action)\n"
     "config = agents.SNES.Config(population=8, group=4)\n"
-    "result = agents.SNES(config, functools.partial(envs.make, Holding)).train(RUN, 10**9)\n"
-    "print('stopped by', result.stopped_by)"
+    "agents.SNES(config, functools.partial(envs.make, Holding)).train(RUN, 10**9)\n"
 )
 
 
 def test_a_rank_that_stands_still_ends_the_job(tmp_path):
-    code = HOLDING.replace("HOLDS", "1").replace("RUN", repr(str(tmp_path / "run")))
+    code = HOLDING.replace("RUN", repr(str(tmp_path / "run")))
     start = time.monotonic()
     status, _, errors = _done(_ranks(2, code=code), timeout=120)
     assert status == 1
@@ -187,7 +186,14 @@ def test_a_rank_that_stands_still_ends_the_job(tmp_path):
 def test_a_job_that_is_stopped_and_continued_goes_on(tmp_path):
     """All ranks, as schedulers suspend them, and then one of them alone."""
     run = tmp_path / "run"
-    process = _ranks(2, code=HOLDING.replace("HOLDS", "None").replace("RUN", repr(str(run))))
+    flags = ("--env", "CartPole-v1", "--population", "8", "--group", "4", "--max-episode-steps", "15", "--steps", "1e9")
+    code = (
+        "import runpy, sys; from rlab.parallel import watch\n"
+        "watch.SILENCE, watch._ASLEEP = 4.0, 3.0\n"
+        f"sys.argv = ['launch', 'snes', *{flags!r}, '--run', {str(run)!r}]\n"
+        "runpy.run_module('launch', run_name='__main__')"
+    )
+    process = _ranks(2, code=code)
     deadline = time.monotonic() + 120
     while not list((run / "tensorboard").glob("*")):
         assert process.poll() is None, process.communicate()[1]
@@ -201,10 +207,10 @@ def test_a_job_that_is_stopped_and_continued_goes_on(tmp_path):
             time.sleep(seconds)
             assert process.poll() is None, process.communicate()[1]
     os.kill(ranks[0], signal.SIGTERM)
-    status, output, errors = _done(process, timeout=60)
-    assert status == 0, errors
-    assert output.count("stopped by 15") == 2
-    assert "error" not in errors
+    status, _, errors = _done(process, timeout=60)
+    assert status == 143, errors
+    assert errors.count("stopped at ") == 1
+    assert "error: " not in errors
     assert errors.count("rank 1 is stopped, and waited for until it is continued (SIGCONT)") == 1
     assert list((run / "checkpoints").iterdir())
 
@@ -225,7 +231,7 @@ def test_an_environment_that_does_not_come_back_ends_the_job(tmp_path):
     start = time.monotonic()
     status, _, errors = _done(_ranks(2, code=code), timeout=120)
     assert status == 1
-    assert time.monotonic() - start < 40  # most of them to start
+    assert time.monotonic() - start < 60  # most of them to start
     assert errors.count("error: rank 1 is lost or hangs: nothing was heard of it for 4 s") == 1
 
 

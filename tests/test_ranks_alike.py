@@ -136,7 +136,7 @@ runpy.run_module("launch", run_name="__main__")
 @pytest.mark.parametrize(
     ("agent", "everywhere", "expected", "named"),
     [
-        ("trpo", "1", 1, r"error: rank 1: batch 0, step 0: SystemExit: 3 \(<string>:\d+\)"),
+        ("trpo", "1", 1, r"error: rank 1: batch 0, step 0: .*SystemExit: 3 "),
         ("trpo", "0", 2, "error: rank 1: .*Leaving-v0"),
     ],
 )

@@ -97,7 +97,11 @@ class Process(NamedTuple):
 
     def stopped(self) -> bool:
         """Whether it can be seen from here that it was stopped, as by SIGSTOP or a debugger, and not continued."""
-        return process(self.number) == self and _status(self.number)[0] in "Tt"
+        try:
+            state, born = _status(self.number)
+        except OSError:
+            return False
+        return born == self.born and _machine() == self.machine and state in "Tt"
 
 
 class Neighbour:
@@ -195,9 +199,13 @@ class _Watch:
 def process(number: int) -> Process | None:
     """A process of this machine, None where there is no /proc, or no such process."""
     try:
-        return Process(Path("/proc/sys/kernel/random/boot_id").read_text().strip(), number, _status(number)[1])
+        return Process(_machine(), number, _status(number)[1])
     except OSError:
         return None
+
+
+def _machine() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _status(number: int) -> tuple[str, str]:

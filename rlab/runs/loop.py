@@ -98,7 +98,7 @@ def run_loop(
     except ElsewhereError:  # of which all know
         raise
     except BaseException as error:  # others may wait for this rank
-        watch.end(str(error) if isinstance(error, TrainingError | BadInputError) else described(error))
+        watch.end(described(error))
         raise
     finally:
         watch.end()

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 class Config(tuning.Tuned, agent="snes"):
     """The settings of SNES; each is a command-line flag. `defaults/snes.toml` tunes them by environment."""
 
-    population: int = field(32, "P, members of a generation, over all ranks", low=2)
+    population: int = field(64, "P, members of a generation, over all ranks", low=2)
     group: int = field(0, "members that act at once, and that a rank is given; 0 for a quarter, at most 64", low=0)
     episodes: int = field(1, "episodes of each member", low=1)
     form: str = field("simple", "what is learned: μ alone by an optimizer, or μ and σ", choices=("simple", "full"))

@@ -4,9 +4,8 @@ import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 
 from rlab.errors import BadInputError
@@ -26,7 +25,7 @@ class Demonstrations(NamedTuple):
 
 def demonstrate(
     policy: TrainedPolicy,
-    make_env: Callable[..., gym.vector.VectorEnv],
+    make_env: str | Callable[..., Any],
     episodes: int,
     seed: int,
     deterministic: bool | None = None,

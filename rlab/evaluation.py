@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from envs.factories import factory
 from rlab.errors import TrainingError
 from rlab.policies.trained import TrainedPolicy
 from rlab.rollout import PATIENCE, finished_episodes, name_of, whole_ends
@@ -54,7 +55,7 @@ def as_trained(policy: TrainedPolicy, deterministic: bool | None) -> bool:
 
 def play_episodes(
     policy: TrainedPolicy,
-    make_env: Callable[..., gym.vector.VectorEnv],
+    make_env: str | Callable[..., Any],
     episodes: int,
     seed: int,
     deterministic: bool | None = None,
@@ -63,6 +64,7 @@ def play_episodes(
 ) -> list[Episode]:
     """Exactly `episodes` whole episodes under the policy, in the order in which they ended.
 
+    `make_env` is what `envs.factory` takes: a factory of vector environments, of single ones, or a name.
     Environment i plays a number of episodes fixed beforehand: to take the first that end would favour the short ones.
     With `deterministic` the likeliest actions are taken, and samples where it is False; None is as in training.
     After each step `watch` is told the observations before it [B, ...], the actions [B, ...], in which environments it
@@ -70,7 +72,7 @@ def play_episodes(
     TrainingError when an episode does not end within `max_steps`.
     """
     B = min(episodes, _PARALLEL)
-    env = make_env(num_envs=B, seed=derive(seed, "evaluation"))
+    env = factory(make_env)(num_envs=B, seed=derive(seed, "evaluation"))
     with contextlib.closing(env):
         policy.require_fit(env)
         quota = np.array([episodes // B + (i < episodes % B) for i in range(B)])

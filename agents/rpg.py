@@ -61,7 +61,7 @@ class Config(tuning.Tuned, agent="rpg"):
     observe_actions: bool = field(True, "let the policy see its previous action")
     normalize_observations: bool = field(False, "shift and scale observed vectors by what was seen of them so far")
     observation_scale: float = field(1.0, "factor on observed vectors, normalized or not", low=0.0, above=True)
-    initial_std: float = field(0.2, "standard deviation of the first real-valued actions", low=0.0, above=True)
+    initial_std: float = field(0.25, "standard deviation of the first real-valued actions", low=0.0, above=True)
     memory_horizon: int = field(0, "steps over which a new LSTM remembers; 0 for forget gates at a bias of 1", low=0)
 
 

@@ -62,6 +62,7 @@ class Config(tuning.Tuned, agent="a3c"):
     max_gradient_norm: float = field(0.5, "bound on the gradient's Euclidean norm", low=0.0, above=True)
     rmsprop_decay: float = field(0.99, "α, decay of RMSProp's mean square", low=0.0, high=1.0)
     rmsprop_epsilon: float = field(1e-10, "ε inside RMSProp's root", low=0.0, above=True)
+    initial_std: float = field(0.3, "standard deviation of the first real-valued actions", low=0.0, above=True)
 
 
 class _Common(NamedTuple):
@@ -104,7 +105,8 @@ class A3C:
         self.env, self.seed = env, seed
         self.comm = ranks.world()
         probe = env(num_envs=1, seed=0)
-        self.policy = policies.build(probe.single_observation_space, probe.single_action_space, policy)
+        spaces = probe.single_observation_space, probe.single_action_space
+        self.policy = policies.build(*spaces, policy, initial_std=self.config.initial_std)
         probe.close()
 
     def train(

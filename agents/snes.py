@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 class Config(tuning.Tuned, agent="snes"):
     """The settings of SNES; each is a command-line flag. `defaults/snes.toml` tunes them by environment."""
 
-    population: int = field(32, "P, members of a generation, over all ranks", low=2)
+    population: int = field(64, "P, members of a generation, over all ranks", low=2)
     group: int = field(0, "members that act at once, and that a rank is given; 0 for a quarter, at most 64", low=0)
     episodes: int = field(1, "episodes of each member", low=1)
     form: str = field("simple", "what is learned: μ alone by an optimizer, or μ and σ", choices=("simple", "full"))
@@ -57,7 +57,7 @@ class Config(tuning.Tuned, agent="snes"):
         "auto", "what returns are worth; auto: nes of the full form", choices=("auto", "centered-ranks", "nes")
     )
     optimizer: str = field("adam", "of the simple form", choices=("adam", "sgd"))
-    learning_rate: float = field(0.0, "of the optimizer; of the full form η_μ; 0 for 0.03, or 1 of the full", low=0.0)
+    learning_rate: float = field(0.0, "of the optimizer; of the full form η_μ; 0 for 0.05, or 1 of the full", low=0.0)
     decay_learning_rate: bool = field(False, "let the step of μ fall linearly to 0 at the last step")
     sigma_rate: float = field(0.0, "η_σ of the full form; 0 for (3 + ln D)/(5 √D)", low=0.0)
     weight_decay: float = field(0.0, "of the simple form: so many times μ is taken from ∇_μ", low=0.0)
@@ -380,7 +380,7 @@ def check_sizes(config: Config, size: int) -> Config:
     if config.utilities == "auto":
         config = dataclasses.replace(config, utilities="nes" if full else "centered-ranks")
     if not config.learning_rate:
-        config = dataclasses.replace(config, learning_rate=1.0 if full else 0.03)
+        config = dataclasses.replace(config, learning_rate=1.0 if full else 0.05)
     if config.population % pair:
         raise BadInputError(f"--population must be even for mirrored noise, not {config.population}")
     if config.population < size * pair:

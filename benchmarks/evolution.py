@@ -61,7 +61,7 @@ def rlab(group: int, form: str) -> dict:
     import envs
     from agents import snes
 
-    config = snes.Config(population=POPULATION, group=group, form=form)
+    config = snes.Config(population=POPULATION, group=group, form=form, learning_rate=0.03)
     if form == "full":
         config = snes.Config(population=POPULATION, group=group, form=form, utilities="nes", learning_rate=1.0)
     return _evolve(agents.SNES(config, functools.partial(envs.make, "CartPole-v1")))

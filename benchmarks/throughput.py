@@ -34,7 +34,8 @@ def rlab_a3c(workers: int) -> float:
     import envs
     from rlab.runs.metrics import read_metrics
 
-    config = agents.A3C.Config(workers=workers, envs_per_worker=K, rollout_length=T)
+    plain = {"gae_lambda": 1.0, "normalize_advantages": False, "value_weight": 0.25, "learning_rate": 1e-3}
+    config = agents.A3C.Config(workers=workers, envs_per_worker=K, rollout_length=T, **plain)
     agent = agents.A3C(config, functools.partial(envs.make, "Pong"), "cnn")
     with tempfile.TemporaryDirectory() as directory:
         run = Path(directory) / "run"

@@ -4,9 +4,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 
 from rlab.arrays import read_npz, to_npz
@@ -27,7 +26,7 @@ class Demonstrations(NamedTuple):
 
 def demonstrate(
     policy: TrainedPolicy,
-    make_env: Callable[..., gym.vector.VectorEnv],
+    make_env: str | Callable[..., Any],
     episodes: int,
     seed: int,
     deterministic: bool | None = None,

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from envs.contract import conform
+from envs.factories import factory
 from rlab.errors import BadInputError, TrainingError
 from rlab.notify import waiting
 from rlab.policies.trained import TrainedPolicy
@@ -50,7 +50,7 @@ def as_trained(policy: TrainedPolicy, deterministic: bool | None) -> bool:
 
 def play_episodes(
     policy: TrainedPolicy,
-    make_env: Callable[..., gym.vector.VectorEnv],
+    make_env: str | Callable[..., Any],
     episodes: int,
     seed: int,
     deterministic: bool | None = None,
@@ -59,6 +59,7 @@ def play_episodes(
 ) -> list[Episode]:
     """Exactly `episodes` whole episodes under the policy, in the order in which they ended.
 
+    `make_env` is what `envs.factory` takes: a factory of vector environments, of single ones, or a name.
     Environment i plays a number of episodes fixed beforehand: to take the first that end would favour the short ones.
     With `deterministic` the likeliest actions are taken, and samples where it is False; None is as in training.
     After each step `watch` is told the observations before it [B, ...], the actions [B, ...], in which environments it
@@ -66,8 +67,7 @@ def play_episodes(
     TrainingError when an episode does not end within `max_steps`.
     """
     B = min(episodes, _PARALLEL)
-    env_seed = derive(seed, "evaluation")
-    env = conform(make_env(num_envs=B, seed=env_seed), "of the factory", env_seed, B)
+    env = factory(make_env)(num_envs=B, seed=derive(seed, "evaluation"))
     patience, steps = _Patience(env, episodes, max_steps), np.zeros(B, int)
     with contextlib.closing(env), waiting(patience):
         policy.require_fit(env)

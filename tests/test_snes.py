@@ -18,7 +18,7 @@ from rlab.rollout import evaluate_members
 from rlab.runs.metrics import read_metrics
 from rlab.schedules import Schedule
 
-CONFIG = snes.Config(population=16, group=8, sigma=0.3)
+CONFIG = snes.Config(population=16, group=8, sigma=0.3, learning_rate=0.03)
 CARTPOLE = functools.partial(envs.make, "CartPole-v1")
 MATCHING = functools.partial(envs.make, toys.Matching)
 

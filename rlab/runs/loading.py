@@ -198,7 +198,8 @@ def _bound(data: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray | f
     unbounded = np.isinf(bound.astype(np.float64)).any()
     if unbounded and not bound.ndim:
         return float(bound)
-    return np.broadcast_to(bound if unbounded else bound.astype(dtype), shape).copy()
+    kept = unbounded and dtype.kind != "f"  # gymnasium brings an infinite bound to integers itself
+    return np.broadcast_to(bound if kept else bound.astype(dtype), shape).copy()
 
 
 def _shortened(bound: np.ndarray, unbounded: np.ndarray, word: str) -> Any:

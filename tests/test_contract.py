@@ -135,6 +135,28 @@ def test_the_last_observation_is_not_overwritten_by_the_reset(asynchronous):
     assert finals == [(0, [1.0, 3.0]), (1, [1.0, 3.0])]
 
 
+class Plain:
+    """Rows whose state is what is seen."""
+
+    limit = 3
+    observation_space, action_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64), Counting.action_space
+
+    def begin(self, rng):
+        return np.array([1.0, 0.0])
+
+    def step(self, states, actions):
+        return envs.rows.Outcome(states + [0.0, 1.0], np.ones(len(states)), np.zeros(len(states), bool))
+
+    def observe(self, states):
+        return states
+
+
+def test_rows_may_show_their_states():
+    seen, finals, _ = _play(conform(envs.rows.RowVectorEnv(Plain(), 2), "Plain"), 4)
+    np.testing.assert_array_equal(seen[:, 0, 1], [0.0, 1.0, 2.0, 0.0, 1.0])
+    assert finals == [(0, [1.0, 3.0]), (1, [1.0, 3.0])]
+
+
 class OneStepLate(Many):
     def __init__(self):
         super().__init__(mode=NEXT)

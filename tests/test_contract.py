@@ -145,7 +145,7 @@ class Plain:
         return np.array([1.0, 0.0])
 
     def step(self, states, actions):
-        return envs.rows.Outcome(states + [0.0, 1.0], np.ones(len(states)), np.zeros(len(states), bool))
+        return envs.rows.Outcome(states + np.array([0.0, 1.0]), np.ones(len(states)), np.zeros(len(states), bool))
 
     def observe(self, states):
         return states

@@ -13,7 +13,7 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from envs import closing, saving
-from envs.copies import Copy, add_info, told
+from envs.copies import Copy, add_info, array_kind, told
 from envs.rows import SEEDS, RowVectorEnv
 from rlab.errors import BadInputError, TrainingError
 
@@ -153,9 +153,8 @@ class Conformed(VectorWrapper):
         if isinstance(inside, AsyncVectorEnv):
             inside._raise_if_errors = functools.partial(_raise_quietly, inside._raise_if_errors)  # type: ignore[method-assign]
         self.metadata = {**env.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
-        space = env.single_observation_space
-        self._shape = None if space.shape is None else (B, *space.shape)
-        self._dtype = space.dtype
+        shape, self._dtype = array_kind(env.single_observation_space)
+        self._shape = None if shape is None else (B, *shape)
         self._float = self._dtype is not None and self._dtype.kind in "fc"
         # These give a new array each time, which nobody writes to.
         own = inside is env and isinstance(env, RowVectorEnv | AtariVectorEnv | SyncVectorEnv | AsyncVectorEnv)

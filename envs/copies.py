@@ -49,13 +49,14 @@ class Copy(gym.Wrapper):
         super().__init__(env)
         self.number, self.steps = number, 0
         self._filmed, self._last_picture = filmed, None
+        self._shape, self._dtype = array_kind(env.observation_space)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self.steps = 0
         given = self._ask(lambda: self.env.reset(seed=None if seed is None else seed % SEEDS, options=options), "reset")
         if not isinstance(given, tuple) or len(given) != 2:
             raise self._fault("reset must give an observation and a dictionary")
-        return given[0], _dictionary(given[1])
+        return self._seen(given[0]), _dictionary(given[1])
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.steps += 1
@@ -63,6 +64,7 @@ class Copy(gym.Wrapper):
         if not isinstance(given, tuple) or len(given) != 5:
             raise self._fault("step must give an observation, a reward, terminated, truncated and a dictionary")
         observation, reward, terminated, truncated, info = given
+        self._seen(observation)
         if type(reward) is not float:
             reward = self._number(reward)
         ended = self._ask(lambda: (bool(terminated), bool(truncated)), "terminated and truncated")
@@ -89,6 +91,16 @@ class Copy(gym.Wrapper):
         except (Exception, SystemExit) as error:  # whatever the environment raises
             raise self._fault(f"{place}: {told(error)}") from error
 
+    def _seen(self, observation: Any) -> Any:
+        """The observation, which must be one of its space's shape and kind of numbers."""
+        if self._shape is None or self._dtype is None:
+            return observation
+        array = self._ask(lambda: np.asarray(observation), "the observation is no array")
+        if array.shape != self._shape or not np.can_cast(array.dtype, self._dtype, "same_kind"):
+            given = f"{array.dtype}{list(array.shape)}" if array.dtype.kind in "biufc" else f"{observation!r:.40}"
+            raise self._fault(f"the observation is {given}, not {self._dtype}{list(self._shape)} as its space says")
+        return observation
+
     def _number(self, reward: Any) -> float:
         try:
             array = np.asarray(reward)
@@ -101,6 +113,12 @@ class Copy(gym.Wrapper):
 
     def _fault(self, text: str) -> TrainingError:
         return TrainingError(f"copy {self.number}, step {self.steps} of its episode: {text}")
+
+
+def array_kind(space: gym.Space) -> tuple[tuple[int, ...] | None, np.dtype | None]:
+    """Shape and dtype of a space of arrays of numbers; None each for one of anything else."""
+    numbers = space.shape is not None and space.dtype is not None and space.dtype.kind in "biufc"
+    return (space.shape, space.dtype) if numbers else (None, None)
 
 
 def worded(error: BaseException) -> str:

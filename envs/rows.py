@@ -105,7 +105,7 @@ class RowVectorEnv(VectorEnv):
         self._steps = np.zeros(self.num_envs, np.int64)
         self._states = np.stack([self.rows.begin(generator) for generator in self._generators])
         self._playing: Any = slice(None)  # or the numbers of the rows that do
-        return self.rows.observe(self._states), {}
+        return self._observe(), {}
 
     def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         on, success = self._playing, None
@@ -116,7 +116,7 @@ class RowVectorEnv(VectorEnv):
             success[on] = reached
         self._steps[on] += 1
         truncated = (self._steps >= self._limit) & ~terminated
-        observations = self.rows.observe(self._states)
+        observations = self._observe()
         ended = terminated | truncated
         info: dict[str, Any] = {}
         if ended.any():
@@ -128,8 +128,13 @@ class RowVectorEnv(VectorEnv):
                 return observations, rewards, terminated, truncated, info
             for row in np.flatnonzero(ended):
                 self._states[row] = self.rows.begin(self._generators[row])
-            observations = self.rows.observe(self._states)
+            observations = self._observe()
         return observations, rewards, terminated, truncated, info
+
+    def _observe(self) -> Any:
+        """What the agent sees, in no array of the states, which change."""
+        seen = self.rows.observe(self._states)
+        return seen.copy() if np.may_share_memory(seen, self._states) else seen
 
     def save(self) -> dict[str, np.ndarray]:
         """All that the next steps depend on."""

@@ -135,6 +135,28 @@ def test_the_last_observation_is_not_overwritten_by_the_reset(asynchronous):
     assert finals == [(0, [1.0, 3.0]), (1, [1.0, 3.0])]
 
 
+class Plain:
+    """Rows whose state is what is seen."""
+
+    limit = 3
+    observation_space, action_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64), Counting.action_space
+
+    def begin(self, rng):
+        return np.array([1.0, 0.0])
+
+    def step(self, states, actions):
+        return envs.rows.Outcome(states + np.array([0.0, 1.0]), np.ones(len(states)), np.zeros(len(states), bool))
+
+    def observe(self, states):
+        return states
+
+
+def test_rows_may_show_their_states():
+    seen, finals, _ = _play(conform(envs.rows.RowVectorEnv(Plain(), 2), "Plain"), 4)
+    np.testing.assert_array_equal(seen[:, 0, 1], [0.0, 1.0, 2.0, 0.0, 1.0])
+    assert finals == [(0, [1.0, 3.0]), (1, [1.0, 3.0])]
+
+
 class OneStepLate(Many):
     def __init__(self):
         super().__init__(mode=NEXT)
@@ -287,9 +309,42 @@ def test_what_is_raised_is_told_in_a_line():
         _step(env, 1)
 
 
-@pytest.mark.parametrize("name", ["FrozenLake-v1", "Blackjack-v1"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        (np.ones(3, np.float32), r"float32\[3\]"),
+        (np.ones((1, 1)), r"float64\[1, 1\]"),
+        (None, "None"),
+        ("text", "'text'"),
+        (1j * np.ones(1), r"complex128\[1\]"),
+    ],
+)
+def test_an_observation_of_another_shape_or_kind_is_named(seen, told, asynchronous):
+    class Other(toys.Constant):
+        def step(self, action):
+            return seen, 1.0, False, False, {}
+
+    env = envs.make(Other, asynchronous=asynchronous)
+    env.reset()
+    message = rf"environment .*Other, copy 0, step 1 of its episode: the observation is {told}, not float32\[1\] as"
+    with pytest.raises(TrainingError, match=message):
+        _step(env, 1)
+    env.close()
+
+
+@pytest.mark.parametrize("name", ["FrozenLake-v1", "Blackjack-v1", "Words"])
 def test_observations_of_other_kinds_come_through(name):
-    env = envs.make(name, 2, 0)
+    class Words(toys.Constant):
+        observation_space = gym.spaces.Text(5)
+
+        def reset(self, *, seed=None, options=None):
+            return "word", {}
+
+        def step(self, action):
+            return "words", 1.0, True, False, {}
+
+    env = envs.make(Words if name == "Words" else name, 2, 0)
     env.reset()
     for _ in range(30):
         *_, terminated, truncated, info = env.step(np.zeros(2, int))

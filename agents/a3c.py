@@ -36,7 +36,7 @@ from rlab.parallel import calls, remote, shared, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive, playing
-from rlab.settings import field, from_settings
+from rlab.settings import field
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -136,12 +136,7 @@ class A3C:
         Parameters, statistics, counters and the schedule are restored, on any number of ranks; the environments begin
         new episodes, with new seeds. With `steps` the run's target score, if it has one, no longer ends it.
         """
-        env = tuning.to_resume(run, env)
-        beginning = runs.reopen("a3c", run, env, steps, ranks.world())
-        settings = beginning.run.config
-        policy = runs.read_architecture(run) or settings["backbone"]
-        agent = cls(from_settings(Config, settings["config"]), env, policy, settings["seed"])
-        return agent._train(beginning)
+        return tuning.resume(cls, run, env, steps)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning

@@ -32,7 +32,7 @@ from rlab.parallel import calls, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
-from rlab.settings import field, from_settings
+from rlab.settings import field
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -136,12 +136,10 @@ class RPG:
         target_score: float | None = None,
         checkpoint_every: float = 60.0,
     ) -> "runs.TrainingResult":
-        """Train for `steps` agent steps, summed over the ranks, in a new run directory.
+        """Train in a new run directory for `steps` agent steps, summed over the ranks (None: as tuned).
 
-        With `target_score` training ends early, as `rlab.schedules` says.
-        Without `steps` both are those tuned for a named environment.
-        A checkpoint is saved every `checkpoint_every` seconds, 0 being after each update. Ctrl-C raises
-        KeyboardInterrupt after one, and the run can be resumed.
+        With `target_score` training ends early (`rlab.schedules`). A checkpoint is saved every `checkpoint_every`
+        seconds, 0 being after each update. Ctrl-C raises KeyboardInterrupt after one, and the run can be resumed.
         """
         length = self._chosen.length(steps, target_score)
         return self._train(runs.begin("rpg", self, run, *length, self.comm, checkpoint_every))
@@ -155,12 +153,7 @@ class RPG:
         The run goes on as if it had never stopped, to the bit. With `steps` the run's target score, if it has one, no
         longer ends it.
         """
-        env = tuning.to_resume(run, env)
-        beginning = runs.reopen("rpg", run, env, steps, ranks.world())
-        settings = beginning.run.config
-        policy = runs.read_architecture(run) or settings["backbone"]
-        agent = cls(from_settings(Config, settings["config"]), env, policy, settings["seed"])
-        return agent._train(beginning)
+        return tuning.resume(cls, run, env, steps)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning

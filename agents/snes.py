@@ -23,7 +23,7 @@ import functools
 import inspect
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -36,11 +36,8 @@ from rlab.parallel import calls, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
-from rlab.settings import field, from_settings
+from rlab.settings import field
 from rlab.types import Episode
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +121,10 @@ class SNES:
         target_score: float | None = None,
         checkpoint_every: float = 60.0,
     ) -> "runs.TrainingResult":
-        """Train for `steps` agent steps, summed over the ranks, in a new run directory.
+        """Train in a new run directory for `steps` agent steps, summed over the ranks (None: as tuned).
 
-        With `target_score` training ends early, as `rlab.schedules` says.
-        Without `steps` both are those tuned for a named environment.
-        A checkpoint is saved every `checkpoint_every` seconds, 0 being after each update. Ctrl-C raises
-        KeyboardInterrupt after one, and the run can be resumed.
+        With `target_score` training ends early (`rlab.schedules`). A checkpoint is saved every `checkpoint_every`
+        seconds, 0 being after each update. Ctrl-C raises KeyboardInterrupt after one, and the run can be resumed.
         """
         length = self._chosen.length(steps, target_score)
         return self._train(runs.begin("snes", self, run, *length, self.comm, checkpoint_every))
@@ -143,12 +138,7 @@ class SNES:
         The run goes on as if it had never stopped, to the bit, on any number of ranks. With `steps` the run's target
         score, if it has one, no longer ends it.
         """
-        env = tuning.to_resume(run, env)
-        beginning = runs.reopen("snes", run, env, steps, ranks.world())
-        settings = beginning.run.config
-        policy = runs.read_architecture(run) or settings["backbone"]
-        agent = cls(from_settings(Config, settings["config"]), env, policy, settings["seed"])
-        return agent._train(beginning)
+        return tuning.resume(cls, run, env, steps)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning

@@ -39,7 +39,7 @@ from rlab.parallel import calls, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive, playing
-from rlab.settings import field, from_settings
+from rlab.settings import field
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -147,15 +147,8 @@ class TRPO:
         config = self.config
         if config.critic == "linear":
             return policies.LinearFitter(self.critic, self.among)
-        return policies.NetworkFitter(
-            self.critic,
-            self.among,
-            self.seed,
-            config.learning_rate,
-            config.critic_epochs,
-            config.critic_minibatch,
-            config.normalize_returns,
-        )
+        settings = config.learning_rate, config.critic_epochs, config.critic_minibatch, config.normalize_returns
+        return policies.NetworkFitter(self.critic, self.among, self.seed, *settings)
 
     def train(
         self,
@@ -164,12 +157,10 @@ class TRPO:
         target_score: float | None = None,
         checkpoint_every: float = 60.0,
     ) -> "runs.TrainingResult":
-        """Train for `steps` agent steps, summed over the ranks, in a new run directory.
+        """Train in a new run directory for `steps` agent steps, summed over the ranks (None: as tuned).
 
-        With `target_score` training ends early, as `rlab.schedules` says.
-        Without `steps` both are those tuned for a named environment.
-        A checkpoint is saved every `checkpoint_every` seconds, 0 being after each update. Ctrl-C raises
-        KeyboardInterrupt after one, and the run can be resumed.
+        With `target_score` training ends early (`rlab.schedules`). A checkpoint is saved every `checkpoint_every`
+        seconds, 0 being after each update. Ctrl-C raises KeyboardInterrupt after one, and the run can be resumed.
         """
         length = self._chosen.length(steps, target_score)
         return self._train(runs.begin("trpo", self, run, *length, self.comm, checkpoint_every))
@@ -182,12 +173,7 @@ class TRPO:
 
         With `steps` the run's target score, if it has one, no longer ends it.
         """
-        env = tuning.to_resume(run, env)
-        beginning = runs.reopen("trpo", run, env, steps, ranks.world())
-        settings = beginning.run.config
-        policy = runs.read_architecture(run) or settings["backbone"]
-        agent = cls(from_settings(Config, settings["config"]), env, policy, settings["seed"])
-        return agent._train(beginning)
+        return tuning.resume(cls, run, env, steps)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning
@@ -398,9 +384,7 @@ def check_sizes(config: Config, size: int) -> None:
         )
     time = config.batch_size // config.parallel_envs
     if config.sampling == "vine" and time % config.vine_spacing:
-        raise BadInputError(
-            f"--vine-spacing must divide the {time} steps of each environment, not {config.vine_spacing}"
-        )
+        raise BadInputError(f"--vine-spacing must divide {time} steps of each environment, not {config.vine_spacing}")
     if config.sampling == "vine" and config.vine_actions == 1:
         raise BadInputError("--vine-actions must be at least 2, to be compared, or 0, not 1")
 

@@ -131,6 +131,18 @@ def choose(kind: type[Tuned], config: Any, env: Any, policy: str | None, seed: i
     return Chosen(config or kind.for_env(env), made, backbone, int(seed), found["steps"], found["target_score"])
 
 
+def resume(agent: Any, run: str | Path, env: Any, steps: int | None) -> Any:
+    """Go on with a run of the agent's class; what came of it. `env` and `steps` are as of its `resume`."""
+    from rlab import runs
+    from rlab.parallel import comm
+
+    env = to_resume(run, env)
+    beginning = runs.reopen(agent.Config.agent, run, env, steps, comm.world())
+    settings = beginning.run.config
+    policy = runs.read_architecture(run) or settings["backbone"]
+    return agent(from_settings(agent.Config, settings["config"]), env, policy, settings["seed"])._train(beginning)
+
+
 def to_resume(run: str | Path, env: Any) -> "Callable[..., VectorEnv]":
     """The environments that a run goes on in: those given, or those that it describes, with its learned rewards."""
     from rlab.rewards import model_of

@@ -178,6 +178,7 @@ def test_what_is_no_picture_is_named_and_leaves_no_file(tmp_path, picture, messa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio's writer leaves pipes open
 @pytest.mark.parametrize("broken", [1, 2])
 def test_a_film_that_breaks_off_leaves_what_was_there(tmp_path, broken):
     out = tmp_path / "film.mp4"

@@ -142,7 +142,7 @@ def test_a_config_for_an_environment_is_the_command_line_s(agent):
             kind.for_env(*arguments)
     with pytest.raises(BadInputError, match="'learning_rate'"):
         kind.for_env("CartPole-v1", learnin_rate=1.0)
-    with pytest.raises(BadInputError, match="above 0"):
+    with pytest.raises(BadInputError, match="--learning-rate must be"):
         kind.for_env("CartPole-v1", learning_rate=-1.0)
 
 

@@ -143,7 +143,7 @@ def _bound(data: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray | f
     bound = np.array(data)
     if bound.dtype.kind == "U":
         bound = bound.astype(np.float64)
-    unbounded = np.isinf(bound.astype(np.float64)).any()
+    unbounded = dtype.kind != "f" and np.isinf(bound.astype(np.float64)).any()
     if unbounded and not bound.ndim:
         return float(bound)
     return np.broadcast_to(bound if unbounded else bound.astype(dtype), shape).copy()

@@ -289,6 +289,10 @@ def test_a_policy_acts_as_it_was_trained_unless_told_otherwise(tmp_path):
         assert (spread[None] == 0.0) == flag
     with pytest.raises(BadInputError, match="50 observations need 50 resets, not 2"):
         trained.act(rest, (), np.zeros(2))
+    memory = TrainedPolicy(Policy(VECTOR, DISCRETE, "rnn"), params)
+    for state in ((), memory.initial_state(2)):
+        with pytest.raises(BadInputError, match="memory has arrays of"):
+            memory.act(np.zeros(3), state)
 
 
 def test_a_policy_acts_on_after_two_to_the_31_steps():
@@ -381,16 +385,22 @@ def test_spaces_and_what_is_unbounded_in_them_survive_json(space):
 
 
 AGENTS = [
-    ("A3C", {"workers": 1, "envs_per_worker": 8, "learning_rate": 3e-3}, BOX(10.0, 20.0, ()), 12.0, 8_000),
-    ("TRPO", {"batch_size": 256, "max_kl": 0.1}, BOX(0.0, 512.0, (2,), np.float64), 400.0, 8_000),
+    ("A3C", {"workers": 1, "envs_per_worker": 16, "learning_rate": 2e-3}, BOX(10.0, 20.0, ()), 12.0, 8_000),
+    ("TRPO", {"batch_size": 256, "max_kl": 0.1}, BOX(0.0, 512.0, (2,), np.float64), 400.0, 5_120),
     (
         "RPG",
-        {"episodes_per_batch": 32, "learning_rate": 0.02, "baseline": "constant"},
+        {"episodes_per_batch": 32, "learning_rate": 2e-3, "baseline": "constant", "initial_std": 0.4},
         BOX(-3, -1, (1, 2)),
         -1.4,
         12_000,
     ),
-    ("SNES", {"population": 16, "sigma": 0.2, "learning_rate": 0.2}, BOX(-1000, 1000, (1,), np.int64), 600, 16_000),
+    (
+        "SNES",
+        {"population": 32, "sigma": 0.05, "learning_rate": 0.03, "decay_learning_rate": True},
+        BOX(-1000, 1000, (1,), np.int64),
+        600,
+        16_000,
+    ),
 ]
 
 
@@ -401,7 +411,7 @@ def test_every_agent_finds_a_target_between_bounds(name, config, space, target, 
     agent = kind(kind.Config(**config), env=factory, policy="mlp")
     agent.train(tmp_path / "run", steps)
     policy = rlab.load_policy(tmp_path / "run")
-    found, _ = policy.act(np.ones(1), (), deterministic=True)
+    found, _ = policy.act(np.ones(1), policy.initial_state(), deterministic=True)
     assert space.contains(np.asarray(found))
     span = float(np.max(space.high) - np.min(space.low))
     assert float(np.abs(np.asarray(found, np.float64) - target).mean()) < 0.12 * span

@@ -114,9 +114,10 @@ class Target(gym.Env):
         return np.ones(1, np.float32), {}
 
     def step(self, action):
+        action = np.asarray(action)  # NumPy makes a scalar of a row of ()
         assert self.action_space.contains(action), f"{action!r} is not of {self.action_space}"
         self._time += 1
-        reward = -float(np.abs(np.asarray(action, np.float64) - self._target).mean()) / self._span
+        reward = -float(np.abs(action.astype(np.float64) - self._target).mean()) / self._span
         return np.ones(1, np.float32), reward, self._time == 5, False, {}
 
 

@@ -56,15 +56,24 @@ class TrainedPolicy:
         resets = np.zeros(B, np.float32) if reset is None else np.asarray(reset, np.float32).reshape(-1)
         if len(resets) != B:
             raise BadInputError(f"{B} observations need {B} resets, not {len(resets)}")
-        for part in tf.nest.flatten(state):
-            if part.shape[0] != B:
-                raise BadInputError(f"{B} observations need a memory of {B}, not of {part.shape[0]}")
+        _check_memory(state, self.initial_state(B))
         likeliest = self.deterministic if deterministic is None else bool(deterministic)
         seed = np.array([self._seed, self._count % _SEEDS], np.int32)
         self._count += 1
         actions, _, state = self._steps[likeliest](self.parameters, batch, state, resets, seed)
         actions = self.policy.to_environment(actions.numpy())
-        return (actions[0] if single else actions), state
+        if single:  # an array of shape () stays one
+            actions = actions[0] if isinstance(self.policy.action_space, gym.spaces.Discrete) else actions[0, ...]
+        return actions, state
+
+
+def _check_memory(state: State, fitting: State) -> None:
+    """Raise BadInputError where a memory is not like one that fits."""
+    given, needed = ([tuple(np.shape(part)) for part in tf.nest.flatten(memory)] for memory in (state, fitting))
+    if given != needed:
+        raise BadInputError(
+            f"the policy's memory has arrays of {needed}, not of {given}; it begins with initial_state(batch_size)"
+        )
 
 
 def as_batch(observation: np.ndarray, space: gym.Space) -> np.ndarray:

@@ -195,7 +195,7 @@ def _bound(data: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray | f
     bound = np.array(data)
     if bound.dtype.kind == "U":
         bound = bound.astype(np.float64)
-    unbounded = np.isinf(bound.astype(np.float64)).any()
+    unbounded = dtype.kind != "f" and np.isinf(bound.astype(np.float64)).any()
     if unbounded and not bound.ndim:
         return float(bound)
     kept = unbounded and dtype.kind != "f"  # gymnasium brings an infinite bound to integers itself

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import ROOT
 
 from rlab import demonstrations
 from rlab.arrays import DIGEST, digest, read_npz, read_weights, to_npz, weights_to_bytes
@@ -121,8 +122,19 @@ def test_what_lies_ready_under_the_names_of_temporary_files_is_not_written_throu
     for place in [file for file in path.rglob("*") if file.is_file()]:
         place.with_name(f".{place.name}.tmp").symlink_to(canary)
     (path / "checkpoints" / ".step-000000000020.safetensors.tmp").symlink_to(canary)
-    _go_on(path, policy)
+    with pytest.raises(BadInputError, match="a link"):
+        _go_on(path, policy)
+    run = Run(path, CONFIG)  # nor would it be, were it not refused
+    run.save_checkpoint(_state(policy, 20))
+    run.with_steps(300)
     assert canary.read_text() == "alive"
+    assert run.latest_checkpoint().steps == 20
+
+
+def test_what_kills_have_left_is_cleaned(path, policy):
+    for place in (path, path / "checkpoints", path / "policy"):
+        (place / ".half.0123456789abcdef.tmp").write_text("half")
+    _go_on(path, policy)
     assert [row["steps"] for row in read_metrics(path)] == [10, 20]
     assert not list(path.rglob(".*.tmp"))
 
@@ -342,8 +354,8 @@ with locked(Path(sys.argv[1])):
 
 
 def test_one_process_at_a_time_trains_a_run(path, policy):
-    holder = subprocess.Popen([sys.executable, "-c", _HOLD, path], stdout=subprocess.PIPE, text=True)
-    try:
+    command = [sys.executable, "-c", _HOLD, path]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
         owner = json.loads((path / "lock").read_text())
         assert owner["pid"] == holder.pid
@@ -353,9 +365,7 @@ def test_one_process_at_a_time_trains_a_run(path, policy):
         holder.kill()
         holder.wait()
         assert (path / "lock").exists()
-        _go_on(path, policy)  # its owner is gone
-    finally:
-        holder.kill()
+    _go_on(path, policy)  # its owner is gone
     assert not (path / "lock").exists()
 
 

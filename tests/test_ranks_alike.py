@@ -34,8 +34,8 @@ factory = functools.partial(envs.make, Choices)
 small = dict(batch_size=64, parallel_envs=4)
 learners = {
     "gathered": trpo.Learner(agents.TRPO(trpo.Config(**small, critic_minibatch=32), factory), Schedule(10**9)),
-    "shared": trpo.Learner(agents.TRPO(trpo.Config(**small), factory, "rnn"), Schedule(10**9)),
-    "episodes": rpg.Learner(agents.RPG(rpg.Config(episodes_per_batch=4), factory, "rnn"), Schedule(10**9)),
+    "shared": trpo.Learner(agents.TRPO(trpo.Config(**small, critic="linear"), factory, "rnn"), Schedule(10**9)),
+    "episodes": rpg.Learner(agents.RPG(rpg.Config(episodes_per_batch=4, baseline="constant"), factory, "mlp"), Schedule(10**9)),
 }
 found = {}
 for name, learner in learners.items():

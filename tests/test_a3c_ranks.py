@@ -165,7 +165,7 @@ def test_a_fault_on_one_rank_ends_all_and_is_named(tmp_path, monkeypatch, rank, 
     else:
         assert re.search(f"TrainingError: {named}", errors), errors
         assert re.search(f"ElsewhereError: rank {rank}: {named}", errors), errors
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 80  # a hang would last for longer
 
 
 def test_a_killed_rank_ends_the_job_and_leaves_whole_checkpoints(tmp_path):

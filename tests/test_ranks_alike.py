@@ -31,11 +31,11 @@ class Choices(toys.gym.Env):
         seen = self.np_random.random(3).astype(np.float32)
         return seen, float(action[0] == 1) + seen[0] * action[1], False, self._left == 0, {}
 factory = functools.partial(envs.make, Choices)
-small = dict(batch_size=64, parallel_envs=4)
+small, few = dict(batch_size=64, parallel_envs=4), rpg.Config(episodes_per_batch=4, baseline="constant")
 learners = {
     "gathered": trpo.Learner(agents.TRPO(trpo.Config(**small, critic_minibatch=32), factory), Schedule(10**9)),
-    "shared": trpo.Learner(agents.TRPO(trpo.Config(**small), factory, "rnn"), Schedule(10**9)),
-    "episodes": rpg.Learner(agents.RPG(rpg.Config(episodes_per_batch=4), factory, "rnn"), Schedule(10**9)),
+    "shared": trpo.Learner(agents.TRPO(trpo.Config(**small, critic="linear"), factory, "rnn"), Schedule(10**9)),
+    "episodes": rpg.Learner(agents.RPG(few, factory, "mlp"), Schedule(10**9)),
 }
 found = {}
 for name, learner in learners.items():

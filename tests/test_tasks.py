@@ -214,7 +214,8 @@ def test_defaults_suit_the_data(kind, tmp_path):
         digits = kind.for_data("digits", model=model)
         assert digits.epochs * (1318 // digits.batch_size) >= 1500
         few = kind.for_data(_data(tmp_path / "few.npz", 60, 2, (28, 28)), model=model)
-        assert 1 <= few.batch_size <= 6
+        assert few.batch_size == 8
+        assert kind.for_data(_data(tmp_path / "two.npz", 2, 1, (28, 28)), model=model).batch_size == 1
         assert getattr(few, "shift", None) == getattr(whole, "shift", None)
     assert getattr(digits, "shift", 0) == 0
     assert kind.for_data("digits", epochs=3).epochs == 3

@@ -311,7 +311,7 @@ def _saved(run, policy, change=None, remove=(), **options):
     save_architecture(run, policy, **options)
     path = run / "policy" / "architecture.json"
     data = json.loads(path.read_text()) | (change or {})
-    path.write_text(json.dumps({key: part for key, part in data.items() if key not in remove}))
+    path.write_text(json.dumps({key: part for key, part in data.items() if key not in (*remove, "sha256")}))
     parameters = policy.named(policy.initial_parameters(0))
     safetensors.numpy.save_file(parameters, run / "policy" / "weights.safetensors")
     return run

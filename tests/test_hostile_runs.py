@@ -419,6 +419,13 @@ def test_weights_that_are_older_than_the_checkpoint_give_way_to_it(path, policy)
     np.testing.assert_array_equal(load_policy(path).parameters, policy.initial_parameters(5))
 
 
+def test_a_run_that_lost_its_checkpoints_does_not_begin_again_over_its_weights(path, policy):
+    shutil.rmtree(path / "checkpoints")
+    with pytest.raises(BadInputError, match="has lost its checkpoints"):
+        Run.open(path).latest_checkpoint()
+    np.testing.assert_array_equal(load_policy(path).parameters, policy.initial_parameters(0))
+
+
 def test_a_state_that_is_not_finite_is_never_the_newest(path, policy):
     run, before = Run.open(path), sorted(path.rglob("*.safetensors"))
     state = _state(policy, 20)

@@ -28,6 +28,8 @@ def empty(features: int) -> Moments:
 
 def restored(fresh: Moments, arrays: Mapping[str, np.ndarray], prefix: str) -> Moments:
     """The moments that `arrays` hold by name; raises BadInputError where they are not of as many numbers as `fresh`."""
+    rows = arrays[f"{prefix}rows"]  # a number, or, where ranks have sent it in a row of others, a vector of one
+    fresh = fresh._replace(rows=np.zeros(rows.shape if rows.shape == (1,) else ()))
     return Moments(*(like(arrays, f"{prefix}{name}", part) for name, part in fresh._asdict().items()))
 
 

@@ -99,8 +99,12 @@ class Run:
         return self.path / "checkpoints"
 
     def latest_checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint, or None before the first; raises BadInputError when it is damaged."""
+        """The newest checkpoint, or None before the first; raises BadInputError when it is damaged, or all are gone."""
         found = checkpoints.paths(self.checkpoints)
+        if not found and self._weights.exists():
+            raise BadInputError(
+                f"{self.path} has lost its checkpoints: its trained parameters can be used, and not learned further"
+            )
         return checkpoints.load(found[-1]) if found else None
 
     def latest_steps(self) -> int | None:

@@ -53,7 +53,7 @@ class Config(tuning.Tuned, agent="snes"):
     mirrored: bool = field(True, "let members come in pairs of opposite noise")
     utilities: str = field("centered-ranks", "what returns are worth", choices=("centered-ranks", "nes"))
     optimizer: str = field("adam", "of the simple form", choices=("adam", "sgd"))
-    learning_rate: float = field(0.05, "of the optimizer; of the full form η_μ", low=0.0, above=True)
+    learning_rate: float = field(0.03, "of the optimizer; of the full form η_μ", low=0.0, above=True)
     decay_learning_rate: bool = field(False, "let the step of μ fall linearly to 0 at the last step")
     sigma_rate: float = field(0.0, "η_σ of the full form; 0 for (3 + ln D)/(5 √D)", low=0.0)
     weight_decay: float = field(0.0, "of the simple form: so many times μ is taken from ∇_μ", low=0.0)

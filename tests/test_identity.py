@@ -13,7 +13,7 @@ from rlab.evaluation import play_episodes
 
 @pytest.mark.parametrize(
     ("agent", "symbols", "steps"),
-    [("A3C", 10, 20_000), ("TRPO", 10, 20_000), ("RPG", 0, 60_000), ("SNES", 10, 300_000)],
+    [("A3C", 10, 20_000), ("TRPO", 10, 20_000), ("RPG", 0, 60_000), ("SNES", 0, 500_000)],
 )
 def test_default_settings_learn_the_identity(agent, symbols, steps, tmp_path):
     kind = functools.partial(toys.Identity, symbols)

@@ -13,9 +13,6 @@ from rlab.policies.actions import PopulationStep, action_dtype, action_shape, sh
 from rlab.policies.policy import Policy
 from rlab.types import State
 
-# As it is, it compiles by way of autograph, whose temporary files stay behind after a kill.
-_vectorized_map = tf.autograph.experimental.do_not_convert(tf.vectorized_map)
-
 _LARGE = 256  # numbers; smaller parameters of a member are passed together
 
 
@@ -80,7 +77,7 @@ def _compile_population(policy: Policy, rows: int, deterministic: bool) -> Popul
     def act_together(params: Any, state: State, observations: Any, resets: Any, seeds: Any) -> tuple[tf.Tensor, State]:
         split = lambda part: tf.reshape(part, (-1, rows, *part.shape[1:]))  # noqa: E731
         given = (params, split(observations), state, split(resets), seeds)
-        actions, state = tf.map_fn(act, given, fn_output_signature=outputs) if loops else _vectorized_map(act, given)
+        actions, state = tf.map_fn(act, given, fn_output_signature=outputs) if loops else tf.vectorized_map(act, given)
         return tf.reshape(actions, (-1, *actions.shape[2:])), state
 
     @functools.cache
@@ -111,7 +108,7 @@ def compile_reference(policy: Policy, observations: np.ndarray | None) -> Callab
         return lambda params: params
     reference = tf.constant(observations)
     measured = functools.partial(policy.with_reference, observations=reference)
-    return tf.function(lambda params: _vectorized_map(measured, params), jit_compile=True, autograph=False)
+    return tf.function(lambda params: tf.vectorized_map(measured, params), jit_compile=True, autograph=False)
 
 
 def population_state(policy: Policy, members: int, rows: int) -> State:

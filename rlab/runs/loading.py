@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     `seed` is that of the sampled actions. Loads data and never executes code found in the run, follows no link inside
     it, and builds nothing larger than its weights are.
     """
+    if not isinstance(run, str | os.PathLike):
+        raise BadInputError(f"a run is named by the path of its directory, not by {run!r}")
     run = Path(run)
     found = read_architecture(run)
     if found is None:

@@ -49,7 +49,7 @@ class Config(tuning.Tuned, agent="a3c"):
     """The settings of A3C; each is a command-line flag. `defaults/a3c.toml` tunes them by environment."""
 
     workers: int = field(2, "worker threads, of each rank", low=1, high=1024)
-    envs_per_worker: int = field(8, "K, environments that each worker steps together; 1 is the paper", low=1, high=65_536)
+    envs_per_worker: int = field(8, "K, environments that a worker steps together; 1 is the paper", low=1, high=65_536)
     rollout_length: int = field(5, "T, steps between updates", low=1)
     learning_rate: float = field(1.5e-3, "η, step size of RMSProp", low=0.0, above=True)
     decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")

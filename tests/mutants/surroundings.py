@@ -200,7 +200,7 @@ PLANTED = (
     _IMITATION(
         "the true reward is shown", "replaces=True", "replaces=False", "test_who_imitates_never_sees_the_rewards"
     ),
-    _SCHEDULES("nothing falls", "max(1.0 - (steps - start) / (end - start), 0.0)", "1.0"),
+    _SCHEDULES("nothing falls", "max(1.0 - (steps - line.start) / (line.end - line.start), 0.0)", "1.0"),
     _SCHEDULES("fewer episodes decide", "full = len(self._recent) == _EPISODES", "full = bool(self._recent)"),
     _SCHEDULES(
         "what cooled down stays so", "self._line = self._slow\n            self._over", "pass\n            self._over"
@@ -261,7 +261,7 @@ PLANTED = (
     ),
     _SEA("going right is free", "- np.where(right, 0.01 / self.size, 0.0)", "- 0.0"),
     _CATCH("a ball that falls costs nothing", "np.where(caught, 1.0, -1.0)", "np.where(caught, 1.0, 0.0)"),
-    _ROWS("all rows are the first", "None if seed is None else seed + row", "seed"),
+    _ROWS("all rows are the first", "(seed + row) % SEEDS", "seed % SEEDS"),
     _WRAPPERS(
         "the last reward of one episode begins the next",
         "_beside(observations, np.where(ended, 0.0, rewards))",

@@ -276,6 +276,15 @@ def test_nan_is_named_wherever_it_comes(at, which):
         _play(env, 3)
 
 
+def test_a_reward_that_is_not_finite_is_named():
+    class Rich(toys.Constant):
+        def step(self, action):
+            return np.ones(1, np.float32), np.inf, False, False, {}
+
+    with pytest.raises(TrainingError, match="environment Rich, copy 0, step 1 of its episode: the reward is inf"):
+        _play(envs.make(Rich, 2), 1)
+
+
 def test_what_an_environment_raises_keeps_its_message():
     env = envs.make(toys.Failing, 2)
     env.reset()

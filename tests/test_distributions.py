@@ -52,6 +52,14 @@ def test_kl_is_the_mean_log_ratio(family):
     _within(p.log_prob(actions) - q.log_prob(actions), p.kl(q))
 
 
+def test_the_divergence_of_two_coins_is_from_the_first_to_the_second():
+    """0.9 ln(0.9/0.5) + 0.1 ln(0.1/0.5), and not 0.5 ln(0.5/0.9) + 0.5 ln(0.5/0.1)."""
+    first, second = np.log([0.9, 0.1]).astype(np.float32), np.zeros(2, np.float32)
+    assert float(Categorical(first).kl(Categorical(second))) == pytest.approx(0.3681, abs=1e-4)
+    odds = np.float32([np.log(9.0)])
+    assert float(Bernoulli(odds).kl(Bernoulli(odds * 0.0))) == pytest.approx(0.3681, abs=1e-4)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_score_has_mean_zero(family):
     p, _ = _pair(family)

@@ -283,6 +283,13 @@ def test_objects_are_not_unpickled(tmp_path, array):
         read_npz(tmp_path / "a.npz", ["x"])
 
 
+def test_a_digest_knows_names_shapes_and_kinds():
+    x = np.arange(6, dtype=np.float32)
+    others = ({"b": x}, {"a": x.reshape(2, 3)}, {"a": x.view(np.int32)}, {"a": x[::-1]})
+    assert len({digest(arrays) for arrays in ({"a": x}, *others)}) == 5
+    assert digest({"a": x, "b": x}) == digest({"b": x, "a": x})
+
+
 @pytest.mark.parametrize(
     "array", [np.zeros((0, 3)), np.array(3), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array("text")]
 )

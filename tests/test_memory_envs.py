@@ -151,9 +151,10 @@ def test_the_t_maze_by_hand(corridor):
         assert (reward, ended, info["is_success"]) == ((4.0, True, True) if seed % 2 else (-0.1, True, False))
 
 
-def test_n_back_by_hand():
+@pytest.mark.parametrize("seed", range(4))
+def test_n_back_by_hand(seed):
     env = gym.make("NBack", n=2, k=3, length=6)
-    seen, _ = env.reset(seed=1)
+    seen, _ = env.reset(seed=seed)
     shown, rewards = [int(seen.argmax())], []
     for t in range(6):
         answer = shown[t - 2] if t >= 2 else 0

@@ -50,6 +50,8 @@ def test_flags_of_a_termination():
     np.testing.assert_array_equal(trajectory.discounts[9], 0.0)
     np.testing.assert_array_equal(trajectory.next_values[9], 0.0)
     np.testing.assert_allclose(np.delete(trajectory.discounts, 9, axis=0), 0.9)
+    _, _, (trajectory,), _ = _collect(functools.partial(envs.make, toys.Matching), length=10)
+    np.testing.assert_array_equal(trajectory.next_values[9], 0.0)  # where the rollout ends there too
 
 
 @pytest.mark.parametrize("backbone", ["mlp", "lstm"])

@@ -176,6 +176,19 @@ def test_the_natural_step_goes_to_the_border():
     assert float(step.cg_residual) < 1e-3
 
 
+def test_the_predicted_divergence_leaves_damping_out():
+    """Of F = diag(1, 4) and a damping of 2 it is ½ sᵀFs, which the divergence of a quadratic is too."""
+    fisher, goal, damping = tf.constant([1.0, 4.0]), tf.constant([1.0, 1.0]), 2.0
+
+    def evaluate(params):
+        return tf.tensordot(goal, params, 1), 0.5 * tf.reduce_sum(fisher * tf.square(params))
+
+    direction = goal / (fisher + damping)
+    step = trust_region.natural_step(evaluate, goal, direction, goal, tf.zeros(2), 0.01, damping)
+    assert float(step.fraction) == 1.0
+    assert float(step.predicted_kl) == pytest.approx(float(step.kl), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("gradient", "diagonal"),
     [([0.0, 0.0], [1.0, 1.0]), ([1.0, 1.0], [-1.0, -1.0]), ([1.0, 1.0], [np.nan, 1.0]), ([np.nan, 1.0], [1.0, 1.0])],

@@ -69,7 +69,7 @@ PLANTED = (
         "NaN is rewarded",
         'self._not_finite(array, "the reward", None)',
         "pass",
-        "test_nan_is_named_wherever_it_comes",
+        "test_a_reward_that_is_not_finite_is_named",
     ),
     _CONTRACT(
         "scores go on over episodes",
@@ -126,7 +126,7 @@ PLANTED = (
         "a digest forgets the names",
         'found.update(f"{name} {array.dtype} {array.shape}".encode())',
         "pass",
-        "test_no_flipped_bit_of_the_weights_goes_unnoticed",
+        "test_a_digest_knows_names_shapes_and_kinds",
     ),
     _LOADING(
         "the architecture's digest is not looked at",

@@ -31,5 +31,6 @@ def start_tensorflow(all_cores: bool = False) -> None:
     with _quiet_stderr():
         import tensorflow as tf
 
-        tf.config.threading.set_intra_op_parallelism_threads(0 if all_cores else 1)
+        with contextlib.suppress(RuntimeError):  # it runs already, in a process of more than one command
+            tf.config.threading.set_intra_op_parallelism_threads(0 if all_cores else 1)
         tf.constant(0.0)

@@ -189,7 +189,7 @@ def test_resuming_restores_parameters_and_statistics_exactly(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"workers": 0}, "--workers must be at least 1"),
+        ({"workers": 0}, r"--workers must be in \[1, 1024\]"),
         ({"learning_rate": 0.0}, "--learning-rate must be above 0"),
         ({"discount": 1.5}, r"--discount must be in \[0, 1\]"),
         ({"rollout_length": 2.5}, "--rollout-length must be of type int"),

@@ -267,6 +267,7 @@ def _rpg_learner(monkeypatch, steps=10**9, **changes):
         return gradient
 
     monkeypatch.setattr(ops.bptt, "compile_gradient", compile_gradient)
+    monkeypatch.setattr(ops.sharing, "once", lambda make, *_: make())
     config = rpg.Config(episodes_per_batch=4, discount=0.5, baseline="none", **changes)
     learner = rpg.Learner(agents.RPG(config, MATCHING, "mlp"), Schedule(steps))
     learner.baseline = Oracle(0.5)

@@ -60,7 +60,7 @@ def _snes_learner(monkeypatch, **changes):
     learner = snes.Learner(agents.SNES(config, MATCHING), Schedule(96))
     played = []
 
-    def evaluate(env, act, memory, params, seed, actions_seed, features, stopping):
+    def evaluate(env, act, memory, params, seed, actions_seed, *_):
         played.append((seed, actions_seed, params[0].numpy()))
         members = np.arange(4.0)[:, None] + 4 * (len(played) % 2 == 0) + np.array([-0.5, 0.5])
         return Evaluation(members, members, np.full((4, 2), 3), None)

@@ -14,11 +14,11 @@ import agents
 import envs
 from agents import rpg, snes, trpo
 from rlab.errors import BadInputError
-from rlab.policies import Policy
+from rlab.policies import Policy, build
 from rlab.runs import beginning, checkpoints
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
-from rlab.runs.loading import load_policy, save_architecture
+from rlab.runs.loading import load_policy, read_architecture, save_architecture
 from rlab.runs.loop import Update, run_loop
 from rlab.runs.metrics import read_metrics
 from rlab.schedules import Schedule
@@ -75,8 +75,9 @@ def test_an_environment_of_other_bounds_is_refused_and_the_architecture_stays(tm
         (gym.spaces.Box(-1.0, 2.0, (3,), np.float32), actions),
         (gym.spaces.Box(-1.0, 1.0, (3,), np.float32), gym.spaces.Discrete(3)),
     ):
-        with pytest.raises(BadInputError, match=r"began with \w+s of .*; those of the environment are now of"):
-            save_architecture(run.path, Policy(space, other))
+        with pytest.raises(BadInputError, match=r"the policy does not fit the environment: \w+s of .*, not of"):
+            build(space, other, read_architecture(run.path))
+        save_architecture(run.path, Policy(space, other))
     assert (run.path / "policy" / "architecture.json").read_bytes() == before
 
 

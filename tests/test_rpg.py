@@ -312,7 +312,7 @@ def test_previous_actions_are_a_memory_of_their_own(tmp_path):
     [
         ((toys.Matching, {}), {"baseline": "linear", "entropy_weight": 1e-3}, 9.0),
         ((toys.Matching, {}), {"baseline": "constant", "optimizer": "rmsprop", "learning_rate": 1e-2}, 9.0),
-        ((toys.Reach, {}), {"baseline": "none", "discount": 0.0, "learning_rate": 1e-2}, -0.5),
+        ((toys.Reach, {}), {"baseline": "none", "discount": 0.0, "learning_rate": 1e-2, "initial_std": 0.5}, -0.5),
     ],
     ids=["discrete", "another optimizer", "real-valued"],
 )
@@ -412,7 +412,7 @@ def test_bad_settings_are_named(tmp_path, changes, env, message):
 
 
 def test_a_linear_baseline_needs_vectors(tmp_path):
-    with pytest.raises(BadInputError, match="--baseline linear takes vectors, and not Discrete"):
+    with pytest.raises(BadInputError, match="--baseline linear takes vectors, and not one-hot"):
         _train(tmp_path / "run", ("FrozenLake-v1", {}), 100, "mlp", baseline="linear")
 
 

@@ -194,7 +194,7 @@ def test_a_resumed_vine_equals_a_whole_one(tmp_path):
     [
         ("Blackjack-v1", {}, "cannot be saved and restored"),
         (toys.Matching, {}, "cannot be saved and restored"),
-        ("Acrobot-v1", {"vine_spacing": 7}, "--vine-spacing must divide the 32 steps"),
+        ("Acrobot-v1", {"vine_spacing": 7}, "--vine-spacing must divide 32 steps"),
         ("Acrobot-v1", {"vine_actions": 1}, "--vine-actions must be at least 2"),
         ("Acrobot-v1", {"vine_length": 0}, "at least 1"),
     ],

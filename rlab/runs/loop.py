@@ -145,13 +145,13 @@ def _lead(
     """The loop of the first rank."""
     if not run.of_task:  # only now it is certain that these steps can be made
         run = run.with_steps(total_steps)
-    start = time.perf_counter()
+    start, every = time.perf_counter(), _seconds_between(run)
     writer = MetricsWriter(run.path, first_step)
     display = ProgressDisplay(total_steps, first_step, unit)
     recorder = _Recorder(writer, display, max(1, total_steps // _ROWS), first_step, shown)
     if first_step:
         recorder.remember(_recent_of(run))
-    saver = _Saver(run, functools.partial(_with_recent, checkpoint, recorder), first_step)
+    saver = _Saver(run, functools.partial(_with_recent, checkpoint, recorder), first_step, every)
     try:
         display.begin()
         with contextlib.closing(updates):
@@ -193,14 +193,19 @@ def _drive(
     stop.signal = None  # it came when all was done
 
 
-class _Saver:
-    """Saves the checkpoints of a run, every so many seconds of its config; 0 is after each update."""
+def _seconds_between(run: Run) -> float:
+    """The seconds from one checkpoint to the next, of the run's config; 0 is after each update."""
+    every = run.config.get("checkpoint_every", CHECKPOINT_SECONDS)
+    if isinstance(every, bool) or not isinstance(every, int | float):
+        raise BadInputError(f"{run.path}/config.json is damaged: 'checkpoint_every' is {every!r}")
+    return every
 
-    def __init__(self, run: Run, checkpoint: Callable[[], Checkpoint], first_step: int) -> None:
-        self._run, self._checkpoint = run, checkpoint
-        self._every = run.config.get("checkpoint_every", CHECKPOINT_SECONDS)
-        if isinstance(self._every, bool) or not isinstance(self._every, int | float):
-            raise BadInputError(f"{run.path}/config.json is damaged: 'checkpoint_every' is {self._every!r}")
+
+class _Saver:
+    """Saves the checkpoints of a run, every so many seconds."""
+
+    def __init__(self, run: Run, checkpoint: Callable[[], Checkpoint], first_step: int, every: float) -> None:
+        self._run, self._checkpoint, self._every = run, checkpoint, every
         self._saved_at = time.perf_counter()
         self.steps = first_step  # of the newest checkpoint
 

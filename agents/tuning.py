@@ -149,13 +149,17 @@ def to_resume(run: str | Path, env: Any) -> "Callable[..., VectorEnv]":
     from rlab.runs.directory import Run
     from rlab.runs.environment import env_factory, rewards_of, with_rewards
 
+    if env is not None:
+        found = _factory(env)
+        # What is no run is refused where all ranks meet.
+        if model_of(found) or not (Path(run) / "config.json").exists():
+            return found
     opened = Run.open(run)
     if opened.of_task:
         raise BadInputError(f"{run} is a run of the task {opened.config['task']!r}, and not of an agent")
-    found = env_factory(opened.config, opened.path) if env is None else _factory(env)
-    if model_of(found) is None:
-        found = with_rewards(found, rewards_of(opened), opened.config["seed"])
-    return found
+    if env is None:
+        found = env_factory(opened.config, opened.path)
+    return with_rewards(found, rewards_of(opened), opened.config["seed"])
 
 
 def _factory(env: Any, **options: Any) -> "Callable[..., VectorEnv]":

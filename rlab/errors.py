@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return shown if len(shown) <= _QUOTED else f"{shown[:_QUOTED]} ..."
 
 
+def _in_a_line(part: object) -> object:
+    """A part of a message, printable and without line breaks."""
+    return printable(re.sub(r"\s*[\n\t]\s*", " ", part)) if isinstance(part, str) else part
+
+
 class BadInputError(ValueError):
     """What the user asked for cannot be done; the message is one line that names what would be right (status 2).
 
@@ -26,14 +31,14 @@ class BadInputError(ValueError):
     """
 
     def __init__(self, *parts: object) -> None:
-        super().__init__(*(printable(part) if isinstance(part, str) else part for part in parts))
+        super().__init__(*map(_in_a_line, parts))
 
 
 class TrainingError(RuntimeError):
     """A fault while running, such as a NaN or an environment that raised; the message names the place (status 1)."""
 
     def __init__(self, *parts: object) -> None:
-        super().__init__(*(printable(part) if isinstance(part, str) else part for part in parts))
+        super().__init__(*map(_in_a_line, parts))
 
 
 class ElsewhereError(TrainingError):

@@ -167,3 +167,8 @@ def test_few_and_thin_images_are_reported_on(kind, model, settings, test, shape,
     report = task.report(applied)
     for figure in report.pictures.values():
         figure.savefig(io.BytesIO(), dpi=20)
+
+
+def test_a_device_is_not_read_to_its_end():
+    with pytest.raises(BadInputError, match="/dev/zero is no file"):
+        load_images("/dev/zero")

@@ -141,8 +141,9 @@ def _mnist() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _read(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    if not zipfile.is_zipfile(path):  # what an .npz is
-        wrong = "is no .npz file" if path.is_file() else "is a directory" if path.is_dir() else "is missing"
+    if not (path.is_file() and zipfile.is_zipfile(path)):  # of a device without an end it would read for ever
+        kinds = {"is no .npz file": path.is_file(), "is a directory": path.is_dir(), "is no file": path.exists()}
+        wrong = next((kind for kind, found in kinds.items() if found), "is missing")
         raise BadInputError(
             f"the data file {path} {wrong}; --data takes `mnist`, `digits` or the path of an .npz "
             "(a run keeps it as `data` in its config.json)"

@@ -54,7 +54,7 @@ class Config(tuning.Tuned, agent="snes"):
         "auto", "what returns are worth; auto: nes of the full form", choices=("auto", "centered-ranks", "nes")
     )
     optimizer: str = field("adam", "of the simple form", choices=("adam", "sgd"))
-    learning_rate: float = field(0.0, "of the optimizer; of the full form η_μ; 0 for 0.03, or 1 of the full", low=0.0)
+    learning_rate: float = field(0.0, "of the optimizer; of the full form η_μ; 0 for 0.01, or 1 of the full", low=0.0)
     decay_learning_rate: bool = field(False, "let the step of μ fall linearly to 0 at the last step")
     sigma_rate: float = field(0.0, "η_σ of the full form; 0 for (3 + ln D)/(5 √D)", low=0.0)
     weight_decay: float = field(0.0, "of the simple form: so many times μ is taken from ∇_μ", low=0.0)
@@ -370,7 +370,7 @@ def check_sizes(config: Config, size: int) -> Config:
     if config.utilities == "auto":
         config = dataclasses.replace(config, utilities="nes" if full else "centered-ranks")
     if not config.learning_rate:
-        config = dataclasses.replace(config, learning_rate=1.0 if full else 0.03)
+        config = dataclasses.replace(config, learning_rate=1.0 if full else 0.01)
     if config.population % pair:
         raise BadInputError(f"--population must be even for mirrored noise, not {config.population}")
     if config.population < size * pair:

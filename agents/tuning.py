@@ -119,8 +119,8 @@ def choose(kind: type[Tuned], config: Any, env: Any, policy: str | None, seed: i
         raise BadInputError(
             f"policy must be the name of a backbone, not {policy!r}; `python -m launch list` shows them"
         )
-    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
-        raise BadInputError(f"seed must be a whole number, not {seed!r}")
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise BadInputError(f"seed must be a whole number from 0 to 2^64 - 1, not {seed!r}")
     if config is not None:
         check(config)
     if not isinstance(env, str):

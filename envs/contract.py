@@ -288,6 +288,10 @@ class Conformed(VectorWrapper):
         last = np.array(observations)  # before the reset may write into it
         begun, _ = self._ask("reset", 2, options={"reset_mask": ended.copy()})
         rows = ended.reshape(-1, *[1] * (last.ndim - 1))
+        if not np.array_equal(np.asarray(begun)[~ended], last[~ended]):
+            raise TrainingError(
+                f"environment {self.name}: reset must leave alone the copies that options['reset_mask'] does not name"
+            )
         final = {key: value for key, value in info.items() if key not in ("final_obs", "final_info")}
         return np.where(rows, begun, last), {**final, "final_obs": last, "final_info": final}
 

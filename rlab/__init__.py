@@ -11,6 +11,7 @@ from typing import Any
 from rlab import quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's greetings; its errors still show
+quiet.hush_tensorflow()
 
 __version__ = "0.1.0"
 
@@ -34,8 +35,11 @@ _SUBMODULES = {
 
 def __getattr__(name: str) -> Any:
     if name == "load_policy":
-        quiet.import_tensorflow()
         return importlib.import_module("rlab.runs.loading").load_policy
     if name in _SUBMODULES:
         return importlib.import_module(f"rlab.{name}")
     raise AttributeError(f"module 'rlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({"load_policy", "__version__", *_SUBMODULES})

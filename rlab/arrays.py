@@ -64,8 +64,14 @@ def contiguous(array: np.ndarray) -> np.ndarray:
 
 
 def to_safetensors(arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> bytes:
-    """The content of a file."""
-    return safetensors.numpy.save({name: contiguous(array) for name, array in arrays.items()}, metadata)
+    """The content of a file: the same bytes for the same arrays and metadata."""
+    content = safetensors.numpy.save({name: contiguous(array) for name, array in arrays.items()}, metadata)
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(metadata.items()))  # the library writes them in any order
+    written = json.dumps(header, separators=(",", ":")).encode()
+    written += b" " * (-len(written) % 8)
+    return len(written).to_bytes(8, "little") + written + content[8 + length :]
 
 
 def read_safetensors(path: Path, most: int = LARGEST) -> Arrays:

@@ -1,12 +1,16 @@
 """TensorFlow's first use without its greetings."""
 
 import contextlib
-import importlib
+import functools
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 # Of C++'s log: what only informs, that of old too, the second line of one, and the absence of a graphics card.
 _GREETING = re.compile(
@@ -16,11 +20,28 @@ _GREETING = re.compile(
 _started = False
 
 
-def import_tensorflow() -> None:
-    """Import TensorFlow, if that is still to be done; its devices are left to be set up by whoever needs them."""
-    if "tensorflow" not in sys.modules:
-        with _without_greetings():
-            importlib.import_module("tensorflow")
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds TensorFlow, once, and has its module run without greetings; whichever module imports it first."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if fullname != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec and spec.loader:
+            spec.loader.exec_module = functools.partial(_execute, spec.loader.exec_module)  # type: ignore[method-assign]
+        return spec
+
+
+def _execute(execute: Callable[[Any], None], module: Any) -> None:
+    with _without_greetings():
+        execute(module)
+
+
+def hush_tensorflow() -> None:
+    """Let TensorFlow be imported without its greetings, when it is; its devices are for whoever needs them."""
+    if "tensorflow" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
 
 
 @contextlib.contextmanager

@@ -66,13 +66,11 @@ class Many(VectorEnv):
         return self._seen, np.ones(self.num_envs), ended, np.zeros(self.num_envs, bool), info
 
 
-class Elsewhere(Many):
-    """What a reset gives of copies that are not reset is anything."""
+class Restarting(Many):
+    """Resets all copies, whichever the mask names."""
 
     def reset(self, *, seed=None, options=None):
-        seen = super().reset(seed=seed, options=options)[0].copy()
-        seen[~(options or {}).get("reset_mask", np.ones(self.num_envs, bool))] = -7.0
-        return seen, {}
+        return super().reset(seed=seed)
 
 
 def _play(env, steps):
@@ -107,7 +105,6 @@ MADE = {
     "with statistics": lambda: RecordEpisodeStatistics(SyncVectorEnv(SINGLES, autoreset_mode=NEXT)),
     "statistics in the same step": lambda: RecordEpisodeStatistics(SyncVectorEnv(SINGLES, autoreset_mode=SAME)),
     "own, disabled": Many,
-    "own, disabled, with anything": Elsewhere,
     "own, same": lambda: Many(mode=SAME),
     "processes": lambda: AsyncVectorEnv(SINGLES, autoreset_mode=NEXT),
 }
@@ -125,6 +122,11 @@ def test_every_way_to_reset_becomes_the_same_step(made):
         ends = 10 // length
         assert [final for number, final in finals if number == row] == [[1.0 + i, length] for i in range(ends)]
         assert [score[1:] for score in scores if score[0] == row] == [(length, length)] * ends
+
+
+def test_copies_that_are_reset_without_having_ended_are_noticed():
+    with pytest.raises(TrainingError, match="reset must leave alone the copies that options"):
+        _step(conform(Restarting(), "Restarting", 0, 3), 4)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

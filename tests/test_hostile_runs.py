@@ -24,7 +24,7 @@ from rlab.errors import BadInputError, TrainingError, printable
 from rlab.files import digest_of, open_to_append, read_file, read_json, require_same_file, write_atomically
 from rlab.policies import Policy
 from rlab.policies.encoders import read_sizes
-from rlab.runs import checkpoints
+from rlab.runs import checkpoints, loading
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
 from rlab.runs.loading import load_policy, save_architecture
@@ -191,6 +191,13 @@ def test_no_flipped_bit_of_the_weights_goes_unnoticed(path, policy):
     file.write_bytes(content)
 
 
+def test_a_digest_cannot_be_taken_away(path):
+    file = path / "policy" / "architecture.json"
+    file.write_text(file.read_text().replace(f'"{DIGEST}"', '"other"'))
+    with pytest.raises(BadInputError, match="its digest differs"):
+        load_policy(path)
+
+
 def test_the_architecture_has_a_digest_too(path):
     file = path / "policy" / "architecture.json"
     data = json.loads(file.read_text())
@@ -204,7 +211,8 @@ def test_the_architecture_has_a_digest_too(path):
 
 def test_a_policy_of_version_01_loads_with_a_note(path, policy, capsys):
     file = path / "policy" / "architecture.json"
-    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != DIGEST}))
+    new = (DIGEST, "reading", "scale_actions", "deterministic")
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k not in new}))
     weights = policy.named(policy.initial_parameters(0))
     (path / "policy" / "weights.safetensors").write_bytes(safetensors.numpy.save(weights))
     np.testing.assert_array_equal(load_policy(path).parameters, policy.initial_parameters(0))
@@ -309,8 +317,8 @@ def test_arrays_come_back_as_they_were(tmp_path, array):
 )
 def test_no_policy_is_built_that_is_larger_than_its_weights(path, change):
     file = path / "policy" / "architecture.json"
-    data = {key: value for key, value in json.loads(file.read_text()).items() if key != DIGEST}
-    file.write_text(json.dumps(data | change))
+    data = {key: value for key, value in json.loads(file.read_text()).items() if key != DIGEST} | change
+    file.write_text(json.dumps(data | {DIGEST: loading._digest(data)}))
     with pytest.raises(BadInputError, match="numbers, of which the weights hold"):
         load_policy(path)
 

@@ -121,7 +121,7 @@ def test_the_full_form_takes_the_papers_utilities_and_rates(monkeypatch):
 def test_what_snes_leaves_open_is_made_up_by_its_form():
     made = [snes.check_sizes(snes.Config(form=form), 1) for form in ("simple", "full")]
     assert [config.utilities for config in made] == ["centered-ranks", "nes"]
-    assert [config.learning_rate for config in made] == [0.03, 1.0]
+    assert [config.learning_rate for config in made] == [0.01, 1.0]
     kept = snes.check_sizes(snes.Config(form="full", utilities="centered-ranks", learning_rate=0.03), 1)
     assert (kept.utilities, kept.learning_rate) == ("centered-ranks", 0.03)
 

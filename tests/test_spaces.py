@@ -23,6 +23,7 @@ from rlab.policies.actions import to_environment
 from rlab.policies.observations import first_reading_of, reading_from_json, reading_of
 from rlab.policies.policy import Policy
 from rlab.policies.trained import TrainedPolicy, as_batch
+from rlab.runs import loading
 from rlab.runs.loading import load_policy, read_architecture, save_architecture, space_from_json, space_to_json
 
 BOX = gym.spaces.Box
@@ -311,7 +312,9 @@ def _saved(run, policy, change=None, remove=(), **options):
     save_architecture(run, policy, **options)
     path = run / "policy" / "architecture.json"
     data = json.loads(path.read_text()) | (change or {})
-    path.write_text(json.dumps({key: part for key, part in data.items() if key not in (*remove, "sha256")}))
+    data = {key: part for key, part in data.items() if key not in (*remove, "sha256")}
+    known = {"sha256": loading._digest(data)} if "reading" in data else {}
+    path.write_text(json.dumps(data | known))
     parameters = policy.named(policy.initial_parameters(0))
     safetensors.numpy.save_file(parameters, run / "policy" / "weights.safetensors")
     return run

@@ -3,8 +3,6 @@
 import importlib
 from typing import Any
 
-from rlab import quiet
-
 _HOMES = {
     "Architecture": "policy",
     "ActorCriticPair": "pair",
@@ -36,8 +34,6 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        if _HOMES[name] != "names":
-            quiet.import_tensorflow()
         return getattr(importlib.import_module(f"rlab.policies.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'rlab.policies' has no attribute {name!r}")
 

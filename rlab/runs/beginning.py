@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import numbers
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,8 +74,9 @@ def begin(
 
 def check_seconds(checkpoint_every: float) -> None:
     """Raise BadInputError for seconds between checkpoints that cannot be."""
-    if not (np.isfinite(checkpoint_every) and checkpoint_every >= 0.0):
-        raise BadInputError(f"the seconds between checkpoints must be 0 or more, not {checkpoint_every}")
+    number = isinstance(checkpoint_every, numbers.Real) and not isinstance(checkpoint_every, bool)
+    if not (number and np.isfinite(checkpoint_every) and checkpoint_every >= 0.0):
+        raise BadInputError(f"the seconds between checkpoints must be 0 or more, not {checkpoint_every!r}")
 
 
 def reopen(

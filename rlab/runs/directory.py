@@ -38,7 +38,7 @@ class Run:
     @classmethod
     def create(cls, path: str | Path, config: dict[str, Any]) -> "Run":
         """A new run directory, complete in one rename; raises BadInputError when the path holds something already."""
-        path = Path(path)
+        path = path_of(path)
         require_free(path)
         config = config | {"versions": package_versions()}
         content = _json(config)
@@ -60,7 +60,7 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> "Run":
         """An existing run; raises BadInputError when the path holds none, or one with a link inside."""
-        path = Path(path)
+        path = path_of(path)
         require_plain(path)
         try:
             config = read_json(path / "config.json")
@@ -158,6 +158,16 @@ class Run:
 def _part(config: dict[str, Any]) -> str:
     """Where a run keeps its trained parameters, and the prefix of their names in its checkpoints."""
     return "policy" if "agent" in config else "model"
+
+
+def path_of(run: str | Path) -> Path:
+    """The path of a run; raises BadInputError for what names none."""
+    try:
+        path = Path(run)
+        path.exists()
+    except (TypeError, ValueError, OSError) as error:
+        raise BadInputError(f"a run is named by the path of its directory, not by {run!r:.100} ({error})") from error
+    return path
 
 
 def require_free(path: Path) -> None:

@@ -18,7 +18,8 @@ def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
     described = config.get("env")
     if not described:
         raise BadInputError(
-            f"{run} was trained on an environment made by code; resume and evaluate it from Python, with that env"
+            f"{run} was trained on an environment made by code: from Python its agent's `resume(run, env)` goes on "
+            "with it, and `rlab.evaluation.play_episodes(policy, env, episodes, seed)` plays it"
         )
     name, options = described.get("name"), described.get("options")
     if not isinstance(name, str) or not isinstance(options, dict):

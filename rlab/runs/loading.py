@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from rlab.policies.observations import first_reading_of, reading_from_json
 from rlab.policies.policy import Architecture, Policy
 from rlab.policies.trained import TrainedPolicy
 from rlab.runs import checkpoints
+from rlab.runs.directory import path_of
 from rlab.runs.files import WEIGHTS, write_atomically
 from rlab.runs.weights import load_weights
 
@@ -62,9 +62,7 @@ def load_policy(run: str | Path, seed: int = 0) -> TrainedPolicy:
     `seed` is that of the sampled actions. Loads data and never executes code found in the run, follows no link inside
     it, and builds nothing larger than its weights are.
     """
-    if not isinstance(run, str | os.PathLike):
-        raise BadInputError(f"a run is named by the path of its directory, not by {run!r}")
-    run = Path(run)
+    run = path_of(run)
     found = read_architecture(run)
     if found is None:
         raise BadInputError(f"{run} holds no policy: {run / 'policy' / _ARCHITECTURE} is missing")
@@ -84,7 +82,7 @@ def read_architecture(run: str | Path) -> Architecture | None:
     What a run of version 0.1 does not say was as it was then: actions cut off at their bounds, bytes of three axes read
     as images. Raises BadInputError where the description is damaged, or missing beside weights.
     """
-    run = Path(run)
+    run = path_of(run)
     require_plain(run)
     path = run / "policy" / _ARCHITECTURE
     try:
@@ -114,7 +112,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise BadInputError(f"{path} is damaged: it describes no policy")
     written = data.pop(DIGEST, None)
-    if written is not None and written != _digest(data):
+    if (written or "reading" in data or "scale_actions" in data) and written != _digest(data):  # 0.1 knew none of these
         raise BadInputError(f"{path} is damaged: its digest differs")
     return data
 

@@ -130,8 +130,8 @@ PLANTED = (
     ),
     _LOADING(
         "the architecture's digest is not looked at",
-        "if written is not None and written != _digest(data):",
-        "if False:",
+        "and written != _digest(data):",
+        "and False:",
         "tests/test_hostile_runs.py::test_the_architecture_has_a_digest_too",
     ),
     _WEIGHTS(

@@ -165,7 +165,9 @@ def test_a_learned_reward_that_is_not_finite_stops_every_agent(kind, tmp_path):
     agent = getattr(agents, kind)
     config = {"TRPO": {"parallel_envs": 4}, "RPG": {"episodes_per_batch": 4}, "SNES": {"population": 4}, "A3C": {}}
     made = agent(agent.Config(**config[kind]), _tallied(poison=3))
-    with pytest.raises(TrainingError, match=r"^(batch|generation|worker) 0, .*: environment 0: the learned rew.* nan"):
+    with pytest.raises(
+        TrainingError, match=r"^(batch 0|generation 0|worker [01]), .*: environment 0: the learned rew.* nan"
+    ):
         made.train(tmp_path / "run", 10_000)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from gymnasium.vector import VectorEnv
 
-from envs.copies import worded
+from rlab.errors import worded
 from rlab.notify import notify
 
 LIMIT = 5.0  # seconds for an environment to close

@@ -13,9 +13,9 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from envs import closing, saving
-from envs.copies import Copy, add_info, array_kind, told
+from envs.copies import Copy, add_info, array_kind
 from envs.rows import SEEDS, RowVectorEnv
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, TrainingError, described, worded
 
 _RIGHT = "autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP"
 _SPACES = ("num_envs", "single_observation_space", "single_action_space")
@@ -57,13 +57,6 @@ def _is_conformed(env: VectorEnv) -> bool:
             return True
         env = env.env
     return False
-
-
-def name_of(env: Any) -> str:
-    """What an environment is called in messages; its wrappers are not asked."""
-    while env is not None and not isinstance(env, Conformed):
-        env = getattr(env, "env", None)
-    return "of the factory" if env is None else env.name
 
 
 def check_seed(seed: Any) -> int:
@@ -224,7 +217,9 @@ class Conformed(VectorWrapper):
         except BadInputError:
             raise
         except (Exception, SystemExit) as error:  # whatever the environment raises
-            raise TrainingError(f"environment {self.name}, {method}: {told(error)}") from error
+            dead = isinstance(error, EOFError | ConnectionError)
+            what = f"{worded(error)} (one of its processes has ended)" if dead else described(error)
+            raise TrainingError(f"environment {self.name}, {method}: {what}") from error
         if not isinstance(given, tuple) or len(given) != count:
             raise TrainingError(f"environment {self.name}: {method} must give {count} values")
         return given

@@ -1,16 +1,14 @@
 """Single environments that step in a row: what each of them gives is checked, named and copied here."""
 
-import traceback
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from envs.rows import SEEDS
-from rlab.errors import TrainingError
+from rlab.errors import TrainingError, described
 
 _OBJECT = np.dtype(object)
 
@@ -89,7 +87,7 @@ class Copy(gym.Wrapper):
         except TrainingError:
             raise
         except (Exception, SystemExit) as error:  # whatever the environment raises
-            raise self._fault(f"{place}: {told(error)}") from error
+            raise self._fault(f"{place}: {described(error)}") from error
 
     def _seen(self, observation: Any) -> Any:
         """The observation, which must be one of its space's shape and kind of numbers."""
@@ -119,20 +117,6 @@ def array_kind(space: gym.Space) -> tuple[tuple[int, ...] | None, np.dtype | Non
     """Shape and dtype of a space of arrays of numbers; None each for one of anything else."""
     numbers = space.shape is not None and space.dtype is not None and space.dtype.kind in "biufc"
     return (space.shape, space.dtype) if numbers else (None, None)
-
-
-def worded(error: BaseException) -> str:
-    """Kind and words of what was raised, in a line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
-
-
-def told(error: BaseException) -> str:
-    """What was raised, and by which line, if that is known."""
-    text = worded(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, EOFError | ConnectionError):
-        return f"{text} (one of its processes has ended)"
-    return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else text
 
 
 def copied(observation: Any) -> Any:

@@ -9,10 +9,9 @@ import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from envs.atari import make_colour_twin
-from envs.contract import conform, name_of
-from envs.copies import worded
+from envs.contract import conform
 from envs.making import is_atari, make, resolve
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, TrainingError, name_of, worded
 
 
 class Filmed(NamedTuple):

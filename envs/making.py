@@ -15,12 +15,12 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from envs import games, saving
 from envs.atari import ATARI_HELP, ATARI_OPTIONS, make_atari
 from envs.contract import check_seed, conform
-from envs.copies import Copy, SingleEpisode, worded
+from envs.copies import Copy, SingleEpisode
 from envs.games import atari_games
 from envs.registration import ROWS
 from envs.rows import RowVectorEnv
 from envs.wrappers import ObserveReward
-from rlab.errors import BadInputError, nearest
+from rlab.errors import BadInputError, nearest, worded
 
 # Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old packages.
 _UNLISTED = ("ale_py", "shimmy")

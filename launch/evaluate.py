@@ -148,7 +148,7 @@ def record(
     chosen = as_trained(policy, deterministic)
     if demonstrations:
         from rlab import demonstrations as demos
-        from rlab.runs.files import write_atomically
+        from rlab.files import write_atomically
 
         found = demos.demonstrate(policy, factory, episodes, seed, chosen, max_steps)
         write_atomically(out.absolute(), demos.save(found))

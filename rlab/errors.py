@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 _NEAR = 0.65  # of 1, a likeness that is worth a suggestion
 
@@ -59,11 +60,24 @@ def described(error: BaseException) -> str:
 
     A TrainingError says it all itself.
     """
-    text, trace = " ".join(str(error).split()), traceback.extract_tb(error.__traceback__)
     if isinstance(error, TrainingError):
-        return text
-    where = f" ({Path(trace[-1].filename).name}:{trace[-1].lineno})" if trace else ""
-    return f"{type(error).__name__}: {text}".rstrip(": ") + where
+        return " ".join(str(error).split())
+    trace = traceback.extract_tb(error.__traceback__)
+    return worded(error) + (f" ({Path(trace[-1].filename).name}:{trace[-1].lineno})" if trace else "")
+
+
+def worded(error: BaseException) -> str:
+    """Kind and words of what was raised, in a line: `SystemExit: 3`."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+
+
+def name_of(env: Any) -> str:
+    """What an environment is called in messages."""
+    while env is not None:
+        if isinstance(name := getattr(env, "name", None), str):
+            return name
+        env = getattr(env, "env", None)
+    return "of the factory"
 
 
 class fault_at:  # noqa: N801

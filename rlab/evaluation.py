@@ -10,10 +10,10 @@ import gymnasium as gym
 import numpy as np
 
 from envs.factories import factory
-from rlab.errors import BadInputError, TrainingError
+from rlab.errors import BadInputError, TrainingError, name_of
 from rlab.notify import waiting
 from rlab.policies.trained import TrainedPolicy
-from rlab.rollout import PATIENCE, finished_episodes, name_of, whole_ends
+from rlab.rollout import PATIENCE, finished_episodes, whole_ends
 from rlab.seeding import derive
 from rlab.types import Episode
 

@@ -73,15 +73,13 @@ def open_to_append(path: Path) -> Any:
     return file
 
 
-def read_file(path: str | Path, most: int = LARGEST, follow: bool = False, first: int | None = None) -> bytes:
+def read_file(path: str | Path, most: int = LARGEST, first: int | None = None) -> bytes:
     """The content of a regular file of at most so many bytes, or the `first` of it.
-
-    Links are followed only where the user named the path.
 
     Raises FileNotFoundError or NotADirectoryError where there is none, and BadInputError, naming the path, for anything
     else that cannot be read: a link, a device, a pipe, a directory, a file that is too large.
     """
-    with os.fdopen(_open(Path(path), os.O_RDONLY | (0 if follow else _NO_LINK)), "rb") as file:
+    with os.fdopen(_open(Path(path), os.O_RDONLY | _NO_LINK), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise BadInputError(f"{path} is too large: {size:,} bytes, where {most:,} are the most that would be right")

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlab.arrays import like
-from rlab.errors import TrainingError
+from rlab.errors import TrainingError, name_of
 from rlab.ops import moments
 from rlab.parallel import watch
 from rlab.policies.actions import ActingStep, PopulationStep, ToEnvironment, to_environment
@@ -361,15 +361,6 @@ def success_of(info: dict[str, Any], row: int) -> float | None:
     except (TypeError, ValueError, IndexError):
         return None
     return value if np.isfinite(value) else None
-
-
-def name_of(env: Any) -> str:
-    """What an environment is called in messages."""
-    while env is not None:
-        if isinstance(name := getattr(env, "name", None), str):
-            return name
-        env = getattr(env, "env", None)
-    return "of the factory"
 
 
 def _endless(env: gym.vector.VectorEnv) -> TrainingError:

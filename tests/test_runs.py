@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlab.errors import BadInputError, launch_command, nearest
+from rlab.files import write_atomically
 from rlab.runs import checkpoints
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run, describe_factory
-from rlab.runs.files import write_atomically
 from rlab.runs.loading import load_policy, space_from_json, space_to_json
 from rlab.runs.metrics import MetricsWriter, read_metrics
 from rlab.runs.progress import ProgressDisplay

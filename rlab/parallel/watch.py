@@ -98,7 +98,7 @@ class Process(NamedTuple):
     def stopped(self) -> bool:
         """Whether it can be seen from here that it was stopped, as by SIGSTOP or a debugger, and not continued."""
         try:
-            state, born = _status(self.number)
+            state, born = status_of(self.number)
         except OSError:
             return False
         return born == self.born and _machine() == self.machine and state in "Tt"
@@ -199,7 +199,7 @@ class _Watch:
 def process(number: int) -> Process | None:
     """A process of this machine, None where there is no /proc, or no such process."""
     try:
-        return Process(_machine(), number, _status(number)[1])
+        return Process(_machine(), number, status_of(number)[1])
     except OSError:
         return None
 
@@ -208,7 +208,7 @@ def _machine() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _status(number: int) -> tuple[str, str]:
+def status_of(number: int) -> tuple[str, str]:
     """State and time of birth of a process, from /proc."""
     fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()  # a name may hold blanks
     return fields[0], fields[19]

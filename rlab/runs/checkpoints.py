@@ -10,7 +10,7 @@ import numpy as np
 
 from rlab.arrays import DIGEST, Named, digest, read_safetensors, to_safetensors
 from rlab.errors import BadInputError, TrainingError
-from rlab.runs.files import write_atomically
+from rlab.files import write_atomically
 
 _NAME = "step-{:012d}.safetensors"
 _PATTERN = re.compile(r"step-([0-9]{12})\.safetensors")

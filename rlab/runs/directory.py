@@ -15,11 +15,11 @@ from typing import Any
 
 from rlab.arrays import are_weights_of, weights_to_bytes
 from rlab.errors import BadInputError, launch_command
-from rlab.files import read_json, remove_leftovers, require_plain
+from rlab.files import read_json, remove_leftovers, require_plain, write_atomically
 from rlab.runs import checkpoints
 from rlab.runs.checkpoints import Checkpoint
-from rlab.runs.files import WEIGHTS, write_atomically
 from rlab.runs.lock import locked
+from rlab.runs.weights import WEIGHTS
 
 # What a run's config holds, by type; `env` is None for an environment that research code made.
 _COMMON: dict[str, Any] = {"seed": int, "steps": int, "config": dict}

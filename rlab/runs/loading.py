@@ -12,14 +12,13 @@ import numpy as np
 from rlab import quiet
 from rlab.arrays import DIGEST
 from rlab.errors import BadInputError
-from rlab.files import read_json, require_plain
+from rlab.files import read_json, require_plain, write_atomically
 from rlab.policies.observations import first_reading_of, reading_from_json
 from rlab.policies.policy import Architecture, Policy
 from rlab.policies.trained import TrainedPolicy
 from rlab.runs import checkpoints
 from rlab.runs.directory import path_of
-from rlab.runs.files import WEIGHTS, write_atomically
-from rlab.runs.weights import load_weights
+from rlab.runs.weights import WEIGHTS, load_weights
 
 _ARCHITECTURE = "architecture.json"
 _SMALL = 1 << 12  # numbers that are no danger

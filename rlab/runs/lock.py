@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from rlab.errors import BadInputError
 from rlab.files import read_file
+from rlab.parallel.watch import status_of
 
 try:
     import fcntl
@@ -158,10 +159,10 @@ def _gone(owner: Owner, path: Path) -> bool:
 def _started(pid: int) -> str:
     """When a process of this machine began, in its own count; empty where there is none, or it cannot be told."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] in ("Z", "X") else fields[19]
-    except (OSError, IndexError):
+        state, born = status_of(pid)
+    except OSError:
         return ""
+    return "" if state in "ZX" else born
 
 
 def _parse(content: bytes) -> Owner | None:

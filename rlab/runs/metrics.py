@@ -10,9 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from rlab.errors import BadInputError
-from rlab.files import open_to_append, read_file, require_plain, set_aside
+from rlab.files import open_to_append, read_file, require_plain, set_aside, write_atomically
 from rlab.notify import notify
-from rlab.runs.files import write_atomically
 
 _FLUSH_MILLISECONDS = 5_000  # after which TensorBoard sees what was written; TensorFlow's own are two minutes
 _LARGEST = 1 << 30  # bytes of metrics.csv; a row of thirty columns has 300

@@ -10,8 +10,9 @@ from rlab.errors import BadInputError, launch_command
 from rlab.files import LARGEST, require_plain
 from rlab.notify import notify
 from rlab.runs import checkpoints
-from rlab.runs.files import WEIGHTS
 
+# The trained parameters by name, in a run's `policy/` or, of a task, `model/`.
+WEIGHTS = "weights.safetensors"
 _SIZES = ("units", "latents", "depth")
 _SMALL = 1 << 10  # what is no danger
 _HEADER = 1 << 20  # bytes, at most, of the names and shapes before the numbers

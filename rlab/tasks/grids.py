@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from rlab.runs.files import write_atomically
+from rlab.files import write_atomically
 
 
 def tiled(images: np.ndarray, columns: int | None = None) -> np.ndarray:

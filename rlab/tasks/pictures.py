@@ -9,7 +9,7 @@ import tensorflow as tf
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlab.runs.files import write_atomically
+from rlab.files import write_atomically
 
 
 def save_pictures(run: Path, pictures: dict[str, Figure], step: int, numbered: bool = False) -> dict[str, bytes]:

@@ -20,13 +20,13 @@ import numpy as np
 import tensorflow as tf
 
 from rlab.errors import BadInputError, TrainingError
+from rlab.files import write_atomically
 from rlab.models.parameters import ParameterLayout
 from rlab.notify import notify
 from rlab.ops import adam
 from rlab.runs.beginning import check_seconds, require_steps_left
 from rlab.runs.checkpoints import Checkpoint, subset
 from rlab.runs.directory import Run
-from rlab.runs.files import write_atomically
 from rlab.runs.lock import require_unlocked
 from rlab.runs.loop import CHECKPOINT_SECONDS, TrainingResult, Update, run_loop
 from rlab.runs.weights import load_weights

@@ -78,7 +78,7 @@ def play_episodes(
         deterministic = as_trained(policy, deterministic)
         while quota.any():
             actions, state = policy.act(observations, state, resets, deterministic)
-            before = observations.copy() if watch else observations
+            before = observations
             observations, _, terminated, truncated, info = env.step(actions)
             resets = (terminated | truncated).astype(np.float32)
             ended, counts = whole_ends(terminated | truncated, info), quota > 0

@@ -158,7 +158,8 @@ def _whole_video(out: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]
             prefix=".film-", dir=out.absolute().parent, ignore_cleanup_errors=True
         ) as beside:
             unfinished = Path(beside) / f"film{out.suffix.lower()}"
-            with imageio.get_writer(unfinished, **kind) as video:  # type: ignore[arg-type]
+            # The writer's own `with` leaves its program running when something is raised.
+            with contextlib.closing(imageio.get_writer(unfinished, **kind)) as video:  # type: ignore[arg-type]
 
                 def show(picture: np.ndarray) -> None:
                     sizes.add(picture.shape)

@@ -194,14 +194,22 @@ def test_a_film_that_breaks_off_leaves_what_was_there(tmp_path, broken):
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_film_of_pictures_of_other_sizes_is_refused(tmp_path):
+def test_a_film_of_pictures_of_other_sizes_is_refused(tmp_path, monkeypatch):
     class Growing(Shades):
         def render(self):
             return np.zeros((320 + 10 * self.time, 320, 3), np.uint8)
 
+    writers, opened = [], imageio.get_writer
+
+    def kept(*args, **kind):
+        writers.append(opened(*args, **kind))
+        return writers[0]
+
+    monkeypatch.setattr(imageio, "get_writer", kept)
     with pytest.raises(TrainingError, match=r"must have one size, not .*320.*330"):
         film_episodes(Always(), envs.make_filmed(Growing, 0), tmp_path / "film.mp4", 1)
     assert not list(tmp_path.iterdir())
+    assert writers[0].closed  # the program that draws the video has ended
 
 
 def test_a_film_that_cannot_be_written_is_named(tmp_path):

@@ -54,7 +54,7 @@ class Config(tuning.Tuned, agent="a3c"):
     learning_rate: float = field(1.5e-3, "η, step size of RMSProp", low=0.0, above=True)
     decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
     discount: float = field(0.99, "γ, per step", low=0.0, high=1.0)
-    gae_lambda: float = field(0.6, "λ of advantages and returns; 1 gives the paper's n-step returns", low=0.0, high=1.0)
+    gae_lambda: float = field(0.5, "λ of advantages and returns; 1 gives the paper's n-step returns", low=0.0, high=1.0)
     normalize_advantages: bool = field(True, "scale the advantages of a rollout to mean 0 and deviation 1")
     entropy_weight: float = field(3e-3, "β, weight of the entropy bonus, per nat", low=0.0)
     decay_entropy_weight: bool = field(False, "let β fall linearly to 0 at the last step")

@@ -46,8 +46,8 @@ _CHUNK = 16  # steps that are differentiated at once
 class Config(tuning.Tuned, agent="rpg"):
     """The settings of RPG; each is a command-line flag. `defaults/rpg.toml` tunes them by environment."""
 
-    episodes_per_batch: int = field(8, "N, episodes to an update, over all ranks", low=1)
-    learning_rate: float = field(0.01, "step size of the optimizer", low=0.0, above=True)
+    episodes_per_batch: int = field(4, "N, episodes to an update, over all ranks", low=1)
+    learning_rate: float = field(5e-3, "step size of the optimizer", low=0.0, above=True)
     decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
     optimizer: str = field("adam", "any optimizer of Keras, by its name")
     max_gradient_norm: float = field(1.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)

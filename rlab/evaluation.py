@@ -165,7 +165,7 @@ def _whole_video(out: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]
                     sizes.add(picture.shape)
                     if len(sizes) > 1:
                         raise TrainingError(f"the pictures of a film must have one size, not {sorted(sizes)}")
-                    video.append_data(picture)  # type: ignore[attr-defined]
+                    video.append_data(picture)
 
                 yield show
             unfinished.replace(out)

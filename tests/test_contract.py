@@ -73,6 +73,24 @@ class Restarting(Many):
         return super().reset(seed=seed)
 
 
+class Lives(Many):
+    """Says of each end that it is a life's, also where the time is up."""
+
+    def step(self, actions):
+        seen, rewards, ended, _, info = super().step(actions)
+        return seen, rewards, ended, ended & (np.arange(self.num_envs) == 1), info | {"life_lost": ended}
+
+
+def test_an_end_by_time_is_no_loss_of_a_life():
+    env, ends = conform(Lives(num_envs=2, mode=SAME), "Lives", life_loss=True), []
+    env.reset()
+    for _ in range(4):
+        *_, info = env.step(np.zeros(2, int))
+        ends.append(info.get("_episode", np.zeros(2, bool)).tolist())
+    assert ends == [[False, False]] * 3 + [[False, True]]  # the first copy lost a life at the third step, and goes on
+    assert env.episode_lengths.tolist() == [4, 0]
+
+
 def _play(env, steps):
     """All that was seen, as it was when it came and as it is at the end."""
     kept = [env.reset()[0]]

@@ -246,6 +246,14 @@ def test_the_ids_of_old_are_games(name, capsys):
     assert envs.options(name) == envs.options("Pong")
 
 
+def test_one_rank_speaks_for_all(capsys, monkeypatch):
+    envs.games.say_convention.cache_clear()
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    assert envs.resolve("Pong-v4") == "Pong"
+    assert capsys.readouterr().err == ""
+    envs.games.say_convention.cache_clear()
+
+
 def test_a_plain_name_is_played_without_a_word(capsys):
     assert [envs.resolve(name) for name in ("pong", "MsPacman", "CartPole-v1")] == ["Pong", "MsPacman", "CartPole-v1"]
     assert capsys.readouterr().err == ""

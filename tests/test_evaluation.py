@@ -14,13 +14,14 @@ from rlab import notify
 from rlab.demonstrations import demonstrate
 from rlab.errors import BadInputError, TrainingError
 from rlab.evaluation import film_episodes, play_episodes, summarize
+from rlab.types import Episode
 
 
 class Always:
-    """A policy that takes action 0, and keeps how it was asked to."""
+    """A policy that takes action 0, and keeps how it was asked to and when its memory was to begin anew."""
 
     def __init__(self, deterministic=False):
-        self.deterministic, self.asked = deterministic, set()
+        self.deterministic, self.asked, self.resets = deterministic, set(), []
 
     def require_fit(self, env):
         pass
@@ -30,6 +31,7 @@ class Always:
 
     def act(self, observations, state, reset, deterministic):
         self.asked.add(deterministic)
+        self.resets.append(reset.tolist())
         return np.zeros(len(observations), int), state
 
 
@@ -44,6 +46,16 @@ def test_a_policy_plays_as_it_was_trained_unless_told_otherwise(trained, asked, 
     play_episodes(policy, FIVE, 2, 0, asked)
     demonstrate(policy, FIVE, 2, 0, asked)
     assert policy.asked == {taken}
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "taken"), [(True, None, True), (False, None, False), (True, False, False)]
+)
+def test_a_film_is_played_as_was_trained_and_each_episode_begins_with_an_empty_memory(tmp_path, trained, asked, taken):
+    policy = Always(trained)
+    film_episodes(policy, envs.make_filmed(Shades, 0), tmp_path / "film.gif", 2, asked)
+    assert policy.asked == {taken}
+    assert policy.resets == [[1.0], [0.0], [0.0]] * 2
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
@@ -81,7 +93,22 @@ def test_an_endless_episode_is_named_and_said(monkeypatch, capsys):
 
 
 def test_an_episode_of_just_so_many_steps_is_played():
-    assert summarize(play_episodes(Always(), FIVE, 3, 0, max_steps=6))["mean_length"] == 5.0
+    policy = Always()
+    # Ten environments at once, so that each plays two: the limit is an episode's and not the play's.
+    assert summarize(play_episodes(policy, FIVE, 20, 0, max_steps=6))["mean_length"] == 5.0
+    assert [reset[0] for reset in policy.resets] == [1.0, 0.0, 0.0, 0.0, 0.0] * 2
+
+
+def test_a_summary_has_the_moments_of_all_episodes():
+    episodes = [Episode(1.0, 4, None), Episode(3.0, 6, 1.0), Episode(8.0, 5, 0.0)]
+    assert summarize(episodes) == {
+        "episodes": 3,
+        "mean_return": 4.0,
+        "std_return": pytest.approx((26 / 3) ** 0.5),  # √(((1−4)² + (3−4)² + (8−4)²) / 3)
+        "mean_length": 5.0,
+        "success_rate": 0.5,
+    }
+    assert "success_rate" not in summarize(episodes[:1])
 
 
 def test_the_environment_is_closed_when_the_play_fails():
@@ -131,6 +158,8 @@ def test_a_film_shows_the_last_picture_of_each_episode_and_then_the_first_of_the
     assert film_episodes(Always(), envs.make_filmed(made, 0), out, 2) == [3.0, 3.0]
     shades = [int(frame[..., 0].mean().round()) for frame in imageio.mimread(out)]
     assert shades == [50, 60, 70, 80, 150, 160, 170, 180]
+    speed = 7 if made is ModalShades else 30
+    assert imageio.get_reader(out).get_meta_data()["duration"] == pytest.approx(1000 / speed, abs=10)  # GIF's unit
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -178,7 +207,6 @@ def test_what_is_no_picture_is_named_and_leaves_no_file(tmp_path, picture, messa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio's writer leaves pipes open
 @pytest.mark.parametrize("broken", [1, 2])
 def test_a_film_that_breaks_off_leaves_what_was_there(tmp_path, broken):
     out = tmp_path / "film.mp4"

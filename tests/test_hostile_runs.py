@@ -1,5 +1,6 @@
 """A run from elsewhere: nothing outside it is read or written, and nothing larger than it is made."""
 
+import contextlib
 import io
 import json
 import os
@@ -24,7 +25,7 @@ from rlab.errors import BadInputError, TrainingError, printable
 from rlab.files import digest_of, open_to_append, read_file, read_json, require_same_file, write_atomically
 from rlab.policies import Policy
 from rlab.policies.encoders import read_sizes
-from rlab.runs import checkpoints, loading
+from rlab.runs import checkpoints, loading, lock
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
 from rlab.runs.loading import load_policy, save_architecture
@@ -392,6 +393,35 @@ def test_a_lock_of_another_machine_is_heeded_until_it_falls_silent(path):
     os.utime(path / "lock", (time.time() - 1000,) * 2)
     with locked(path):
         pass
+
+
+def test_a_lock_is_touched_as_long_as_it_is_held(path, monkeypatch):
+    """Other machines know by that that its owner lives."""
+    monkeypatch.setattr(lock, "_BEAT", 0.01)
+    with locked(path):
+        os.utime(path / "lock", (1.0, 1.0))
+        end = time.monotonic() + 10.0
+        while (path / "lock").stat().st_mtime == 1.0 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert (path / "lock").stat().st_mtime > 1.0
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_where_the_kernel_knows_no_locks_the_file_is_one(path, monkeypatch, later):
+    """As long as its process lives, and a later process of the same number is another."""
+    monkeypatch.setattr(lock, "fcntl", None)
+    parent = os.getppid()
+    owner = lock.present()._asdict() | {"pid": parent, "started": lock._started(parent) + ("0" if later else "")}
+    (path / "lock").write_text(json.dumps(owner))
+    with contextlib.nullcontext() if later else pytest.raises(BadInputError, match=f"by process {parent} on"):
+        require_unlocked(path)
+
+
+def test_a_lock_that_another_has_taken_over_stays(path):
+    with locked(path):
+        (path / "lock").unlink()
+        (path / "lock").write_text("another's")
+    assert (path / "lock").read_text() == "another's"
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"host": 3}', "[" * 9999])

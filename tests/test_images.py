@@ -135,6 +135,15 @@ def test_digits_need_no_network():
     assert 0.0 <= splits.train.images.min() < splits.train.images.max() <= 1.0
 
 
+def test_the_validation_images_of_a_file_sorted_by_class_are_of_all_classes(tmp_path):
+    labels = np.repeat(np.arange(3), 80)
+    x = np.broadcast_to(labels[:, None, None], (240, 4, 4)).astype(np.uint8)
+    np.savez(tmp_path / "sorted.npz", x_train=x, y_train=labels, x_test=x[:3], y_test=labels[:3])
+    splits = load_images(str(tmp_path / "sorted.npz"))
+    assert set(splits.validation.labels.tolist()) == {0, 1, 2}
+    np.testing.assert_allclose(splits.train.images[:, 0, 0] * 255.0, splits.train.labels, atol=1e-4)  # pairs stay
+
+
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("latents", [1, 2, 3])
 def test_a_map_of_few_codes_is_drawn(count, latents):

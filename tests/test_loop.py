@@ -77,6 +77,19 @@ def test_a_command_gets_the_result_of_what_it_stopped(tmp_path):
     assert (result.steps, result.stopped_by) == (4, signal.SIGINT)
 
 
+def test_a_signal_when_all_steps_are_done_stops_nothing(tmp_path):
+    counting = Counting(4)
+
+    def updates():
+        yield from counting.updates()
+        _interrupt()
+
+    run = Run.create(tmp_path / "run", CONFIG)
+    with results_of_stops():
+        result = run_loop(run, updates(), counting.checkpoint, 4)
+    assert (result.steps, result.stopped_by) == (4, None)
+
+
 def test_a_fault_after_a_signal_is_no_fault(tmp_path, capsys):
     """Ctrl-C reaches the processes of an environment too."""
 

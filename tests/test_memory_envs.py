@@ -217,6 +217,8 @@ def test_a_time_limit_can_be_longer_and_shorter():
 
 def test_limits_that_are_known():
     assert envs.make("TMaze", corridor=4).episode_limit == 100
+    # Its own limit and the wrapper's: the sooner one ends the episode.
+    assert [envs.make("TMaze", corridor=4, max_episode_steps=n).episode_limit for n in (50, 1000)] == [50, 100]
     assert envs.make("CartPoleNoVel-v1").episode_limit == 500
     assert envs.make("Acrobot-v1").episode_limit == 500
     assert envs.make("Pong").episode_limit == 27_000

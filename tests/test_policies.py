@@ -184,3 +184,14 @@ def test_a_trained_policy_acts_on_batches_and_single_observations():
     assert action.shape == (2,)
     again, _ = trained.act(np.zeros(3), trained.initial_state(), deterministic=True)
     np.testing.assert_array_equal(action, again)
+
+
+def test_a_trained_policy_draws_anew_at_each_step_and_the_same_of_one_seed():
+    policy = Policy(VECTOR, CONTINUOUS, "mlp", initial_std=0.1)  # well within the bounds
+    drawn = []
+    for seed in (0, 0, 1):
+        trained = TrainedPolicy(policy, policy.initial_parameters(0), seed)
+        drawn.append(np.stack([trained.act(np.zeros(3), ())[0] for _ in range(8)]))
+    assert len(np.unique(drawn[0], axis=0)) == 8
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.isin(drawn[0], drawn[2]).any()

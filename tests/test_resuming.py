@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -29,6 +30,7 @@ ENV = functools.partial(envs.make, toys.Matching)
 
 
 def _updates(first, last):
+    time.sleep(0.1)
     for steps in range(first + 10, last + 1, 10):
         yield Update(steps, {"loss": 1.0}, [Episode(float(steps), 5, 1.0)])
 
@@ -50,7 +52,9 @@ def test_the_window_of_scores_goes_on_in_a_resumed_run(tmp_path):
 
     second = run_loop(run, updates(), lambda: state._replace(steps=110), 110, 100)
     assert (second.mean_score, second.episodes) == (155.0, 11)
-    assert [row["score"] for row in read_metrics(run.path)][-1] == 155.0
+    before, last = read_metrics(run.path)[-2:]
+    assert (last["score"], last["episodes"]) == (155.0, 11)
+    assert last["seconds"] >= before["seconds"] >= 0.1  # of the training all in all
 
 
 def test_a_finished_run_is_refused_before_tensorflow_is_loaded(tmp_path):

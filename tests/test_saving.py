@@ -8,7 +8,7 @@ import pytest
 import toys
 
 import envs
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, TrainingError
 
 _STICKY = {"sticky_actions": 0.25, "life_loss": True, "frame_size": 42}
 
@@ -52,6 +52,30 @@ def _bytes(step):
     *arrays, info = step
     episodes = info.get("episode", {})
     return [array.tobytes() for array in arrays], [episodes[key].tolist() for key in ("r", "l") if key in episodes]
+
+
+class Fragile(Walk):
+    def step(self, action):
+        if action == 1:
+            raise ValueError("it broke")
+        return super().step(action)
+
+
+def test_a_fault_after_a_restored_state_names_the_step_of_its_episode():
+    faults = []
+    for restored in (False, True):
+        env = envs.make(Fragile, 1, 0, restorable=True)
+        env.reset()
+        for _ in range(3):
+            env.step(np.zeros(1, int))
+        if restored:
+            state = env.save_state()
+            env.reset()
+            env.load_state(state)
+        with pytest.raises(TrainingError, match=r"step 4.*it broke") as fault:
+            env.step(np.ones(1, int))
+        faults.append(str(fault.value))
+    assert faults[0] == faults[1]
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,15 @@ def test_nohup_is_respected():
     assert stop.signal is None
 
 
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.default_int_handler])
+def test_a_late_repetition_of_a_batch_job_does_not_kill(handler):
+    """Whose own handler is another's matter."""
+    signal.signal(signal.SIGUSR1, handler)
+    with StopRequest():
+        pass
+    assert signal.getsignal(signal.SIGUSR1) is (signal.SIG_IGN if handler is signal.SIG_DFL else handler)
+
+
 def test_where_there_are_no_other_signals(monkeypatch):
     monkeypatch.setattr(signals, "HEARD", (signal.SIGINT, signal.SIGTERM))  # as on Windows
     monkeypatch.setattr(signals, "_REPEATABLE", None)
@@ -140,12 +149,44 @@ def test_an_environment_that_hangs_does_not_outlive_a_signal(hang, run, number, 
     assert "stopped without a new checkpoint: step of Simulator" in said
 
 
+def test_a_second_signal_ends_what_hangs_at_once():
+    code = "from rlab.runs import signals\nsignals._TOGETHER = 0.1\n" + HANG.format(hang=IN_C, run=FROM_COMMAND)
+    code = code.replace("calls.STUCK = signals._FAREWELL = 0.6", "signals._FAREWELL = 0.2")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=calls.STUCK - 3.0) == 143  # seconds after which a call counts as hanging
+    finally:
+        process.kill()
+        process.communicate()
+
+
 class Stuck:
     def __init__(self):
         self.over = threading.Event()
 
     def step(self):
         self.over.wait()
+
+
+def test_a_thread_in_another_call_than_before_is_not_held():
+    first, second = Stuck(), Stuck()
+    thread = threading.Thread(target=lambda: (first.step(), second.step()), daemon=True)
+    thread.start()
+    held = calls.CallWatch(thread.ident)
+    while not held.seconds():
+        time.sleep(0.01)
+    time.sleep(1.0)
+    assert held.seconds() >= 1.0
+    before = calls.environment_call(thread.ident)
+    first.over.set()
+    while calls.environment_call(thread.ident) in (None, before):
+        time.sleep(0.01)
+    assert held.seconds() < 1.0
+    second.over.set()
 
 
 def test_a_thread_that_its_environment_holds_is_left_behind(monkeypatch, capsys):

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -30,3 +31,18 @@ def test_an_unknown_setting_gets_the_nearest():
 def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         a3c.Config().workers = 3
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((None, None), (100, 5.0)),
+        ((None, 7.0), (100, 7.0)),
+        ((None, math.inf), (100, None)),  # the tuned score is not to end it
+        ((50, None), (50, None)),
+        ((50.0, 7.0), (50, 7.0)),
+    ],
+)
+def test_the_length_of_a_training(given, expected):
+    chosen = tuning.Chosen(None, None, None, 0, steps=100, target_score=5.0)
+    assert chosen.length(*given) == expected

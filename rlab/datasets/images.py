@@ -89,7 +89,7 @@ def load_images(source: str) -> ImageSplits:
         LabelledImages(x[:kept], y[:kept]),
         LabelledImages(x[kept:], y[kept:]),
         LabelledImages(x_test, y_test),
-        int(max(y.max(), y_test.max())) + 1,
+        int(y.max()) + 1,  # those of the test set are among them
         found,
     )
 

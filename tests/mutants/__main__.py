@@ -2,11 +2,11 @@
 
     python tests/mutants [--only TEXT] [--jobs 2] [--timeout 300] [--no-baseline]
 
-The errors are those of `mathematics.py`, `learners.py`, `surroundings.py` and `borders.py`. Each is planted in a copy
-of the working tree, the tests named beside it are run there, and the file is put back: killed is one for which a test
-fails, or does not end in time. One JSON object with the score goes to standard output, what happens meanwhile to
-standard error. Exit status 0 when all were killed but those with a reason, 1 otherwise: for a survivor, for an old
-text that does not occur exactly once, for tests that do not run.
+The errors are those of `mathematics.py`, `learners.py`, `surroundings.py`, `borders.py` and `keeping.py`. Each is
+planted in a copy of the working tree, the tests named beside it are run there, and the file is put back: killed is one
+for which a test fails, or does not end in time. One JSON object with the score goes to standard output, what happens
+meanwhile to standard error. Exit status 0 when all were killed but those with a reason, 1 otherwise: for a survivor,
+for an old text that does not occur exactly once, for tests that do not run.
 """
 
 import argparse
@@ -23,13 +23,14 @@ from concurrent import futures
 from pathlib import Path
 
 import borders
+import keeping
 import learners
 import mathematics
 import surroundings
 from planting import Planted
 
 ROOT = Path(__file__).parents[2]
-PLANTED = mathematics.PLANTED + learners.PLANTED + surroundings.PLANTED + borders.PLANTED
+PLANTED = mathematics.PLANTED + learners.PLANTED + surroundings.PLANTED + borders.PLANTED + keeping.PLANTED
 PASSED, FAILED, LATE = 0, 1, 124
 
 

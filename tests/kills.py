@@ -191,7 +191,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--beside", type=int, default=2, help="kills at a time")
     given = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, with `&` in a shell, it would be by all below
+    # Ignored, with `&` or `nohup` in a shell, they would be by all below.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     kills, came, losses = plan(given.count, given.seed), Counter(), []
     with tempfile.TemporaryDirectory() as directory, concurrent.futures.ThreadPoolExecutor(given.beside) as pool:
         waited = {pool.submit(functools.partial(perform, kill, Path(directory))): kill for kill in kills}

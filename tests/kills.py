@@ -138,14 +138,13 @@ def judge(run: Path) -> int | None:
 def _is_in_use(run: "Run", newest: "Checkpoint") -> bool:  # noqa: F821
     """Whether what is loaded for use are the parameters of the newest checkpoint."""
     import numpy as np
-    import safetensors.numpy
 
     import rlab
     from rlab.runs.checkpoints import subset
+    from rlab.runs.weights import load_weights
 
     if run.of_task:
-        arrays, part = safetensors.numpy.load_file(run.path / "model" / "weights.safetensors"), "model"
-        kept = subset(newest.arrays, part)
+        arrays, kept = load_weights(run.path, "model"), subset(newest.arrays, "model")
         return all(np.array_equal(arrays[name], kept[name]) for name in kept)
     policy = rlab.load_policy(run.path)
     kept = policy.policy.flatten(subset(newest.arrays, "policy"))

@@ -16,9 +16,12 @@ from envs import closing, saving
 from envs.copies import Copy, add_info, array_kind
 from envs.rows import SEEDS, RowVectorEnv
 from rlab.errors import BadInputError, TrainingError, described, worded
+from rlab.policies.observations import are_kept, are_known, choices, one_line
 
 _RIGHT = "autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP"
 _SPACES = ("num_envs", "single_observation_space", "single_action_space")
+_OURS = frozenset({"episode", "_episode", "rewarded"})  # of the information, what is told here of every environment
+_LARGEST = np.finfo(np.float32).max
 
 
 def conform(
@@ -45,10 +48,15 @@ def conform(
 
     Raises BadInputError for what is no vector environment, or none that can be adapted, and for a bad seed.
     """
-    masked = _check_once(env, name, num_envs)
-    if _is_conformed(env):  # its own wrappers, or another's, are around it
-        return env
-    return Conformed(env, name, check_seed(seed), masked, episode_limit, clip_rewards, life_loss)
+    try:
+        masked = _check_once(env, name, num_envs)
+        if _is_conformed(env):  # its own wrappers, or another's, are around it
+            return env
+        return Conformed(env, name, check_seed(seed), masked, episode_limit, clip_rewards, life_loss)
+    except BadInputError:
+        raise
+    except (Exception, SystemExit) as error:  # spaces and metadata of others may be anything
+        raise BadInputError(f"environment {name} is no usable VectorEnv: {described(error)}") from error
 
 
 def _is_conformed(env: VectorEnv) -> bool:
@@ -149,6 +157,7 @@ class Conformed(VectorWrapper):
         shape, self._dtype = array_kind(env.single_observation_space)
         self._shape = None if shape is None else (B, *shape)
         self._float = self._dtype is not None and self._dtype.kind in "fc"
+        self._counted = bool(choices(env.single_observation_space))
         # These give a new array each time, which nobody writes to.
         own = inside is env and isinstance(env, RowVectorEnv | AtariVectorEnv | SyncVectorEnv | AsyncVectorEnv)
         self._copies = not (own and getattr(env, "copy", True))
@@ -172,7 +181,7 @@ class Conformed(VectorWrapper):
         rewards = self._rewards(rewards)
         terminations, truncations = self._flags(terminations), self._flags(truncations)
         self.episode_returns += rewards
-        ended, info = terminations | truncations, _dictionary(info)
+        ended, info = terminations | truncations, _without_ours(_dictionary(info))
         ends = ended.any()
         if ends and self._masked:
             observations, info = self._reset_rows(observations, info, ended)
@@ -231,15 +240,24 @@ class Conformed(VectorWrapper):
         array = as_array(observations)
         array = array.copy() if self._copies else array
         if array.dtype != self._dtype and array.dtype.kind in "biufc" and np.can_cast(array, self._dtype, "same_kind"):
-            array = array.astype(self._dtype)
+            with np.errstate(over="ignore"):
+                given, array = array, array.astype(self._dtype)
+            if array.shape == self._shape and not (right := are_kept(array, given)).all():
+                self._refuse(given, right, "the observation", ended)
         if array.shape != self._shape or array.dtype != self._dtype:
             raise TrainingError(
                 f"environment {self.name} gave observations {array.dtype}{list(array.shape)}, not "
                 f"{self._dtype}{list(self._shape)} as its space says"
             )
-        if self._float and not np.isfinite(array).all():
-            self._not_finite(array, "the observation" if ended is None else "the last observation", ended)
+        if not (right := self._usable(array)).all():
+            self._refuse(array, right, "the observation" if ended is None else "the last observation", ended)
         return array
+
+    def _usable(self, array: np.ndarray) -> Any:
+        """Where observations are what a network can be shown."""
+        if self._float:
+            return _is_finite(array)
+        return are_known(array, self.env.single_observation_space) if self._counted else np.True_
 
     def _rewards(self, rewards: Any) -> np.ndarray:
         """Finite float64 [B]."""
@@ -250,8 +268,8 @@ class Conformed(VectorWrapper):
                 f"{self.num_envs} copies"
             )
         array = array.reshape(self.num_envs).astype(np.float64)
-        if not np.isfinite(array).all():
-            self._not_finite(array, "the reward", None)
+        if not (right := _is_finite(array)).all():
+            self._refuse(array, right, "the reward", None)
         return array
 
     def _flags(self, flags: Any) -> np.ndarray:
@@ -264,24 +282,33 @@ class Conformed(VectorWrapper):
             )
         return array.reshape(self.num_envs).astype(bool)
 
-    def _not_finite(self, array: np.ndarray, what: str, ended: np.ndarray | None) -> None:
-        """Raise the TrainingError that names the first entry which is not finite, if one is in rows that count."""
-        wrong = ~np.isfinite(array)
+    def _refuse(self, array: np.ndarray, right: np.ndarray, what: str, ended: np.ndarray | None) -> None:
+        """Raise the TrainingError that names the first entry which is not right, if one is in rows that count."""
+        wrong = ~right
         if ended is not None:
             wrong[~ended] = False
         if not wrong.any():
             return
         row, *entry = (int(i) for i in np.argwhere(wrong)[0])
-        place = f" at {entry}" if entry else ""
+        place, value = f" at {entry}" if entry else "", array[(row, *entry)]
+        why = ""
+        if np.isfinite(value):
+            space = one_line(self.env.single_observation_space)
+            why = f", which is not of {space}" if array.dtype.kind in "biu" else ", which float32 cannot express"
         raise TrainingError(
             f"environment {self.name}, copy {row}, step {self.episode_lengths[row]} of its episode: {what}{place} is "
-            f"{array[(row, *entry)]}"
+            f"{value}{why}"
         )
 
     def _reset_rows(self, observations: Any, info: dict[str, Any], ended: np.ndarray) -> tuple[Any, dict[str, Any]]:
         """Reset the copies that have ended, of an environment that does not do so itself in the same step."""
         last = np.array(observations)  # before the reset may write into it
         begun, _ = self._ask("reset", 2, options={"reset_mask": ended.copy()})
+        if np.shape(begun) != last.shape:
+            raise TrainingError(
+                f"environment {self.name}: reset gave observations {list(np.shape(begun))}, not {list(last.shape)}: it "
+                "must give those of all copies, also where options['reset_mask'] names some"
+            )
         rows = ended.reshape(-1, *[1] * (last.ndim - 1))
         if not np.array_equal(np.asarray(begun)[~ended], last[~ended]):
             raise TrainingError(
@@ -305,7 +332,7 @@ class Conformed(VectorWrapper):
 
     def _goes_on(self, info: dict[str, Any], ended: np.ndarray, truncated: np.ndarray) -> np.ndarray:
         """Where the end is that of a life only, bool [B]."""
-        lost = info.get("life_lost", info.get("final_info", {}).get("life_lost")) if self._lives else None
+        lost = info.get("life_lost", _dictionary(info.get("final_info")).get("life_lost")) if self._lives else None
         return np.zeros_like(ended) if lost is None else ended & ~truncated & np.asarray(lost, bool)
 
     def _final(self, observations: Any, info: dict[str, Any], ended: np.ndarray, lost: np.ndarray) -> np.ndarray:
@@ -343,8 +370,18 @@ def as_array(given: Any) -> np.ndarray:
         return np.empty(len(given), object)
 
 
+def _is_finite(array: np.ndarray) -> np.ndarray:
+    """Where numbers are finite in float32, which is what networks compute with."""
+    return np.abs(array) <= _LARGEST if array.dtype == np.float64 else np.isfinite(array)
+
+
 def _dictionary(info: Any) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
+
+
+def _without_ours(info: dict[str, Any]) -> dict[str, Any]:
+    """Information without what is told here of every environment, whatever one meant by these names."""
+    return info if _OURS.isdisjoint(info) else {key: value for key, value in info.items() if key not in _OURS}
 
 
 def _raise_quietly(raise_: Callable[[Any], None], successes: Any) -> None:

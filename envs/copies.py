@@ -9,6 +9,7 @@ import numpy as np
 
 from envs.rows import SEEDS
 from rlab.errors import TrainingError, described
+from rlab.policies.observations import are_kept
 
 _OBJECT = np.dtype(object)
 
@@ -97,6 +98,12 @@ class Copy(gym.Wrapper):
         if array.shape != self._shape or not np.can_cast(array.dtype, self._dtype, "same_kind"):
             given = f"{array.dtype}{list(array.shape)}" if array.dtype.kind in "biufc" else f"{observation!r:.40}"
             raise self._fault(f"the observation is {given}, not {self._dtype}{list(self._shape)} as its space says")
+        # Integers gymnasium brings to the space's dtype without a look.
+        bent = array.dtype != self._dtype and self._dtype.kind in "iu"
+        if bent and not (kept := are_kept(array.astype(self._dtype), array)).all():
+            entry = tuple(np.argwhere(~kept)[0].tolist())
+            place = f" at {list(entry)}" if entry else ""
+            raise self._fault(f"the observation{place} is {array[entry]}, beyond the {self._dtype} of its space")
         return observation
 
     def _number(self, reward: Any) -> float:

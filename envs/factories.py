@@ -10,7 +10,7 @@ from gymnasium.vector import VectorEnv
 
 from envs.contract import conform
 from envs.making import make, resolve
-from rlab.errors import BadInputError
+from rlab.errors import BadInputError, worded
 
 _WANTED = (
     "a name such as 'CartPole-v1', a class or function that makes one gymnasium.Env, or one that takes num_envs and "
@@ -57,10 +57,8 @@ class ManyFactory:
             made = self.__wrapped__(num_envs=num_envs, **given)
         except BadInputError:
             raise
-        except Exception as error:  # whatever a constructor raises
-            raise BadInputError(
-                f"environment {self._name!r} cannot be made: {type(error).__name__}: {error}"
-            ) from error
+        except (Exception, SystemExit) as error:  # whatever a constructor raises
+            raise BadInputError(f"environment {self._name!r} cannot be made: {worded(error)}") from error
         return conform(made, self._name, seed, num_envs)
 
 

@@ -67,7 +67,7 @@ class _Camera:
         name = name_of(self._env)
         try:
             (picture,) = self._env.unwrapped.call(what)  # type: ignore[attr-defined]
-        except Exception as error:  # what a renderer raises without its libraries is its own affair
+        except (Exception, SystemExit) as error:  # what a renderer raises without its libraries is its own affair
             needs = "; without a screen MUJOCO_GL=egl needs libegl1, and MUJOCO_GL=osmesa libosmesa6"
             raise BadInputError(
                 f"environment {name} cannot be filmed: {worded(error)}{needs if self._mujoco else ''}"

@@ -1,13 +1,12 @@
 """Atari games by the ids that gymnasium has and had for them, which stand for different ways to play."""
 
 import functools
-import os
 import re
 
 import ale_py.roms
 
 from rlab.errors import BadInputError
-from rlab.notify import notify
+from rlab.notify import notify, speaks_for_all
 
 _ID = re.compile(
     r"^(?:ale_py:)?(?P<ale>ale/)?(?P<game>.+?)(?P<ram>-?ram)?(?P<kind>-?deterministic|-?noframeskip)?(?:-v(?P<version>\d+))?$"
@@ -43,8 +42,7 @@ def say_convention(name: str) -> None:
     """Say once, on standard error, in what an id means another way to play than the one that is played."""
     found = _parse(name)
     convention = _convention(*(found[1][part] for part in ("kind", "version"))) if found else ""
-    first = os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("PMI_RANK", "0")) == "0"  # it speaks for all ranks
-    if found and convention and first:
+    if found and convention and speaks_for_all():
         notify(
             f"{name}: played as {found[0]!r} with the usual preprocessing (84x84 grey, 4 frames stacked, frame skip 4, "
             f"no sticky actions, rewards clipped); the id means {convention} (see frame_skip, sticky_actions)"

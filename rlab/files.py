@@ -57,6 +57,14 @@ def _flush_directory(path: Path) -> None:
             os.close(directory)
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory, if there is none; raises BadInputError where something else stands there."""
+    try:
+        path.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise BadInputError(f"{path} is no directory; move it away") from error
+
+
 def remove_leftovers(directory: Path) -> None:
     """Delete the temporary files that kills have left in a directory; only of a run that this process has locked."""
     for path in directory.glob(".*.tmp"):

@@ -348,14 +348,13 @@ def success_of(info: dict[str, Any], row: int) -> float | None:
 
     gymnasium's mask `_is_success` says which environments gave the value; one array serves them all.
     """
-    final = info.get("final_info", info)
-    if not isinstance(final, dict):  # one dictionary for each environment
-        final = {name: [value] for name, value in (final[row] or {}).items()}
-        row = 0
-    values, given = final.get("is_success"), final.get("_is_success")
-    if values is None or (given is not None and not given[row]):
-        return None
+    final = info if info.get("final_info") is None else info["final_info"]
     try:
+        if not isinstance(final, dict):  # one dictionary for each environment
+            final, row = {name: [value] for name, value in dict(final[row] or {}).items()}, 0
+        values, given = final.get("is_success"), final.get("_is_success")
+        if values is None or (given is not None and not given[row]):
+            return None
         array = np.asarray(values[row])
         value = float(array.item()) if array.dtype.kind in "biuf" else np.nan
     except (TypeError, ValueError, IndexError):

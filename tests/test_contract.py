@@ -13,7 +13,8 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 import envs
 from envs.contract import conform
 from rlab.errors import BadInputError, TrainingError
-from rlab.rollout import finished_episodes
+from rlab.rollout import finished_episodes, whole_ends
+from rlab.types import Episode
 
 NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 
@@ -231,6 +232,8 @@ def _changed(**given):
             {"observations": np.float32([[0, 0], [0, 0], [0, np.inf]])},
             r"copy 2, step 1 of its episode: the observation at \[1\] is inf",
         ),
+        ({"rewards": [0.0, -1e39, 0.0]}, r"copy 1, .*: the reward is -1e\+39, which float32 cannot express"),
+        ({"observations": np.full((3, 2), 1e300)}, r"the observation at \[0\] is inf"),
     ],
 )
 def test_what_a_vector_environment_gives_amiss_is_named(given, message):
@@ -238,6 +241,116 @@ def test_what_a_vector_environment_gives_amiss_is_named(given, message):
     env.reset()
     with pytest.raises(TrainingError, match=f"environment Mine.*{message}"):
         env.step(np.zeros(3, int))
+
+
+def _gives(space, value):
+    """An environment of the space whose observations after the first step are the value."""
+
+    class Giving(toys.Constant):
+        observation_space = space
+
+        def reset(self, *, seed=None, options=None):
+            return space.sample(), {}
+
+        def step(self, action):
+            return value, 1.0, False, False, {}
+
+    return Giving
+
+
+SPACES = gym.spaces
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize(
+    ("space", "value", "message"),
+    [
+        (SPACES.Box(-np.inf, np.inf, (2,), np.float64), np.array([1.0, 1e300]), r"at \[1\] is 1e\+300, which float32"),
+        (
+            SPACES.Box(0, 255, (2,), np.uint8),
+            np.array([300, 1], np.uint16),
+            r"at \[0\] is 300, beyond the uint8 of its",
+        ),
+        (SPACES.Box(-9, 9, (2,), np.int8), np.array([1, -300]), r"at \[1\] is -300, beyond the int8"),
+        (SPACES.Discrete(5), np.int64(7), r"is 7, which is not of Discrete\(5\)"),
+        (SPACES.Discrete(5, start=3), 2, r"is 2, which is not of Discrete\(5, start=3\)"),
+        (SPACES.MultiDiscrete([3, 3]), np.array([1, -1]), r"at \[1\] is -1, which is not of MultiDiscrete"),
+    ],
+)
+def test_numbers_that_are_not_of_the_space_are_named(space, value, message, asynchronous):
+    env = envs.make(_gives(space, value), 2, asynchronous=asynchronous)
+    env.reset()
+    with pytest.raises(
+        TrainingError, match=rf"environment Giving, copy \d, step 1 of its episode: the observation {message}"
+    ):
+        env.step(np.zeros(2, int))
+    env.close()
+
+
+def test_what_is_of_the_space_may_come_in_another_dtype():
+    env = envs.make(_gives(SPACES.Box(0, 255, (2,), np.uint8), np.array([255, 0], np.uint16)), 2)
+    env.reset()
+    np.testing.assert_array_equal(env.step(np.zeros(2, int))[0], np.uint8([[255, 0], [255, 0]]))
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"final_info": None},
+        {"final_info": np.full(3, "text", object)},
+        {"_episode": None},
+        {"rewarded": "much"},
+        {"final_info": {"is_success": np.ones(3), "_is_success": True}},
+    ],
+)
+def test_information_of_any_kind_is_survived(own):
+    class Own(Many):
+        def step(self, actions):
+            *given, info = super().step(actions)
+            return *given, info | own
+
+    env = conform(Own(mode=SAME), "Own")
+    env.reset()
+    for _ in range(3):
+        _, _, terminated, truncated, info = env.step(np.zeros(3, int))
+        ended = whole_ends(terminated | truncated, info)
+        assert "rewarded" not in info
+    assert finished_episodes(ended, info) == [Episode(3.0, 3, None)]
+
+
+class Partly(Many):
+    """Gives only the observations of those that were reset."""
+
+    def reset(self, *, seed=None, options=None):
+        seen, info = super().reset(seed=seed, options=options)
+        return (seen[options["reset_mask"]] if options else seen), info
+
+
+def test_a_reset_that_gives_some_of_the_rows_is_named():
+    with pytest.raises(TrainingError, match=r"Partly: reset gave observations \[1, 2\], not \[3, 2\]"):
+        _step(conform(Partly(), "Partly"), 4)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"metadata": [1]}, {"single_observation_space": "space"}, {"metadata": property(lambda self: 1 / 0)}]
+)
+def test_a_vector_environment_of_odd_attributes_is_refused_in_a_line(odd):
+    env = Many()
+    kind = type("Odd", (Many,), {})
+    for name, value in odd.items():
+        env.__dict__.pop(name, None)
+        setattr(kind, name, value)
+    env.__class__ = kind
+    with pytest.raises(BadInputError, match=r"environment Odd is no usable VectorEnv: \w+Error"):
+        conform(env, "Odd")
+
+
+def test_a_factory_that_leaves_the_process_is_refused(tmp_path):
+    def leave(num_envs):
+        raise SystemExit(0)
+
+    with pytest.raises(BadInputError, match="environment 'leave' cannot be made: SystemExit: 0"):
+        envs.factory(leave)(num_envs=2, seed=0)
 
 
 def test_rewards_may_be_a_column_and_integers():

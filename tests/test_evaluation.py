@@ -1,6 +1,7 @@
 """Episodes played with a policy: to their end, as it was trained, and in films to the last picture."""
 
 import functools
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -199,6 +200,7 @@ def _raise():
         (np.zeros((4, 4, 7)), r"gives float64\[4, 4, 7\]"),
         (np.full((4, 4, 3), np.nan), "gives ndarray"),
         (_raise, "no pygame"),
+        (lambda: sys.exit(3), "SystemExit: 3"),
     ],
 )
 def test_what_is_no_picture_is_named_and_leaves_no_file(tmp_path, picture, message):

@@ -519,6 +519,13 @@ def test_metrics_without_their_columns_are_set_aside(path, content, capsys):
     assert "kept as" in capsys.readouterr().err
 
 
+def test_a_file_in_the_place_of_a_directory_is_named(path, policy):
+    shutil.rmtree(path / "policy")
+    (path / "policy").write_text("")
+    with pytest.raises(BadInputError, match="policy is no directory; move it away"):
+        _go_on(path, policy)
+
+
 def test_a_file_in_the_place_of_tensorboard_does_not_block(path, capsys):
     shutil.rmtree(path / "tensorboard")
     (path / "tensorboard").write_text("x")

@@ -159,6 +159,14 @@ def test_tensorboard_has_the_curve_the_scores_and_the_pictures_in_one_file(tmp_p
     assert kinds == {"score": {"scalars"}, "score_distribution": {"histograms"}, "samples": {"images"}}
 
 
+@pytest.mark.parametrize("score", [-1e39, 1e300, float("inf"), float("nan")])
+def test_a_score_beyond_what_tensorboard_has_fails_nothing(tmp_path, score):
+    (tmp_path / "tensorboard").mkdir()
+    with contextlib.closing(MetricsWriter(tmp_path, 0)) as writer:
+        writer.write({"steps": 1, "score": score}, [score, 1.0])
+    assert (tmp_path / "metrics.csv").read_text().startswith("steps,score\n1,")
+
+
 def test_a_live_line_has_what_its_console_has_room_for():
     display = ProgressDisplay(100, 0)
     values = {"score": 12.5, "entropy": 0.25} | {f"metric_{i}": float(i) for i in range(9)}

@@ -57,6 +57,22 @@ def test_the_window_of_scores_goes_on_in_a_resumed_run(tmp_path):
     assert last["seconds"] >= before["seconds"] >= 0.1  # of the training all in all
 
 
+@pytest.mark.parametrize("cell", ["inf", "nan", ""])
+def test_counts_that_are_no_numbers_are_those_of_the_row_before(tmp_path, cell):
+    run = Run.create(tmp_path / "run", CONFIG)
+    _train(run, 0, 100)
+    *rows, last, _ = (run.path / "metrics.csv").read_text().split("\n")
+    columns = rows[0].split(",")
+    cells = last.split(",")
+    for name in ("seconds", "episodes"):
+        cells[columns.index(name)] = cell
+    (run.path / "metrics.csv").write_text("\n".join([*rows, ",".join(cells), ""]))
+    _train(run, 100, 120)
+    found = read_metrics(run.path)
+    assert found[-1]["episodes"] == found[-4]["episodes"] + 2
+    assert found[-1]["seconds"] >= found[-4]["seconds"]
+
+
 def test_a_finished_run_is_refused_before_tensorflow_is_loaded(tmp_path):
     run = Run.create(tmp_path / "run", CONFIG)
     checkpoints.save(run.checkpoints, Checkpoint(100, {"policy/w": np.zeros(1, np.float32)}, {}), 3)

@@ -21,7 +21,7 @@ from rlab import policies
 from rlab.errors import BadInputError
 from rlab.policies.actions import to_environment
 from rlab.policies.observations import first_reading_of, reading_from_json, reading_of
-from rlab.policies.policy import Policy
+from rlab.policies.policy import Policy, build, require_same_spaces
 from rlab.policies.trained import TrainedPolicy, as_batch
 from rlab.runs import loading
 from rlab.runs.loading import load_policy, read_architecture, save_architecture, space_from_json, space_to_json
@@ -250,6 +250,45 @@ def test_several_numbers_are_one_hot_each():
         trained.act(np.array([0, 1]), ())
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint32, np.int64])
+def test_choices_of_any_integers_are_one_hot(dtype):
+    one = gym.spaces.Discrete(3, start=1, dtype=dtype)
+    np.testing.assert_array_equal(_features(one, np.array([1, 3], dtype)), [[1, 0, 0], [0, 0, 1]])
+    two = gym.spaces.MultiDiscrete([3, 2], dtype=dtype)
+    np.testing.assert_array_equal(_features(two, np.array([[1, 1]], dtype)), [[0, 1, 0, 0, 1]])
+
+
+def test_spaces_of_other_integers_are_told_apart():
+    made = Policy(BOX(0, 1, (2,)), gym.spaces.MultiDiscrete([3, 4]))
+    other = gym.spaces.MultiDiscrete([3, 4], dtype=np.int32)
+    with pytest.raises(BadInputError, match=r"MultiDiscrete\(\[3 4\]\) of int32, not of MultiDiscrete\(\[3 4\]\)$"):
+        require_same_spaces(made, BOX(0, 1, (2,)), other)
+
+
+def test_small_bounds_are_told_apart():
+    """gymnasium takes all below 1e-8 for 0."""
+    made = Policy(BOX(0, 1, (2,)), BOX(-1e-9, 1e-9, (1,), np.float64))
+    with pytest.raises(BadInputError, match="the policy does not fit"):
+        require_same_spaces(made, BOX(0, 1, (2,)), BOX(-1e-9, 9e-9, (1,), np.float64))
+    require_same_spaces(made, BOX(0, 1, (2,)), BOX(-1e-9, 1e-9, (1,), np.float64))
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (BOX(-np.inf, np.inf, (20, 21, 3), np.float32), True),
+        (BOX(np.zeros((9, 9), np.float32), np.arange(1, 82, dtype=np.float32).reshape(9, 9)), True),
+        (BOX(0, 255, (20, 22, 3), np.uint8), False),
+        (BOX(-np.inf, np.inf, (40,), np.float32), False),
+    ],
+)
+def test_what_only_looks_like_an_image_is_said_to_be_a_vector(space, said, capsys):
+    for _ in range(2):
+        build(space, DISCRETE)
+    words = f"are taken as a vector of {math.prod(space.shape)} numbers"
+    assert capsys.readouterr().err.count(words) == said
+
+
 @pytest.mark.parametrize("name", ["vbn-cnn", "vbn-small-cnn"])
 def test_only_who_measures_a_reference_batch_is_given_a_backbone_that_needs_one(name):
     image = BOX(0, 255, (40, 40, 1), np.uint8)
@@ -376,12 +415,15 @@ def test_a_description_that_cannot_be_is_damaged(tmp_path, change):
         BOX(-(2**63), 2**63 - 2, (1,), np.int64),
         gym.spaces.MultiBinary((2, 3)),
         gym.spaces.MultiDiscrete([[3, 2], [2, 2]]),
+        gym.spaces.MultiDiscrete([3, 2], dtype=np.int8, start=[-2, 5]),
+        gym.spaces.Discrete(4, start=2, dtype=np.int16),
     ],
     ids=str,
 )
 def test_spaces_and_what_is_unbounded_in_them_survive_json(space):
     again = space_from_json(json.loads(json.dumps(space_to_json(space))))
     assert again == space
+    assert again.dtype == space.dtype
     for name in ("low", "high", "bounded_below", "bounded_above"):
         if isinstance(space, BOX):
             np.testing.assert_array_equal(getattr(again, name), getattr(space, name))

@@ -250,10 +250,11 @@ def _channels_last(images: tf.Tensor, reading: Reading) -> tf.Tensor:
 
 def _one_hot(observations: tf.Tensor, space: gym.Space) -> tf.Tensor:
     """Numbers [N, ...] as rows [N, F] of zeros and a one for each."""
+    observations = tf.cast(observations, tf.int64)  # of some integers there are no one-hot rows
     if isinstance(space, gym.spaces.Discrete):
         return tf.one_hot(observations - int(space.start), int(space.n))
     assert isinstance(space, gym.spaces.MultiDiscrete)
-    numbers = tf.reshape(observations - space.start, (-1, len(choices(space))))
+    numbers = tf.reshape(observations - space.start.astype("int64"), (-1, len(choices(space))))
     rows = zip(tf.unstack(numbers, axis=-1), choices(space), strict=True)
     return tf.concat([tf.one_hot(chosen, count) for chosen, count in rows], -1)
 

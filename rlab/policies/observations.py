@@ -62,6 +62,16 @@ class Reading:
         pixels = _times(shape[:2] if len(size) == 2 else shape)
         return f"image {pixels}{where}, scaled from [{self.low:g}, {self.high:g}]"
 
+    @property
+    def doubtful(self) -> str:
+        """Why what has the shape of an image is a vector all the same; empty where nothing has."""
+        if self.kind != "vector" or not _sides(self.space.shape or ()):
+            return ""
+        return (
+            f"observations of {_times(self.space.shape or ())} have the shape of an image, but no finite bounds that "
+            f"are the same for all of it, by which it could be scaled: they are taken as a {self}"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """As data, without the space."""
         if not self.image:
@@ -86,13 +96,8 @@ def reading_of(space: gym.Space) -> Reading:
         )
     if not math.prod(space.shape):
         raise BadInputError(f"no backbone takes observations of {one_line(space)}: they hold no numbers")
-    size, bounds = space.shape, _bounds(space)
-    if not 2 <= len(size) <= 4 or bounds is None:
-        return Reading(space, "vector")
-    first = max(range(len(size) - 1), key=lambda axis: min(size[axis : axis + 2]))
-    if min(size[first : first + 2]) < SMALLEST_IMAGE:
-        return Reading(space, "vector")
-    return Reading(space, "image", (first, first + 1), *bounds)
+    axes, bounds = _sides(space.shape), _bounds(space)
+    return Reading(space, "image", axes, *bounds) if axes and bounds else Reading(space, "vector")
 
 
 def first_reading_of(space: gym.Space) -> Reading:
@@ -126,7 +131,24 @@ def choices(space: gym.Space) -> list[int]:
 
 def one_line(space: gym.Space) -> str:
     """A space as text without line breaks; NumPy breaks the bounds of larger ones."""
-    return " ".join(str(space).split())
+    text = " ".join(str(space).split())
+    # Of which gymnasium does not always tell.
+    told = not isinstance(space, gym.spaces.MultiDiscrete) or space.dtype == np.int64
+    return text if told or str(space.dtype) in text else f"{text} of {space.dtype}"
+
+
+def are_kept(numbers: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Where integers were not changed by the dtype that they were brought to; True for real numbers."""
+    return np.ones(numbers.shape, bool) if numbers.dtype.kind in "fc" else np.equal(numbers, given)
+
+
+def are_known(numbers: np.ndarray, space: gym.Space) -> np.ndarray:
+    """Where the numbers of observations [..., *shape] are among those that a discrete space has; True for others."""
+    counts = choices(space)
+    if not counts:
+        return np.ones(numbers.shape, bool)
+    first = np.asarray(space.start)  # type: ignore[attr-defined]
+    return (numbers >= first) & (numbers < first.astype(np.int64) + np.reshape(counts, space.shape or ()))
 
 
 def require_few(space: gym.Space, what: str) -> None:
@@ -136,6 +158,14 @@ def require_few(space: gym.Space, what: str) -> None:
             f"no policy takes {what} of {one_line(space)}: it has more than {_MOST_CHOICES:,} values, each of which "
             "would be a number of its own"
         )
+
+
+def _sides(size: tuple[int, ...]) -> tuple[int, int] | None:
+    """The axes that are height and width, where an array has the shape of an image."""
+    if not 2 <= len(size) <= 4:
+        return None
+    first = max(range(len(size) - 1), key=lambda axis: min(size[axis : axis + 2]))
+    return (first, first + 1) if min(size[first : first + 2]) >= SMALLEST_IMAGE else None
 
 
 def _bounds(space: gym.spaces.Box | gym.spaces.MultiBinary) -> tuple[float, float] | None:

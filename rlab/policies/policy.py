@@ -15,6 +15,7 @@ from rlab.errors import BadInputError
 from rlab.models.cnn import REFERENCE_DEVIATION, REFERENCE_MEAN
 from rlab.models.initializers import orthogonal, seed_stream
 from rlab.models.parameters import ParameterLayout
+from rlab.notify import notify, speaks_for_all
 from rlab.ops.distributions import Bernoulli, Categorical, DiagonalGaussian, Distribution, MultiCategorical
 from rlab.ops.sharing import once
 from rlab.policies.actions import head_size, to_environment
@@ -301,11 +302,19 @@ def build(
             f"backbone {backbone!r} refers to a batch of observations that only snes measures; "
             f"{backbone.removeprefix('vbn-')} is the same without"
         )
+    if not backbone and (doubt := reading_of(observation_space).doubtful):
+        _say_once(f"note: {doubt}")
     make = functools.partial(Policy, observation_space, action_space, backbone, **options)
     keys = _space_key(observation_space), _space_key(action_space)
     if None in keys or is_encoder(backbone or ""):
         return make()
     return once(make, "policy", *keys, backbone, *sorted(options.items()))
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    if speaks_for_all():
+        notify(text)
 
 
 def _space_key(space: gym.Space) -> Hashable:
@@ -325,7 +334,14 @@ def require_same_spaces(made_for: Any, observation_space: gym.Space, action_spac
     """Raise BadInputError where an environment's spaces are not those that a policy was made for."""
     for kind, theirs in (("observation", observation_space), ("action", action_space)):
         own = getattr(made_for, f"{kind}_space")
-        if own != theirs:
+        if own != theirs or not _same_bounds(own, theirs):
             raise BadInputError(
                 f"the policy does not fit the environment: {kind}s of {one_line(theirs)}, not of {one_line(own)}"
             )
+
+
+def _same_bounds(one: gym.Space, other: gym.Space) -> bool:
+    """Whether equal spaces have the same bounds; gymnasium takes those below 1e-8 for 0."""
+    if not isinstance(one, gym.spaces.Box) or not isinstance(other, gym.spaces.Box):
+        return True
+    return all(np.allclose(getattr(one, end), getattr(other, end), rtol=1e-6, atol=0.0) for end in ("low", "high"))

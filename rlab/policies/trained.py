@@ -7,7 +7,7 @@ import tensorflow as tf
 from rlab.errors import BadInputError
 from rlab.policies.acting import compile_acting
 from rlab.policies.actions import shape_of
-from rlab.policies.observations import choices, one_line
+from rlab.policies.observations import are_kept, are_known, one_line
 from rlab.policies.policy import Policy, require_same_spaces
 from rlab.seeding import derive
 from rlab.types import State
@@ -91,7 +91,7 @@ def as_batch(observation: np.ndarray, space: gym.Space) -> np.ndarray:
         raise BadInputError(f"observations must be {dtype}, not {given.dtype}")
     with np.errstate(over="ignore"):
         batch = given.astype(dtype)
-        usable = np.isfinite(batch.astype(np.float32)) & _as_given(batch, given) & _known(batch, space)
+        usable = np.isfinite(batch.astype(np.float32)) & are_kept(batch, given) & are_known(batch, space)
     if not usable.all():
         entry = tuple(np.argwhere(~usable)[0].tolist())
         raise BadInputError(
@@ -100,17 +100,3 @@ def as_batch(observation: np.ndarray, space: gym.Space) -> np.ndarray:
             else f"entry {list(entry)} of the observation is {given[entry]}: it must be finite"
         )
     return batch[None] if single else batch
-
-
-def _as_given(batch: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Where an integer was not changed by the dtype that it was brought to."""
-    return np.ones(batch.shape, bool) if batch.dtype.kind == "f" else np.equal(batch, given)
-
-
-def _known(batch: np.ndarray, space: gym.Space) -> np.ndarray:
-    """Where a number is one of those that a discrete space has."""
-    counts = choices(space)
-    if not counts:
-        return np.ones(batch.shape, bool)
-    numbers = batch - np.asarray(space.start)  # type: ignore[attr-defined]
-    return (numbers >= 0) & (numbers < np.reshape(counts, shape_of(space)))

@@ -15,7 +15,7 @@ from typing import Any
 
 from rlab.arrays import are_weights_of, weights_to_bytes
 from rlab.errors import BadInputError, launch_command
-from rlab.files import read_json, remove_leftovers, require_plain, write_atomically
+from rlab.files import make_directory, read_json, remove_leftovers, require_plain, write_atomically
 from rlab.runs import checkpoints
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.lock import locked
@@ -127,7 +127,7 @@ class Run:
             for part in (".", "checkpoints", "pictures", _part(self.config)):
                 remove_leftovers(self.path / part)
             for part in ("checkpoints", _part(self.config)):
-                (self.path / part).mkdir(exist_ok=True)
+                make_directory(self.path / part)
             if latest is not None:
                 self._renew_weights(checkpoint, latest)
             yield

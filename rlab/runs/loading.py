@@ -12,7 +12,7 @@ import numpy as np
 from rlab import quiet
 from rlab.arrays import DIGEST
 from rlab.errors import BadInputError
-from rlab.files import read_json, require_plain, write_atomically
+from rlab.files import make_directory, read_json, require_plain, write_atomically
 from rlab.policies.observations import first_reading_of, reading_from_json
 from rlab.policies.policy import Architecture, Policy
 from rlab.policies.trained import TrainedPolicy
@@ -45,7 +45,7 @@ def save_architecture(run: Path, policy: Policy, deterministic: bool = False) ->
         "action_space": space_to_json(policy.action_space),
     }
     architecture[DIGEST] = _digest(architecture)
-    (run / "policy").mkdir(exist_ok=True)
+    make_directory(run / "policy")
     write_atomically(run / "policy" / _ARCHITECTURE, json.dumps(architecture, indent=2, allow_nan=False).encode())
 
 
@@ -162,9 +162,10 @@ def _numbers(space: dict[str, Any]) -> int:
 def space_to_json(space: gym.Space) -> dict[str, Any]:
     """A space that policies act on as JSON data; bounds that are one number everywhere are written as that number."""
     if isinstance(space, gym.spaces.Discrete):
-        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+        return {"type": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
     if isinstance(space, gym.spaces.MultiDiscrete):
-        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+        values = {"nvec": space.nvec.tolist(), "start": space.start.tolist()}
+        return {"type": "MultiDiscrete", **values, "dtype": str(space.dtype)}
     if isinstance(space, gym.spaces.MultiBinary):
         return {"type": "MultiBinary", "n": space.n}
     if isinstance(space, gym.spaces.Box):
@@ -178,13 +179,16 @@ def space_to_json(space: gym.Space) -> dict[str, Any]:
 
 def space_from_json(data: dict[str, Any]) -> gym.Space:
     """The inverse of `space_to_json`."""
-    if data["type"] == "Discrete":
-        return gym.spaces.Discrete(data["n"], start=data["start"])
-    if data["type"] == "MultiDiscrete":
-        return gym.spaces.MultiDiscrete(data["nvec"], start=data["start"])
     if data["type"] == "MultiBinary":
         return gym.spaces.MultiBinary(data["n"])
-    dtype, shape = np.dtype(data["dtype"]), tuple(data["shape"])
+    dtype = np.dtype(data.get("dtype", np.int64))  # version 0.1 did not write that of choices
+    if data["type"] in ("Discrete", "MultiDiscrete"):
+        if dtype.kind not in "iu":
+            raise ValueError(f"choices are integers, not {dtype}")
+        if data["type"] == "Discrete":
+            return gym.spaces.Discrete(data["n"], start=data["start"], dtype=dtype.type)
+        return gym.spaces.MultiDiscrete(data["nvec"], start=data["start"], dtype=dtype.type)
+    shape = tuple(data["shape"])
     low, high = (_bound(data[key], dtype, shape) for key in ("low", "high"))
     with np.errstate(invalid="ignore"):  # gymnasium brings an infinite bound to integers
         return gym.spaces.Box(low, high, shape, dtype.type)

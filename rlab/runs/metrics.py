@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from rlab.errors import BadInputError
@@ -29,7 +30,8 @@ class MetricsWriter:
         require_plain(run)
         self._path = run / "metrics.csv"
         self._columns, rows = _keep_rows(self._path, resumed_at)
-        self.last: dict[str, float] = rows[-1] if rows else {}  # row, of a run that is resumed
+        # The last number of each column, of a run that is resumed.
+        self.last = {name: value for row in rows for name, value in row.items() if math.isfinite(value)}
         self._file = open_to_append(self._path)
         self._board = _board(run / "tensorboard")
 
@@ -43,10 +45,11 @@ class MetricsWriter:
         self._file.flush()
         with self._board.as_default(int(row["steps"])):
             for key, value in row.items():
-                if key != "steps":
-                    tf.summary.scalar(key, value)
+                if key != "steps":  # float64, since TensorFlow raises for Python's numbers beyond float32
+                    tf.summary.scalar(key, np.float64(value))
             if scores:
-                tf.summary.histogram("score_distribution", scores)  # a tag holds one kind of data only
+                # A tag holds one kind of data only.
+                tf.summary.histogram("score_distribution", np.asarray(scores, np.float64))
 
     def write_pictures(self, pictures: dict[str, bytes], steps: int) -> None:
         """PNG files by name, as images of TensorBoard."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlab.files import write_atomically
+from rlab.files import make_directory, write_atomically
 
 
 def save_pictures(run: Path, pictures: dict[str, Figure], step: int, numbered: bool = False) -> dict[str, bytes]:
@@ -18,7 +18,7 @@ def save_pictures(run: Path, pictures: dict[str, Figure], step: int, numbered: b
     While the run's loop is on, its writer shows them in TensorBoard too (`Update.pictures`).
     """
     directory = run / "pictures"
-    directory.mkdir(exist_ok=True)
+    make_directory(directory)
     contents = {}
     for name, figure in pictures.items():
         buffer = io.BytesIO()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from rlab.errors import BadInputError
-from rlab.settings import check, from_settings
+from rlab.settings import check, check_whole, from_settings
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -95,11 +95,9 @@ class Chosen(NamedTuple):
                     "train needs a number of steps; only for an environment given by its name is one tuned"
                 )
             steps, target_score = self.steps, self.target_score if target_score is None else target_score
-        if not isinstance(steps, numbers.Real) or isinstance(steps, bool) or steps != steps // 1:
-            raise BadInputError(f"the number of steps must be a whole number, not {steps!r}")
         if target_score is not None and not isinstance(target_score, numbers.Real):
             raise BadInputError(f"the target score must be a number, not {target_score!r}")
-        return int(steps), None if target_score == math.inf else target_score
+        return check_whole("the number of steps", steps), None if target_score == math.inf else target_score
 
 
 def choose(kind: type[Tuned], config: Any, env: Any, policy: str | None, seed: int) -> Chosen:

@@ -1,7 +1,6 @@
 """The one shape in which every vector environment arrives, whoever made it."""
 
 import functools
-import operator
 import os
 import warnings
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from envs.copies import Copy, add_info, array_kind
 from envs.rows import SEEDS, RowVectorEnv
 from rlab.errors import BadInputError, TrainingError, described, worded
 from rlab.policies.observations import are_kept, are_known, choices, one_line
+from rlab.seeding import check_seed
 
 _RIGHT = "autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP"
 _SPACES = ("num_envs", "single_observation_space", "single_action_space")
@@ -65,17 +65,6 @@ def _is_conformed(env: VectorEnv) -> bool:
             return True
         env = env.env
     return False
-
-
-def check_seed(seed: Any) -> int:
-    """The seed as an int; raises BadInputError for what is no whole number, or below 0."""
-    try:
-        number = operator.index(seed)
-    except TypeError:
-        number = -1
-    if number < 0:
-        raise BadInputError(f"a seed must be a whole number, at least 0, not {seed!r}")
-    return number
 
 
 def _check_once(env: Any, name: str, num_envs: int | None) -> bool:

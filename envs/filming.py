@@ -23,18 +23,20 @@ class Filmed(NamedTuple):
     fps: float  # agent steps per second of real time
 
 
-def make_filmed(name: str | Callable[..., gym.Env], seed: int, **options: Any) -> Filmed:
+def make_filmed(
+    name: str | Callable[..., gym.Env], seed: int, *, asynchronous: bool | str = False, **options: Any
+) -> Filmed:
     """The named environment with a camera; raises BadInputError when it cannot render here."""
     if isinstance(name, str):
         name = resolve(name)
         if is_atari(name):
             twins = _Twins(make(name, 1, seed, **options), make_colour_twin(name, **options), seed)
-            return Filmed(twins, twins.frame, twins.last_frame, 60.0 / options.get("frame_skip", 4))
+            return Filmed(twins, twins.frame, twins.last_frame, _speed(60.0 / options.get("frame_skip", 4)))
     mujoco = isinstance(name, str) and _is_mujoco(name)
     if mujoco and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")  # it looks for a screen otherwise
     # Mesa's drivers and TensorFlow bring an LLVM each, and crash in one process.
-    env = make(name, 1, seed, asynchronous="spawn" if mujoco else False, filmed=True, **options)
+    env = make(name, 1, seed, asynchronous="spawn" if mujoco else asynchronous, filmed=True, **options)
     camera = _Camera(env, mujoco)
     return Filmed(env, camera.frame, camera.last_frame, _speed(env.metadata.get("render_fps")))
 
@@ -44,8 +46,8 @@ def _is_mujoco(name: str) -> bool:
 
 
 def _speed(told: Any) -> float:
-    """Pictures a second, 30 where the metadata say nothing that can be used."""
-    usable = isinstance(told, int | float | np.number) and 0.0 < told < 1000.0
+    """Pictures a second, 30 where the metadata say nothing that can be used: a GIF shows one for minutes at most."""
+    usable = isinstance(told, int | float | np.number) and 0.1 <= told < 1000.0
     return float(told) if usable else 30.0
 
 

@@ -5,7 +5,7 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -14,17 +14,21 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from envs import games, saving
 from envs.atari import ATARI_HELP, ATARI_OPTIONS, make_atari
-from envs.contract import check_seed, conform
+from envs.contract import conform
 from envs.copies import Copy, SingleEpisode
 from envs.games import atari_games
 from envs.registration import ROWS
 from envs.rows import RowVectorEnv
 from envs.wrappers import ObserveReward
 from rlab.errors import BadInputError, nearest, worded
+from rlab.seeding import check_seed
 
 # Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old packages.
 _UNLISTED = ("ale_py", "shimmy")
 _EXTRAS = ("box2d", "mujoco")  # parts of entry points, and what the project calls the packages that these need
+# What `make` takes and no environment does: what its caller gives it anew each time, and how copies are run.
+GIVEN = ("name_or_factory", "num_envs", "seed", "filmed")
+WAYS = ("asynchronous", "restorable", "single_episode")
 Factory = Callable[..., gym.Env]
 
 
@@ -127,6 +131,12 @@ def options(name: str) -> dict[str, Any]:
     return {"max_episode_steps": spec.max_episode_steps, "observe_reward": False} | defaults | spec.kwargs
 
 
+def require_options(names: Iterable[str], besides: Collection[str] = ()) -> None:
+    """Raise BadInputError for an option's name that `make` would take for itself, but for those `besides`."""
+    for name in sorted({*GIVEN, *WAYS}.intersection(names).difference(besides)):
+        raise BadInputError(f"{name!r} is no option of an environment")
+
+
 def option_help(name: str) -> dict[str, str]:
     """What the environment's options mean, where that is known."""
     name = resolve(name)
@@ -225,11 +235,13 @@ def _called(factory: Any) -> str:
 def _check_keywords(name: str, kwargs: dict[str, Any]) -> None:
     known = options(name)
     limit = kwargs.get("max_episode_steps")
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise BadInputError(f"max_episode_steps must be a whole number, at least 1, not {limit!r}")
-    for key in kwargs:
+    for key, value in kwargs.items():
         if key not in known and "kwargs" not in known:
             raise BadInputError(f"environment {name!r} has no option {key!r}{nearest(key, known)}")
+        if isinstance(value, bool) and type(known.get(key)) in (int, float):
+            raise BadInputError(f"{key} must be a number, not {value}")
 
 
 def _load(entry_point: str) -> Callable[..., Any]:

@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
-from launch.flags import NAMED_VALUE, PATH, SEED, require_directory
+from launch.flags import NAMED_VALUE, PATH, SEED
 from launch.output import json_option, show_json
 from launch.quiet import start_tensorflow
 from launch.tasks import evaluate_task
 from rlab.errors import BadInputError
+from rlab.files import FILMS, require_place, write_atomically, writing
 from rlab.runs.directory import Run
 from rlab.runs.environment import env_factory
 from rlab.seeding import derive
+from rlab.settings import check_whole
 
 _env_option = click.option(
     "--env-option",
@@ -57,8 +59,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Play whole episodes with a run's newest policy and report the score; of a task, its test metrics."""
-    if episodes < 1:
-        raise BadInputError(f"--episodes must be at least 1, not {episodes}")
+    check_whole("--episodes", episodes)
     opened = Run.open(run)
     if opened.of_task:
         if changes:
@@ -93,12 +94,17 @@ def actions_taken(deterministic: bool) -> str:
 def _env_to_play(run: Run, changes: dict[str, Any]) -> functools.partial:
     """The environment of a run with some of its options changed, and without an end at a lost life.
 
-    A score is that of a whole game.
+    A score is that of a whole game, and of every game; no state of one is restored.
     """
-    for name in sorted(changes.keys() & {"num_envs", "seed"}):
-        raise BadInputError(f"--env-option: {name!r} is no option of an environment")
+    import envs
+
+    try:
+        envs.require_options(changes)
+    except BadInputError as error:
+        raise BadInputError(f"--env-option: {error}") from error
     factory = env_factory(run.config, run.path)
-    options = {key: value for key, value in factory.keywords.items() if key != "life_loss"}
+    left_out = ("life_loss", "single_episode", "restorable")
+    options = {key: value for key, value in factory.keywords.items() if key not in left_out}
     return functools.partial(factory.func, *factory.args, **(options | changes))
 
 
@@ -127,12 +133,8 @@ def record(
     changes: tuple[tuple[str, Any], ...],
 ) -> None:
     """Film a run's newest policy at play, or record its demonstrations for others to imitate."""
-    if episodes < 1:
-        raise BadInputError(f"--episodes must be at least 1, not {episodes}")
-    suffixes = (".npz",) if demonstrations else (".mp4", ".gif")
-    if out.suffix.lower() not in suffixes:
-        raise BadInputError(f"--out must end in {' or '.join(suffixes)}, not {out.name!r}")
-    require_directory(out)
+    check_whole("--episodes", episodes)
+    require_place(out, *((".npz",) if demonstrations else FILMS))
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws into memory, and need not look for a screen
     import envs
 
@@ -148,10 +150,10 @@ def record(
     chosen = as_trained(policy, deterministic)
     if demonstrations:
         from rlab import demonstrations as demos
-        from rlab.files import write_atomically
 
         found = demos.demonstrate(policy, factory, episodes, seed, chosen, max_steps)
-        write_atomically(out.absolute(), demos.save(found))
+        with writing(out):
+            write_atomically(out.absolute(), demos.save(found))
         told = f"{counted(episodes)}, {len(found.actions):,} steps, mean score {found.returns.mean():g}"
         click.echo(f"{out}: {told}, {actions_taken(chosen)}", err=True)
         return

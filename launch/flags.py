@@ -86,6 +86,14 @@ class _Seed(click.ParamType):
         return seed
 
 
+class _Seconds(click.FloatRange):
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> float:
+        seconds = super().convert(value, param, context)
+        if not math.isfinite(seconds):  # no range excludes NaN
+            raise click.BadParameter(f"a finite number of seconds is needed, not {value!r}.", context, param)
+        return seconds
+
+
 class _Path(click.ParamType):
     name = "path"
 
@@ -124,8 +132,7 @@ PATH = _Path()
 def checkpoint_option() -> click.Option:
     """The flag of every command that trains; the run's config keeps it for `resume`."""
     text = "seconds between checkpoints; 0 for one after each update"
-    kind = click.FloatRange(0.0)
-    return click.Option(["--checkpoint-every"], type=kind, default=60.0, show_default=True, help=text)
+    return click.Option(["--checkpoint-every"], type=_Seconds(0.0), default=60.0, show_default=True, help=text)
 
 
 def value_of(flag: str, arguments: list[str]) -> str | None:
@@ -150,7 +157,8 @@ def without(flag: str, arguments: list[str]) -> list[str]:
 def said(error: click.ClickException) -> str:
     """What is said of a command line that cannot be read: click's own words, where they tell enough."""
     if isinstance(error, click.NoSuchOption):
-        known = [flag for param in error.ctx.command.params for flag in param.opts] if error.ctx else []
+        params = error.ctx.command.params if error.ctx else []
+        known = [flag for param in params if isinstance(param, click.Option) for flag in param.opts]
         return f"no such option {error.option_name!r}{nearest(error.option_name, known)}"
     text = error.format_message()
     if found := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", text, re.DOTALL):
@@ -200,9 +208,3 @@ def _option(name: str, default: Any, kind: Any, text: str) -> click.Option:
         return click.Option([f"{flag}/--no-{flag[2:]}"], default=default, help=text, show_default=True)
     kind = WHOLE if kind is int else kind
     return click.Option([flag], default=default, type=kind, help=text, show_default=default is not None)
-
-
-def require_directory(out: Path) -> None:
-    """Raise BadInputError where a file cannot be written since its directory is none."""
-    if not out.absolute().parent.is_dir():
-        raise BadInputError(f"--out lies in {out.parent}, which is not a directory")

@@ -14,12 +14,12 @@ from launch.flags import (
     checkpoint_option,
     config_options,
     new_directory,
-    require_directory,
     value_of,
 )
 from launch.output import show_json
 from launch.quiet import start_tensorflow
 from rlab.errors import BadInputError, launch_command
+from rlab.files import require_place, writing
 from rlab.notify import waiting
 from rlab.parallel.comm import launched_ranks
 from rlab.runs.directory import Run, require_free
@@ -142,9 +142,7 @@ def sample(run: Path, out: Path, count: int, seed: int) -> None:
     """Draw images from the newest model of a run of vae, gan or pixelrnn."""
     if not 1 <= count <= _MOST_IMAGES:
         raise BadInputError(f"--count must be at least 1 and at most {_MOST_IMAGES}, not {count}")
-    if out.suffix.lower() != ".png":
-        raise BadInputError(f"--out must end in .png, not {out.name!r}")
-    require_directory(out)
+    require_place(out, ".png")
     opened = Run.open(run)
     if opened.config.get("task") not in GENERATIVE:
         kind = f"the task {opened.config['task']!r}" if opened.of_task else f"the agent {opened.config['agent']!r}"
@@ -153,7 +151,9 @@ def sample(run: Path, out: Path, count: int, seed: int) -> None:
     from rlab.tasks import grids, training
 
     with waiting("drawing"):
-        grids.save(task.sample(training.load(task, opened), count, seed), out)
+        images = task.sample(training.load(task, opened), count, seed)
+    with writing(out):
+        grids.save(images, out)
     click.echo(f"{out}: {count} images", err=True)
 
 

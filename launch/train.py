@@ -19,7 +19,7 @@ from rlab.errors import BadInputError, launch_command
 from rlab.parallel.comm import launched_rank
 from rlab.runs.directory import Run, require_free
 from rlab.runs.environment import env_factory, rewards_of, with_rewards
-from rlab.settings import from_settings
+from rlab.settings import check_whole, from_settings
 
 _STEPS = "agent steps in all (each four frames of an Atari game); the last update is finished"
 _NOVELTY = "weight of a bonus for observations that are new; 0 for none"
@@ -113,8 +113,8 @@ def resume(run: Path, steps: int | None) -> int:
 def run_to_resume(path: Path, steps: int | None) -> Run:
     """The run that `resume` is to go on with; raises BadInputError for what it cannot."""
     opened = Run.open(path)
-    if steps is not None and steps < 1:
-        raise BadInputError(f"--steps must be at least 1, not {steps}")
+    if steps is not None:
+        check_whole("--steps", steps)
     if not opened.of_task and opened.config["agent"] not in agents.AGENTS:
         raise BadInputError(f"{path} is a run of {opened.config['agent']!r}, which this version cannot resume")
     if not opened.of_task:
@@ -140,12 +140,11 @@ def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any],
 def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> Any:
     """The agent that a command asks for, ready to train; raises BadInputError for what cannot be."""
     import envs
+    from rlab.runs.beginning import check_target
 
-    if values["steps"] < 1:
-        raise BadInputError(f"--steps must be at least 1, not {values['steps']}")
-    target = values["target_score"]
-    if target is not None and (math.isnan(target) or target == -math.inf):
-        raise BadInputError(f"--target-score must be a number, or inf for never, not {target}")
+    check_whole("--steps", values["steps"])
+    if values["target_score"] != math.inf:
+        check_target(values["target_score"], "--target-score")
     if not math.isfinite(values["novelty"]):
         raise BadInputError(f"--novelty must be finite, not {values['novelty']}")
     if values["novelty"] and values["imitate"]:

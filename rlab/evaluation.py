@@ -10,11 +10,13 @@ import gymnasium as gym
 import numpy as np
 
 from envs.factories import factory
-from rlab.errors import BadInputError, TrainingError, name_of
+from rlab.errors import TrainingError, name_of
+from rlab.files import FILMS, require_place, writing
 from rlab.notify import waiting
 from rlab.policies.trained import TrainedPolicy
 from rlab.rollout import PATIENCE, finished_episodes, whole_ends
 from rlab.seeding import derive
+from rlab.settings import check_whole
 from rlab.types import Episode
 
 _PARALLEL = 10
@@ -64,8 +66,9 @@ def play_episodes(
     With `deterministic` the likeliest actions are taken, and samples where it is False; None is as in training.
     After each step `watch` is told the observations before it [B, ...], the actions [B, ...], in which environments it
     counts and where an episode ended, bool [B] each. Raises BadInputError when the policy does not fit the environment,
-    TrainingError when an episode does not end within `max_steps`.
+    or a number is none of episodes, steps or seeds; TrainingError when an episode does not end within `max_steps`.
     """
+    episodes, max_steps = _checked(episodes, max_steps)
     B = min(episodes, _PARALLEL)
     env = factory(make_env)(num_envs=B, seed=derive(seed, "evaluation"))
     patience, steps = _Patience(env, episodes, max_steps), np.zeros(B, int)
@@ -91,6 +94,10 @@ def play_episodes(
     return played
 
 
+def _checked(episodes: int, max_steps: int) -> tuple[int, int]:
+    return check_whole("the number of episodes", episodes), check_whole("max_steps", max_steps)
+
+
 def summarize(episodes: list[Episode]) -> dict[str, Any]:
     """`episodes`, `mean_return`, `std_return` (population), `mean_length` and, where it is reported, `success_rate`."""
     scores = np.array([episode.score for episode in episodes])
@@ -109,7 +116,7 @@ def summarize(episodes: list[Episode]) -> dict[str, Any]:
 def film_episodes(
     policy: TrainedPolicy,
     filmed: Any,
-    out: Path,
+    out: str | Path,
     episodes: int,
     deterministic: bool | None = None,
     max_steps: int = PATIENCE,
@@ -117,8 +124,11 @@ def film_episodes(
     """Play whole episodes and write them to a video (`.mp4` or `.gif`); returns their scores.
 
     `filmed` has an environment `env` (B = 1), a camera `frame()`, the picture of a step that ended an episode
-    `last_frame()`, and its speed `fps`, as `envs.make_filmed` gives. The file appears when it is whole.
+    `last_frame()`, and its speed `fps`, as `envs.make_filmed` gives. The file appears when it is whole. Raises
+    BadInputError where none can be written at `out`, and else as `play_episodes`.
     """
+    episodes, max_steps = _checked(episodes, max_steps)
+    require_place(out := Path(out), *FILMS)
     env, state, reset = filmed.env, policy.initial_state(1), np.ones(1, np.float32)
     deterministic = as_trained(policy, deterministic)
     patience, steps = _Patience(env, episodes, max_steps), 0
@@ -152,25 +162,23 @@ def _whole_video(out: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]
         {"fps": fps, "macro_block_size": 2} if out.suffix.lower() == ".mp4" else {"duration": 1000.0 / fps, "loop": 0}
     )
     sizes: set[tuple[int, ...]] = set()
-    try:
-        # A directory beside, gone with all that is in it: a program that draws videos may make its file late.
-        with tempfile.TemporaryDirectory(
-            prefix=".film-", dir=out.absolute().parent, ignore_cleanup_errors=True
-        ) as beside:
-            unfinished = Path(beside) / f"film{out.suffix.lower()}"
-            # The writer's own `with` leaves its program running when something is raised.
-            with contextlib.closing(imageio.get_writer(unfinished, **kind)) as video:  # type: ignore[arg-type]
+    # A directory beside, gone with all that is in it: a program that draws videos may make its file late.
+    with (
+        writing(out),
+        tempfile.TemporaryDirectory(prefix=".film-", dir=out.absolute().parent, ignore_cleanup_errors=True) as beside,
+    ):
+        unfinished = Path(beside) / f"film{out.suffix.lower()}"
+        # The writer's own `with` leaves its program running when something is raised.
+        with contextlib.closing(imageio.get_writer(unfinished, **kind)) as video:  # type: ignore[arg-type]
 
-                def show(picture: np.ndarray) -> None:
-                    sizes.add(picture.shape)
-                    if len(sizes) > 1:
-                        raise TrainingError(f"the pictures of a film must have one size, not {sorted(sizes)}")
-                    video.append_data(picture)
+            def show(picture: np.ndarray) -> None:
+                sizes.add(picture.shape)
+                if len(sizes) > 1:
+                    raise TrainingError(f"the pictures of a film must have one size, not {sorted(sizes)}")
+                video.append_data(picture)
 
-                yield show
-            unfinished.replace(out)
-    except OSError as error:
-        raise BadInputError(f"{out} cannot be written: {error.strerror or error}") from error
+            yield show
+        unfinished.replace(out)
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

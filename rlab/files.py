@@ -11,11 +11,13 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rlab.errors import BadInputError
 
+FILMS = (".mp4", ".gif")  # what films' names end in
 LARGEST = 4 << 30  # bytes of any file that is read at once
 _LARGEST_JSON = 16 << 20
 _LARGEST_HASHED = 64 << 30
@@ -45,6 +47,30 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink()
         raise
     _flush_directory(path.parent)
+
+
+def require_place(path: Path, *suffixes: str) -> None:
+    """Raise BadInputError where no file can be written at `path`, or its name ends in none of the suffixes."""
+    directory, reason = path.absolute().parent, ""
+    if path.suffix.lower() not in suffixes:
+        reason = f"its name must end in {' or '.join(suffixes)}"
+    elif not directory.is_dir():
+        reason = f"{path.parent} is not a directory"
+    elif path.is_dir():
+        reason = "it is a directory"
+    elif not os.access(directory, os.W_OK | os.X_OK):
+        reason = f"{path.parent} is a directory that nothing may be written in"
+    if reason:
+        raise BadInputError(f"{path} cannot be written: {reason}")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """While entered, an OSError becomes a BadInputError that names what is written, and no temporary file."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _flush_directory(path: Path) -> None:

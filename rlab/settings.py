@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,14 @@ def check(config: Any) -> None:
             raise BadInputError(f"{flag} must be finite, not {value}")
         if isinstance(value, int | float) and not (low < value <= high if above else low <= value <= high):
             raise BadInputError(f"{flag} must be {_range(low, high, above)}, not {value}")
+
+
+def check_whole(what: str, value: Any) -> int:
+    """The value as an int; raises BadInputError for what is no whole number from 1 to 2^63 - 1."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not 1 <= value < 2**63 or value != value // 1:
+        raise BadInputError(f"{what} must be at least 1, and a whole number below 2^63, not {value!r}")
+    return int(value)
 
 
 def from_settings(kind: type, settings: dict[str, Any]) -> Any:

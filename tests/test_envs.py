@@ -165,6 +165,9 @@ def test_preprocessing_is_that_of_dqn():
         ({"name_or_factory": "Pong", "observe_reward": True}, "are vectors"),
         ({"name_or_factory": "FrozenLake-v1", "map_name": "9x9"}, "cannot be made"),
         ({"name_or_factory": "CartPole-v1", "max_episode_steps": -3}, "at least 1"),
+        ({"name_or_factory": "CartPole-v1", "max_episode_steps": True}, "at least 1, not True"),
+        ({"name_or_factory": "Pong", "frame_skip": True}, "frame_skip must be a number, not True"),
+        ({"name_or_factory": "Pendulum-v1", "g": False}, "g must be a number, not False"),
         ({"name_or_factory": "CartPole-v1", "corridor": 3}, "has no option 'corridor'"),
     ],
 )

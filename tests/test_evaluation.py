@@ -242,13 +242,63 @@ def test_a_film_of_pictures_of_other_sizes_is_refused(tmp_path, monkeypatch):
     assert writers[0].closed  # the program that draws the video has ended
 
 
-def test_a_film_that_cannot_be_written_is_named(tmp_path):
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_film_that_cannot_be_written_is_named(tmp_path, kind):
     (tmp_path / "film.gif").mkdir()
+    for name, told in [
+        ("film.gif", "it is a directory"),
+        ("film.txt", r"its name must end in \.mp4 or \.gif"),
+        ("no/film.gif", "no is not a directory"),
+    ]:
+        policy = Always()
+        with pytest.raises(BadInputError, match=rf"{name} cannot be written: .*{told}"):
+            film_episodes(policy, envs.make_filmed(Shades, 0), kind(tmp_path / name), 1)
+        assert not policy.asked
+    film_episodes(Always(), envs.make_filmed(Shades, 0), kind(tmp_path / "whole.gif"), 1)
+    assert (tmp_path / "whole.gif").is_file()
+
+
+def test_a_file_that_is_barred_meanwhile_is_named(tmp_path):
+    class Barring(Shades):
+        def step(self, action):
+            (tmp_path / "film.gif").mkdir(exist_ok=True)
+            return super().step(action)
+
     with pytest.raises(BadInputError, match=r"film\.gif cannot be written: Is a directory"):
-        film_episodes(Always(), envs.make_filmed(Shades, 0), tmp_path / "film.gif", 1)
+        film_episodes(Always(), envs.make_filmed(Barring, 0), tmp_path / "film.gif", 1)
 
 
-@pytest.mark.parametrize(("told", "speed"), [(None, 30.0), (0, 30.0), ("fast", 30.0), (np.nan, 30.0), (12, 12.0)])
+WRONG = [
+    ({"episodes": "3"}, "the number of episodes must be at least 1, and a whole number below 2.63, not '3'"),
+    ({"episodes": 0}, "the number of episodes must be at least 1"),
+    ({"episodes": 1.5}, "the number of episodes must be at least 1, and a whole"),
+    ({"episodes": True}, "the number of episodes must be at least 1, and a whole"),
+    ({"max_steps": "x"}, "max_steps must be at least 1, and a whole number below 2.63, not 'x'"),
+    ({"max_steps": 0}, "max_steps must be at least 1"),
+    ({"seed": None}, "a seed must be a whole number, at least 0, not None"),
+    ({"seed": 1.5}, "a seed must be a whole number"),
+    ({"seed": "a"}, "a seed must be a whole number"),
+    ({"seed": -1}, "a seed must be a whole number"),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), WRONG)
+def test_what_is_no_number_of_its_kind_is_refused_in_a_line(tmp_path, given, told):
+    numbers = {"episodes": 1, "seed": 0, "max_steps": 10} | given
+
+    def film(policy, make_env, episodes, seed, max_steps):
+        filmed = envs.make_filmed(make_env.args[0], seed)
+        film_episodes(policy, filmed, tmp_path / "film.gif", episodes, None, max_steps)
+
+    for play in (play_episodes, demonstrate, film):
+        with pytest.raises(BadInputError, match=told):
+            play(Always(), FIVE, **numbers)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("told", "speed"), [(None, 30.0), (0, 30.0), ("fast", 30.0), (np.nan, 30.0), (1e-4, 30.0), (12, 12.0)]
+)
 def test_the_speed_of_a_film_is_what_can_be_used(told, speed):
     class Told(Shades):
         metadata = {"render_fps": told}  # noqa: RUF012
@@ -270,3 +320,13 @@ def test_a_film_is_for_all_who_may_read_the_directory(tmp_path, kind):
     other = tmp_path / "other"
     other.touch()
     assert out.stat().st_mode == other.stat().st_mode
+
+
+@pytest.mark.parametrize("kind", [".gif", ".mp4"])
+def test_the_slowest_film_can_be_written(tmp_path, kind):
+    class Slow(Shades):
+        metadata = {"render_fps": 0.1}  # noqa: RUF012
+
+    filmed = envs.make_filmed(Slow, 0)
+    assert filmed.fps == 0.1
+    film_episodes(Always(), filmed, tmp_path / f"film{kind}", 1)

@@ -12,8 +12,10 @@ import toys
 import agents
 import envs
 from agents import AGENTS, tuning
+from launch.evaluate import _env_to_play
 from rlab.errors import BadInputError
-from rlab.runs.directory import describe_factory
+from rlab.runs.directory import Run, describe_factory
+from rlab.runs.environment import env_factory
 
 
 class Sized(toys.Matching):
@@ -119,9 +121,18 @@ def test_what_is_no_setting_is_refused_in_a_line(agent, tmp_path):
         with pytest.raises(BadInputError, match=told):
             kind(**arguments)
     agent = kind(env="CartPole-v1", policy="mlp", seed=np.int64(1))
-    for steps, told in [(0, "at least 1"), (-5, "at least 1"), ("10", "whole number"), (0.5, "whole number")]:
+    least, whole = "at least 1", "whole number below 2.63"
+    for steps, told in [(0, least), (-5, least), ("10", whole), (0.5, whole), (10**30, whole)]:
         with pytest.raises(BadInputError, match=told):
             agent.train(tmp_path / "run", steps)
+    for given, told in [
+        ({"target_score": 1e19}, "target score must be a number between"),
+        ({"checkpoint_every": math.nan}, "seconds between checkpoints must be finite, 0 or more, not nan"),
+        ({"checkpoint_every": math.inf}, "seconds between checkpoints must be finite"),
+    ]:
+        with pytest.raises(BadInputError, match=told):
+            agent.train(tmp_path / "run", 10, **given)
+    assert not (tmp_path / "run").exists()
     (tmp_path / "file").touch()
     with pytest.raises(BadInputError, match="exists and is not empty"):
         agent.train(tmp_path, 10)
@@ -178,9 +189,36 @@ def test_a_run_of_a_named_environment_goes_on_without_one(tmp_path):
     assert described["env"] == {"name": "Catch", "options": {}}
 
 
+def test_a_run_keeps_every_seed_and_no_more_steps_than_it_can(tmp_path):
+    run = tmp_path / "run"
+    agents.SNES(agents.SNES.Config(population=4, group=2), env="Catch", seed=2**64 - 1).train(run, 100)
+    for steps in (1e25, 0, "200"):
+        with pytest.raises(BadInputError, match=r"and a whole number below 2\^63"):
+            agents.SNES.resume(run, steps=steps)
+    assert agents.SNES.resume(run, steps=200).steps >= 200
+
+
+def test_what_a_config_says_of_its_environment_are_options_and_how_copies_run():
+    bound = functools.partial(envs.make, "Catch", asynchronous=True, seed=3, num_envs=2)
+    described = describe_factory(bound)
+    assert described == {"name": "Catch", "options": {"asynchronous": True}}
+    assert env_factory({"env": described}, "run").keywords == {"asynchronous": True}
+    for name in ("name_or_factory", "num_envs", "seed", "filmed"):
+        damaged = {"env": {"name": "Catch", "options": {name: 3}}}
+        with pytest.raises(BadInputError, match=rf"config.json is damaged: '{name}' is no option of an environment"):
+            env_factory(damaged, "run")
+
+
+def test_a_game_is_played_whole_however_it_was_trained():
+    ways = {"single_episode": True, "restorable": True, "asynchronous": True, "life_loss": True}
+    run = Run("run", {"env": {"name": "Pong", "options": {"frame_size": 42} | ways}})
+    played = _env_to_play(run, {"frame_stack": 2})
+    assert played.keywords == {"frame_size": 42, "asynchronous": True, "frame_stack": 2}
+    envs.make_filmed(*played.args, 0, **played.keywords).env.close()
+
+
 def test_a_run_goes_on_with_its_learned_rewards(tmp_path):
     from rlab.rewards import model_of
-    from rlab.runs.directory import Run
 
     described = {"kind": "novelty", "weight": 2.0}
     common = {"seed": 0, "steps": 9, "config": {}, "target_score": None, "backbone": "mlp", "rewards": described}

@@ -210,6 +210,11 @@ def test_the_architecture_has_a_digest_too(path):
             load_policy(path)
 
 
+def test_a_policy_takes_no_seed_that_is_none(path):
+    with pytest.raises(BadInputError, match="a seed must be a whole number, at least 0, not 'x'"):
+        load_policy(path, seed="x")
+
+
 def test_a_policy_of_version_01_loads_with_a_note(path, policy, capsys):
     file = path / "policy" / "architecture.json"
     new = (DIGEST, "reading", "scale_actions", "deterministic")

@@ -174,7 +174,10 @@ def test_evaluate_in_a_changed_environment(launch, trained):
     assert json.loads(launch(*command, "max-episode-steps=7").stdout)["mean_length"] == 7
     assert "'max_episode_steps'" in _one_line(launch(*command, "max-episode-step=7"))
     assert "NAME=VALUE" in _one_line(launch(*command, "7"))
-    assert "'seed' is no option" in _one_line(launch(*command, "seed=7"))
+    assert "max_episode_steps must be" in _one_line(launch(*command, "max-episode-steps=true"))
+    for name in ("seed", "num-envs", "name-or-factory", "filmed", "single-episode", "restorable", "asynchronous"):
+        told = f"--env-option: {name.replace('-', '_')!r} is no option of an environment"
+        assert told in _one_line(launch(*command, f"{name}=7"))
 
 
 def test_record_keeps_demonstrations(launch, trained, tmp_path):
@@ -192,6 +195,8 @@ def test_record_keeps_demonstrations(launch, trained, tmp_path):
     row = int(np.flatnonzero(found.episodes == 0)[0])
     step = found.observations[row + 1, 0] - found.observations[row, 0]
     np.testing.assert_allclose(step, 0.02 * found.observations[row, 1], atol=1e-6)
+    told = _one_line(launch("record", trained[0], "--demonstrations", "--out", "/proc/demos.npz"))
+    assert told.startswith("error: /proc/demos.npz cannot be written: ")
     imitating = ("trpo", "--imitate", "demos.npz", "--batch-size", 256)
     done = launch(*imitating, "--env", "CartPole-v1", "--steps", 256, "--run", "imitating")
     assert done.returncode == 0, done.stderr

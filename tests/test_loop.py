@@ -1,4 +1,5 @@
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -129,9 +130,11 @@ def test_checkpoints_come_as_often_as_was_asked(tmp_path, every, saved):
     assert [int(line.split()[1]) for line in counting.log if "saved" in line] == saved
 
 
-def test_damaged_seconds_are_named(tmp_path):
-    with pytest.raises(BadInputError, match="'checkpoint_every' is 'often'"):
-        _train(tmp_path, Counting(4), checkpoint_every="often")
+@pytest.mark.parametrize("every", ["often", True, -1.0, math.nan, math.inf])
+def test_damaged_seconds_are_named(tmp_path, every):
+    with pytest.raises(BadInputError, match=f"damaged: 'checkpoint_every' is {every!r}"):
+        _train(tmp_path, Counting(4), checkpoint_every=every)
+    assert Run.open(tmp_path / "run").config["steps"] == CONFIG["steps"]
 
 
 def test_rows_come_by_time_too(tmp_path, monkeypatch):

@@ -189,6 +189,12 @@ def test_seeds_are_stable_and_in_range(seed, number, name):
     assert derive(seed, name, number) != derive(seed, name, number + 1)
 
 
+@pytest.mark.parametrize("seed", [None, 1.5, "x", -1, True])
+def test_what_is_no_seed_is_refused(seed):
+    with pytest.raises(BadInputError, match=f"a seed must be a whole number, at least 0, not {seed!r}"):
+        derive(seed, "worker")
+
+
 def test_nearest_names():
     assert nearest("pogn", ["Pong", "Breakout"]) == "; did you mean 'Pong'?"
     assert nearest("zzz", ["a", "b"]) == "; there are a, b"

@@ -147,6 +147,8 @@ def test_a3c_gets_a_core_for_each_worker(tmp_path):
         (("--", "snes", "--env", "CartPole-v1", "--popluation", "8"), "--population"),
         (("--", "snes", "--env", "CartPol"), "'CartPole-v1'"),
         (("--", "snes", "--env", "CartPole-v1", "--steps", "0"), "--steps must be at least 1"),
+        (("--", "snes", "--env", "CartPole-v1", "--steps", "1e30"), "--steps must be at least 1, and a whole number"),
+        (("--", "nback", "--checkpoint-every", "nan"), "'--checkpoint-every': a finite number of seconds is needed"),
         (("--", "snes", "--env", "CartPole-v1", "--backbone", "lsmt"), "'lstm'"),
         (("--", "rpg", "--env", "TMaze", "--corridor", "long"), "corridor must be a whole number"),
         (("--", "mnist", "--model", "mlq"), "'mlp'"),

@@ -93,6 +93,9 @@ def test_each_task_solves_a_small_instance_from_the_command_line(task, launch, t
     if task == "vae":
         first, again, second = ((tmp_path / f"{name}.png").read_bytes() for name, _ in drawn)
         assert first == again != second
+        done = launch("sample", "run", "--out", "/proc/grid.png")
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert done.stderr.startswith("error: /proc/grid.png cannot be written: ")
 
 
 EIGHT_UPDATES = {
@@ -217,8 +220,9 @@ def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
         ("reverse --symbols 2 --max-length 1", "too few sequences"),
         ("vae --data digits --binarization none", "needs --likelihood gaussian"),
         ("gan --data env:CartPole-v1", "no images"),
+        ("gan --data env:Catch,restorable=True", "'restorable' is no option of an environment"),
         ("sample nothing --out grid.png", "nothing"),
-        ("sample nothing --out grid.gif", "--out must end in .png"),
+        ("sample nothing --out grid.gif", "its name must end in .png"),
         ("sample nothing --out no/such/grid.png", "is not a directory"),
         ("sample nothing --out grid.png --count 0", "--count must be at least 1"),
     ],

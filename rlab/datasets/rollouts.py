@@ -21,8 +21,7 @@ def frames(source: str, count: int, seed: int) -> np.ndarray:
     """
     name, *given = source.split(",")
     options = dict(map(_option, given))
-    for taken in sorted(options.keys() & {"num_envs", "seed"}):
-        raise BadInputError(f"{taken!r} is no option of an environment")
+    envs.require_options(options)
     with contextlib.closing(envs.make(name, num_envs=_COPIES, seed=seed, **options)) as env:
         reading = reading_of(env.single_observation_space)
         if not reading.image:

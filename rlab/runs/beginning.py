@@ -2,12 +2,11 @@
 
 import contextlib
 import dataclasses
+import math
 import numbers
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from rlab.errors import BadInputError, launch_command
 from rlab.notify import notify
@@ -19,6 +18,7 @@ from rlab.runs import alike
 from rlab.runs.checkpoints import Checkpoint, subset
 from rlab.runs.directory import Run, describe_factory
 from rlab.runs.lock import require_unlocked
+from rlab.settings import check_whole
 
 
 class Beginning(NamedTuple):
@@ -50,10 +50,8 @@ def begin(
         given = {"steps": steps, "seed": agent.seed, "target_score": target_score, "backbone": agent.policy.backbone}
         seen = alike.spaces(agent.policy.observation_space, agent.policy.action_space)
         require_same(comm, alike.facts("train", name, agent.env, alike.flags(given | config) | seen))
-    if steps < 1:
-        raise BadInputError(f"the number of steps must be at least 1, not {steps}")
-    if target_score is not None and not np.isfinite(target_score):
-        raise BadInputError(f"the target score must be finite, not {target_score}")
+    steps = check_whole("the number of steps", steps)
+    check_target(target_score)
     check_seconds(checkpoint_every)
     settings = {
         "agent": name,
@@ -72,11 +70,17 @@ def begin(
     return Beginning(created, steps, target_score)
 
 
+def check_target(target_score: float | None, what: str = "the target score") -> None:
+    """Raise BadInputError for a target score that a run cannot keep, NaN and infinities too."""
+    if target_score is not None and not abs(target_score) < 2**63:
+        raise BadInputError(f"{what} must be a number between -2^63 and 2^63, or inf for never, not {target_score}")
+
+
 def check_seconds(checkpoint_every: float) -> None:
     """Raise BadInputError for seconds between checkpoints that cannot be."""
     number = isinstance(checkpoint_every, numbers.Real) and not isinstance(checkpoint_every, bool)
-    if not (number and np.isfinite(checkpoint_every) and checkpoint_every >= 0.0):
-        raise BadInputError(f"the seconds between checkpoints must be 0 or more, not {checkpoint_every!r}")
+    if not (number and 0.0 <= checkpoint_every < math.inf):
+        raise BadInputError(f"the seconds between checkpoints must be finite, 0 or more, not {checkpoint_every!r}")
 
 
 def reopen(
@@ -146,7 +150,7 @@ def find(name: str, run: str | Path, steps: int | None = None) -> Beginning:
         raise BadInputError(f"{run} is a run of {settings.get('agent') or settings['task']}, not of {name}")
     require_unlocked(opened.path)
     target_score = settings.get("target_score") if steps is None else None
-    total = steps or settings["steps"]
+    total = settings["steps"] if steps is None else check_whole("the number of steps", steps)
     require_steps_left(opened, total)
     checkpoint = opened.latest_checkpoint()
     schedule = checkpoint.counters.get("schedule", {}) if checkpoint else {}

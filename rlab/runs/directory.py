@@ -75,7 +75,7 @@ class Run:
             raise BadInputError(f"{path}/config.json is damaged: it names both an agent and a task")
         for key, kind in _KINDS[kinds[0]].items():
             value = config.get(key)
-            if not isinstance(value, kind) or isinstance(value, bool) or not _in_range(value):
+            if not isinstance(value, kind) or isinstance(value, bool) or not _in_range(key, value):
                 raise BadInputError(f"{path}/config.json is damaged: {key!r} is {value!r}")
         if config["steps"] < 1:
             raise BadInputError(f"{path}/config.json is damaged: 'steps' is {config['steps']}")
@@ -177,9 +177,9 @@ def require_free(path: Path) -> None:
         raise BadInputError(f"{path} exists and is not empty; {remedy}name another directory with --run")
 
 
-def _in_range(value: Any) -> bool:
+def _in_range(key: str, value: Any) -> bool:
     """Whether a number is one that a run can have; the NaN and the infinities of JSON are not."""
-    return not isinstance(value, int | float) or abs(value) < 2**63
+    return not isinstance(value, int | float) or abs(value) < (2**64 if key == "seed" else 2**63)
 
 
 def describe_factory(factory: Callable[..., Any]) -> dict[str, Any] | None:
@@ -191,7 +191,9 @@ def describe_factory(factory: Callable[..., Any]) -> dict[str, Any] | None:
         return None
     if len(factory.args) != 1 or not isinstance(factory.args[0], str):
         return None
-    return {"name": factory.args[0], "options": dict(factory.keywords)}
+    from envs.making import GIVEN
+
+    return {"name": factory.args[0], "options": {k: v for k, v in factory.keywords.items() if k not in GIVEN}}
 
 
 def _json(config: dict[str, Any]) -> bytes:

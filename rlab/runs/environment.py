@@ -24,6 +24,10 @@ def env_factory(config: dict[str, Any], run: Path) -> functools.partial:
     name, options = described.get("name"), described.get("options")
     if not isinstance(name, str) or not isinstance(options, dict):
         raise BadInputError(f"{run}/config.json is damaged: 'env' is {described!r}")
+    try:
+        envs.require_options(options, envs.making.WAYS)
+    except BadInputError as error:
+        raise BadInputError(f"{run}/config.json is damaged: {error}") from error
     return functools.partial(envs.make, envs.resolve(name), **options)
 
 

@@ -17,6 +17,7 @@ from rlab.notify import notify
 from rlab.parallel import watch
 from rlab.parallel.comm import Communicator, Serial
 from rlab.rewards import REWARDS, RewardModel, model_of
+from rlab.runs.beginning import check_seconds
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
 from rlab.runs.metrics import MetricsWriter
@@ -143,9 +144,10 @@ def _lead(
     stop: StopRequest,
 ) -> TrainingResult:
     """The loop of the first rank."""
+    every = _seconds_between(run)
     if not run.of_task:  # only now it is certain that these steps can be made
         run = run.with_steps(total_steps)
-    start, every = time.perf_counter(), _seconds_between(run)
+    start = time.perf_counter()
     writer = MetricsWriter(run.path, first_step)
     display = ProgressDisplay(total_steps, first_step, unit)
     recorder = _Recorder(writer, display, max(1, total_steps // _ROWS), first_step, shown)
@@ -196,8 +198,10 @@ def _drive(
 def _seconds_between(run: Run) -> float:
     """The seconds from one checkpoint to the next, of the run's config; 0 is after each update."""
     every = run.config.get("checkpoint_every", CHECKPOINT_SECONDS)
-    if isinstance(every, bool) or not isinstance(every, int | float):
-        raise BadInputError(f"{run.path}/config.json is damaged: 'checkpoint_every' is {every!r}")
+    try:
+        check_seconds(every)
+    except BadInputError as error:
+        raise BadInputError(f"{run.path}/config.json is damaged: 'checkpoint_every' is {every!r}") from error
     return every
 
 

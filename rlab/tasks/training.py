@@ -31,6 +31,7 @@ from rlab.runs.lock import require_unlocked
 from rlab.runs.loop import CHECKPOINT_SECONDS, TrainingResult, Update, run_loop
 from rlab.runs.weights import load_weights
 from rlab.schedules import Schedule
+from rlab.settings import check_whole
 from rlab.tasks.configs import from_run
 
 _DRAWINGS = 20  # at most, over a run
@@ -77,7 +78,7 @@ class Task(Protocol):
 
 def train(task: Task, run: str | Path, checkpoint_every: float = CHECKPOINT_SECONDS) -> TrainingResult:
     """Train a task for its epochs in a new run directory, with a checkpoint every so many seconds."""
-    steps = task.config.epochs * task.updates_per_epoch
+    steps = check_whole("the number of updates", task.config.epochs * task.updates_per_epoch)
     check_seconds(checkpoint_every)
     settings = settings_of(task) | {"steps": steps, "checkpoint_every": float(checkpoint_every)}
     return _train(task, Run.create(run, settings), steps, None)
@@ -101,7 +102,7 @@ def resume(task: Task, run: Run, steps: int | None) -> TrainingResult:
         value = present[key]
         if begun.get(key) != value:
             raise BadInputError(f"{run.path} has another {key}: {begun.get(key)!r}, not {value!r}")
-    steps = steps or run.config["steps"]
+    steps = run.config["steps"] if steps is None else check_whole("the number of updates", steps)
     require_unlocked(run.path)
     require_steps_left(run, steps)
     return _train(task, run.with_steps(steps), steps, run.latest_checkpoint())

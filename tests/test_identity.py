@@ -19,6 +19,6 @@ def test_default_settings_learn_the_identity(agent, symbols, steps, tmp_path):
     kind = functools.partial(toys.Identity, symbols)
     getattr(agents, agent)(env=kind).train(tmp_path / "run", steps)
     policy = rlab.load_policy(tmp_path / "run")
-    # A3C still explores at its last step: 94 of 100 with samples, so its likeliest actions are judged.
+    # A3C still explores at its last step: 95 or 96 of 100 with samples, so its likeliest actions are judged.
     played = play_episodes(policy, kind, 50, seed=1, deterministic=True if agent == "A3C" else None)
     assert np.mean([episode.score for episode in played]) >= 95.0

@@ -61,15 +61,39 @@ PLANTED = (
     # The contract of environments.
     _CONTRACT(
         "NaN is observed",
-        "if self._float and not np.isfinite(array).all():",
-        "if False:",
+        "            return _is_finite(array)\n",
+        "            return np.True_\n",
         "test_nan_is_named_wherever_it_comes",
     ),
     _CONTRACT(
         "NaN is rewarded",
-        'self._not_finite(array, "the reward", None)',
+        'self._refuse(array, right, "the reward", None)',
         "pass",
         "test_a_reward_that_is_not_finite_is_named",
+    ),
+    _CONTRACT(
+        "numbers beyond float32 are finite",
+        "np.abs(array) <= _LARGEST if array.dtype == np.float64 else np.isfinite(array)",
+        "np.isfinite(array)",
+        "test_numbers_that_are_not_of_the_space_are_named",
+    ),
+    _CONTRACT(
+        "choices that a space has not are observed",
+        "return are_known(array, self.env.single_observation_space) if self._counted else np.True_",
+        "return np.True_",
+        "test_numbers_that_are_not_of_the_space_are_named",
+    ),
+    _COPIES(
+        "integers wrap around",
+        "if bent and not",
+        "if False and not",
+        "test_numbers_that_are_not_of_the_space_are_named",
+    ),
+    _LOADING(
+        "the integers of choices are forgotten",
+        'dtype = np.dtype(data.get("dtype", np.int64))',
+        "dtype = np.dtype(np.int64)",
+        "test_spaces_and_what_is_unbounded_in_them_survive_json",
     ),
     _CONTRACT(
         "scores go on over episodes",

@@ -8,6 +8,7 @@ _LOCK = into("rlab/runs/lock.py", "tests/test_hostile_runs.py")
 _METRICS = into("rlab/runs/metrics.py", "tests/test_runs.py")
 _SIGNALS = into("rlab/runs/signals.py", "tests/test_signals.py")
 _TRAINED = into("rlab/policies/trained.py", "tests/test_policies.py")
+_READING = into("rlab/policies/observations.py", "tests/test_spaces.py")
 _GAMES = into("envs/games.py", "tests/test_envs.py")
 _SAVING = into("envs/saving.py", "tests/test_saving.py")
 _MAKING = into("envs/making.py", "tests/test_memory_envs.py")
@@ -160,14 +161,18 @@ PLANTED = (
         "0",
         "test_a_trained_policy_draws_anew_at_each_step_and_the_same_of_one_seed",
     ),
-    _TRAINED(
-        "numbers below a discrete space are taken", "(numbers >= 0) & (numbers <", "(numbers <", "tests/test_spaces.py"
+    _READING(
+        "numbers below a discrete space are taken",
+        "(numbers >= first) & (numbers <",
+        "(numbers <",
+        "test_observations_that_are_none_are_refused_in_a_line",
+        "test_several_numbers_are_one_hot_each",
     ),
-    _TRAINED(
+    _READING(
         "a discrete space's first number is taken for 0",
-        "numbers = batch - np.asarray(space.start)",
-        "numbers = batch",
-        "tests/test_spaces.py",
+        "first = np.asarray(space.start)",
+        "first = np.zeros_like(space.start)",
+        "test_several_numbers_are_one_hot_each",
     ),
     _GAMES(
         "no old id means sticky actions",
@@ -177,7 +182,7 @@ PLANTED = (
     ),
     _GAMES(
         "each rank says what an old id means",
-        "if found and convention and first:",
+        "if found and convention and speaks_for_all():",
         "if found and convention:",
         "test_one_rank_speaks_for_all",
     ),

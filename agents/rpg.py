@@ -47,7 +47,7 @@ class Config(tuning.Tuned, agent="rpg"):
     """The settings of RPG; each is a command-line flag. `defaults/rpg.toml` tunes them by environment."""
 
     episodes_per_batch: int = field(4, "N, episodes to an update, over all ranks", low=1)
-    learning_rate: float = field(5e-3, "step size of the optimizer", low=0.0, above=True)
+    learning_rate: float = field(0.0, "step size of the optimizer; 0 for 0.005, or 0.0005 on images", low=0.0)
     decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
     optimizer: str = field("adam", "any optimizer of Keras, by its name")
     max_gradient_norm: float = field(1.0, "bound on the gradient's Euclidean norm", low=0.0, above=True)
@@ -126,6 +126,9 @@ class RPG:
             initial_std=self.config.initial_std,
         )
         probe.close()
+        if not self.config.learning_rate:  # the larger one drives convolutions into one action for ever
+            rate = 5e-4 if self.policy.reading.image else 5e-3
+            self.config = dataclasses.replace(self.config, learning_rate=rate)
         if self.config.baseline == "linear" and self.policy.reading.kind != "vector":
             raise BadInputError(f"--baseline linear takes vectors, and not {self.policy.reading}")
 

@@ -49,7 +49,10 @@ def tuned_by_name(agent: str, env: str) -> dict[str, Any]:
     import envs
 
     if not isinstance(env, str):
-        raise BadInputError(f"settings are tuned for names of environments, such as 'CartPole-v1', and not for {env!r}")
+        raise BadInputError(
+            f"settings are tuned for names of environments, such as 'CartPole-v1', and not for {env!r}, "
+            "which takes the defaults: Config(...)"
+        )
     name = envs.resolve(env)
     return tuned(agent, name, envs.is_atari(name))
 

@@ -402,7 +402,7 @@ def test_a_fault_names_the_place_and_the_run_stays_whole(tmp_path, env, message)
         ({"truncation": 501}, {}, "--truncation is 501, and an episode has no more than 500 steps"),
         ({"optimizer": "adan"}, {}, "did you mean 'Adam'"),
         ({"baseline": "lstm"}, {}, "--baseline cannot be 'lstm'"),
-        ({"learning_rate": 0.0}, {}, "--learning-rate must be above 0"),
+        ({"learning_rate": -1.0}, {}, "--learning-rate must be at least 0"),
     ],
 )
 def test_bad_settings_are_named(tmp_path, changes, env, message):

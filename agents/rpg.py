@@ -109,12 +109,11 @@ class RPG:
         self.comm = ranks.world()
         check_sizes(self.config, self.comm.size)
         probe = env(num_envs=1, seed=0)
-        limit = getattr(probe, "episode_limit", None)  # of an environment that `envs.make` made
+        self._limit = limit = getattr(probe, "episode_limit", None)  # of an environment that `envs.make` made
         if limit and self.config.truncation > limit:
             raise BadInputError(
                 f"--truncation is {self.config.truncation}, and an episode has no more than {limit} steps"
             )
-        self._limit = limit
         self.policy = policies.build(
             probe.single_observation_space,
             probe.single_action_space,
@@ -354,10 +353,8 @@ class Learner:
 
 def check_sizes(config: Config, size: int) -> None:
     """Raise BadInputError where a batch does not divide among the ranks."""
-    if config.episodes_per_batch % size:
-        raise BadInputError(
-            f"--episodes-per-batch must be a multiple of the {size} ranks, not {config.episodes_per_batch}"
-        )
+    if (batch := config.episodes_per_batch) % size:
+        raise BadInputError(f"--episodes-per-batch must be a multiple of the {size} ranks, not {batch}")
 
 
 def falling(config: Config, left: float) -> tuple[float, float]:

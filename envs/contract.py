@@ -226,20 +226,21 @@ class Conformed(VectorWrapper):
         """Observations [B, ...] of the space's dtype, finite; of those where an episode `ended`, the rows that did."""
         if self._shape is None or self._dtype is None:
             return observations
-        array = as_array(observations)
+        array, what = as_array(observations), "the observation" if ended is None else "the last observation"
         array = array.copy() if self._copies else array
         if array.dtype != self._dtype and array.dtype.kind in "biufc" and np.can_cast(array, self._dtype, "same_kind"):
             with np.errstate(over="ignore"):
                 given, array = array, array.astype(self._dtype)
-            if array.shape == self._shape and not (right := are_kept(array, given)).all():
-                self._refuse(given, right, "the observation", ended)
+            bent = array.shape == self._shape and not self._float
+            if bent and not (right := are_kept(array, given)).all():
+                self._refuse(given, right, what, ended)
         if array.shape != self._shape or array.dtype != self._dtype:
             raise TrainingError(
                 f"environment {self.name} gave observations {array.dtype}{list(array.shape)}, not "
                 f"{self._dtype}{list(self._shape)} as its space says"
             )
         if not (right := self._usable(array)).all():
-            self._refuse(array, right, "the observation" if ended is None else "the last observation", ended)
+            self._refuse(array, right, what, ended)
         return array
 
     def _usable(self, array: np.ndarray) -> Any:

@@ -6,7 +6,8 @@ import re
 import ale_py.roms
 
 from rlab.errors import BadInputError
-from rlab.notify import notify, speaks_for_all
+from rlab.launchers import launched_rank
+from rlab.notify import notify
 
 _ID = re.compile(
     r"^(?:ale_py:)?(?P<ale>ale/)?(?P<game>.+?)(?P<ram>-?ram)?(?P<kind>-?deterministic|-?noframeskip)?(?:-v(?P<version>\d+))?$"
@@ -42,7 +43,7 @@ def say_convention(name: str) -> None:
     """Say once, on standard error, in what an id means another way to play than the one that is played."""
     found = _parse(name)
     convention = _convention(*(found[1][part] for part in ("kind", "version"))) if found else ""
-    if found and convention and speaks_for_all():
+    if found and convention and not launched_rank():
         notify(
             f"{name}: played as {found[0]!r} with the usual preprocessing (84x84 grey, 4 frames stacked, frame skip 4, "
             f"no sticky actions, rewards clipped); the id means {convention} (see frame_skip, sticky_actions)"

@@ -22,8 +22,8 @@ from launch.output import fill_descriptors, guard_streams, output_status
 from launch.tasks import sample, task_command
 from launch.train import resume, train_command
 from rlab.errors import BadInputError, ElsewhereError, TrainingError, printable
+from rlab.launchers import launched_rank, launched_ranks
 from rlab.notify import notify
-from rlab.parallel.comm import launched_rank, launched_ranks
 from rlab.runs.signals import HEARD, results_of_stops
 from rlab.tasks import TASKS
 

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from rlab.errors import BadInputError, nearest
-from rlab.parallel.comm import launched_rank
+from rlab.launchers import launched_rank
 
 
 def config_options(kind: type, defaults: dict[str, Any]) -> list[click.Option]:

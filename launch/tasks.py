@@ -20,8 +20,8 @@ from launch.output import show_json
 from launch.quiet import start_tensorflow
 from rlab.errors import BadInputError, launch_command
 from rlab.files import require_place, writing
+from rlab.launchers import launched_ranks
 from rlab.notify import waiting
-from rlab.parallel.comm import launched_ranks
 from rlab.runs.directory import Run, require_free
 from rlab.runs.weights import require_sizes
 from rlab.settings import from_settings

@@ -16,7 +16,7 @@ from launch.output import forget_failures
 from launch.quiet import start_tensorflow
 from launch.tasks import resume_task
 from rlab.errors import BadInputError, launch_command
-from rlab.parallel.comm import launched_rank
+from rlab.launchers import launched_rank
 from rlab.runs.directory import Run, require_free
 from rlab.runs.environment import env_factory, rewards_of, with_rewards
 from rlab.settings import check_whole, from_settings

@@ -1,7 +1,6 @@
 """Lines for the person who started the work, on standard error. One that cannot be written is never a fault."""
 
 import contextlib
-import os
 import sys
 import threading
 import time
@@ -54,11 +53,6 @@ class Unfailing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def speaks_for_all() -> bool:
-    """Whether this process is the first of those that a launcher of ranks started, or the only one."""
-    return os.environ.get("OMPI_COMM_WORLD_RANK", os.environ.get("PMI_RANK", "0")) == "0"
 
 
 def notify(text: str) -> None:

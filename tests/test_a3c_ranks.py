@@ -131,7 +131,7 @@ def test_a_signal_to_the_second_rank_or_to_all_stops_all_with_a_checkpoint(tmp_p
 FAULT = """
 import os, runpy, sys
 import gymnasium as gym
-from rlab.parallel.comm import launched_rank
+from rlab.launchers import launched_rank
 class Fragile(gym.Env):
     observation_space, action_space = gym.spaces.Box(0.0, 1.0, (2,)), gym.spaces.Discrete(2)
     steps = 0

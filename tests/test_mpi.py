@@ -12,8 +12,8 @@ import pytest
 import safetensors.numpy
 from conftest import ROOT
 
+from rlab import launchers
 from rlab.arrays import digest, read_weights
-from rlab.parallel import comm
 
 MPIRUN = shutil.which("mpirun", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
 pytestmark = pytest.mark.skipif(MPIRUN is None, reason="there is no mpirun; pip install '.[mpi]'")
@@ -71,11 +71,11 @@ def test_ranks_gather_and_sum_the_same_bits():
     ],
 )
 def test_launchers_say_how_many_ranks_there_are(monkeypatch, given, ranks, rank):
-    for name in [name for names in comm._LAUNCHERS for name in names]:
+    for name in [name for names in launchers._LAUNCHERS for name in names]:
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    assert (comm.launched_ranks(), comm.launched_rank()) == (ranks, rank)
+    assert (launchers.launched_ranks(), launchers.launched_rank()) == (ranks, rank)
 
 
 def test_two_ranks_learn_what_one_does(tmp_path):

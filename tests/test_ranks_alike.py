@@ -119,7 +119,7 @@ ONLY_HERE = """
 import os, runpy, sys
 import gymnasium as gym
 import toys
-from rlab.parallel.comm import launched_rank
+from rlab.launchers import launched_rank
 class Leaving(toys.Matching):
     def step(self, action):
         if launched_rank() == 1 and self.np_random.random() < 0.01:

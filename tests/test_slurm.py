@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT
 
 from launch import cluster
+from rlab import launchers
 from rlab.errors import BadInputError
-from rlab.parallel import comm
 from rlab.runs.signals import StopRequest, stop_requested
 
 SNES = ("snes", "--env", "CartPole-v1", "--population", "16", "--group", "4", "--max-episode-steps", "15")
@@ -296,12 +296,12 @@ def test_ranks_of_srun_are_known_where_mpi_joins_them(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     monkeypatch.setenv("SLURM_PROCID", "3")
-    assert (comm.launched_rank(), comm.launched_ranks()) == (0, 1)
+    assert (launchers.launched_rank(), launchers.launched_ranks()) == (0, 1)
     monkeypatch.setenv("PMIX_RANK", "3")
-    assert (comm.launched_rank(), comm.launched_ranks()) == (3, 4)
+    assert (launchers.launched_rank(), launchers.launched_ranks()) == (3, 4)
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
-    assert (comm.launched_rank(), comm.launched_ranks()) == (1, 2)
+    assert (launchers.launched_rank(), launchers.launched_ranks()) == (1, 2)
 
 
 def _wait(condition, what, seconds=100, process=None):

@@ -16,15 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from rlab.errors import BadInputError, TrainingError
-
-# Rank and number of ranks, as set by the launchers of Open MPI, of MPICH and its kin, and by Slurm's `srun --mpi=pmix`;
-# of Slurm alone every process of a job has a number, whether MPI joins them or not.
-_LAUNCHERS = (
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("PMI_RANK", "PMI_SIZE"),
-    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
-)
-
+from rlab.launchers import launched_ranks
 
 _WORDS = {"here": 1, "all": 2}  # tags of what ranks say to one another before they do anything together
 _FAREWELL = 5.0  # seconds in which other ranks may speak after a fault
@@ -169,16 +161,6 @@ def world() -> Communicator:
     return MPI() if launched_ranks() > 1 else Serial()
 
 
-def launched_ranks() -> int:
-    """How many ranks the launcher started, read without starting MPI."""
-    return _launched()[1]
-
-
-def launched_rank() -> int:
-    """Which of them this is."""
-    return _launched()[0]
-
-
 def on_first(comm: Communicator, work: Callable[[], Any]) -> Any:
     """What `work` gives on rank 0, on every rank; what it raises there is raised on every rank.
 
@@ -232,11 +214,3 @@ def require_equal(comm: Communicator, array: np.ndarray, what: str) -> None:
     digests = comm.gather(hashlib.sha256(np.ascontiguousarray(array).data).hexdigest())
     if len(set(digests)) > 1:
         raise TrainingError(f"{what} differ between the ranks")
-
-
-def _launched() -> tuple[int, int]:
-    for names in _LAUNCHERS:
-        rank, size = (os.environ.get(name, "") for name in names)
-        if rank.isdigit() and size.isdigit():
-            return int(rank), int(size)
-    return 0, 1

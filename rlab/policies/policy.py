@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from rlab import quiet
 from rlab.errors import BadInputError
+from rlab.launchers import launched_rank
 from rlab.models.cnn import REFERENCE_DEVIATION, REFERENCE_MEAN
 from rlab.models.initializers import orthogonal, seed_stream
 from rlab.models.parameters import ParameterLayout
-from rlab.notify import notify, speaks_for_all
+from rlab.notify import notify
 from rlab.ops.distributions import Bernoulli, Categorical, DiagonalGaussian, Distribution, MultiCategorical
 from rlab.ops.sharing import once
 from rlab.policies.actions import head_size, to_environment
@@ -313,7 +314,7 @@ def build(
 
 @functools.cache
 def _say_once(text: str) -> None:
-    if speaks_for_all():
+    if not launched_rank():
         notify(text)
 
 

@@ -95,6 +95,25 @@ PLANTED = (
         "dtype = np.dtype(np.int64)",
         "test_spaces_and_what_is_unbounded_in_them_survive_json",
     ),
+    _READING(
+        "numbers below a discrete space are taken",
+        "(numbers >= first) & (numbers <",
+        "(numbers <",
+        "test_observations_that_are_none_are_refused_in_a_line",
+        "test_several_numbers_are_one_hot_each",
+    ),
+    _READING(
+        "a discrete space's first number is taken for 0",
+        "first = np.asarray(space.start)",
+        "first = np.zeros_like(space.start)",
+        "test_several_numbers_are_one_hot_each",
+    ),
+    _CONTRACT(
+        "an end by time is a life's",
+        "np.zeros_like(ended) if lost is None else ended & ~truncated & np.asarray(lost, bool)",
+        "np.zeros_like(ended) if lost is None else ended & np.asarray(lost, bool)",
+        "test_an_end_by_time_is_no_loss_of_a_life",
+    ),
     _CONTRACT(
         "scores go on over episodes",
         "self.episode_returns[over], self.episode_lengths[over] = 0.0, 0",

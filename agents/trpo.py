@@ -240,7 +240,7 @@ class Learner:
         self.region = policies.TrustRegion(**{name: getattr(config, name) for name in policies.TrustRegion._fields})
         self._step = policies.compile_trust_step(self.policy, self._among, self.region)
         self._beside = futures.ThreadPoolExecutor(1)
-        self._advantages = ops.sharing.compiled(ops.returns.generalized_advantage)
+        self._advantages = ops.sharing.compiled_once(ops.returns.generalized_advantage)
 
     def updates(self) -> "Generator[runs.Update | None, None, None]":
         """Play, step within the trust region, fit the critic; until the schedule is done."""

@@ -14,7 +14,15 @@ from rlab.arrays import like
 from rlab.errors import TrainingError, name_of
 from rlab.ops import moments
 from rlab.parallel import watch
-from rlab.policies.actions import ActingStep, PopulationStep, ToEnvironment, to_environment
+from rlab.policies.actions import (
+    ActingStep,
+    PopulationStep,
+    ToEnvironment,
+    action_dtype,
+    action_shape,
+    shape_of,
+    to_environment,
+)
 from rlab.seeding import derive
 from rlab.types import Branches, Episode, EpisodeBatch, State, Trajectory
 
@@ -153,6 +161,18 @@ class Collector:
         seed = np.zeros(2, np.int32)  # the action is not taken
         _, values, _ = self._act(params, observations, self._state, np.zeros_like(self._resets), seed)
         return values.numpy()
+
+
+def blank(policy: Any, length: int, rows: int) -> Trajectory:
+    """A trajectory [T, B] of zeros, of the shapes and dtypes that a Collector gives for this policy."""
+    observations, actions = policy.observation_space, policy.action_space
+    numbers = np.zeros((length, rows), np.float32)
+    found = dict.fromkeys(Trajectory._fields, numbers) | {
+        "observations": np.zeros((length, rows, *shape_of(observations)), observations.dtype),
+        "actions": np.zeros((length, rows, *action_shape(actions)), action_dtype(actions)),
+        "state": policy.initial_state(rows),
+    }
+    return Trajectory(**found)
 
 
 def join(parts: Sequence[tuple[Trajectory, Branches | None]]) -> tuple[Trajectory, Branches | None]:

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from rlab.models.initializers import RECTIFIER_GAIN, orthogonal
+from rlab.ops.compiling import wants_blocks
 
 
 class ConvSpec(NamedTuple):
@@ -29,17 +30,18 @@ DIGIT_CONVOLUTIONS = (ConvSpec(32, 5, 1, "same", 2), ConvSpec(64, 5, 1, "same", 
 
 
 class StridedConv2D(keras.layers.Conv2D):
-    """A `keras.layers.Conv2D` whose stride runs as space-to-depth plus a stride-1 convolution.
+    """A `keras.layers.Conv2D` whose stride runs, under XLA, as space-to-depth plus a stride-1 convolution.
 
     A k×k convolution of stride s, where s divides k, *is* a (k/s)×(k/s) convolution of stride 1 over blocks of s×s
-    pixels: the same weights, reshaped, and the same result up to rounding. On a CPU it trains a third faster, since
-    the convolution reads contiguous memory. Where s does not divide k, or with padding, the strided convolution
-    itself runs. Maps [N, H, W, C], without padding, to [N, (H−k)//s + 1, (W−k)//s + 1, filters].
+    pixels: the same weights, reshaped, and the same result up to rounding. On a CPU XLA trains it a third faster, since
+    the convolution reads contiguous memory. In a plain graph, where s does not divide k, and with padding, the strided
+    convolution itself runs (`rlab.ops.compiling`). Maps [N, H, W, C], without padding, to
+    [N, (H−k)//s + 1, (W−k)//s + 1, filters].
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.strides
-        if stride == 1 or kernel % stride or self.padding != "valid":
+        if stride == 1 or kernel % stride or self.padding != "valid" or not wants_blocks():
             return super().call(inputs)
         outputs = tf.nn.conv2d(
             _blocks_to_depth(inputs, kernel, stride), self._kernel_over_blocks(kernel // stride, stride), 1, "VALID"

@@ -6,6 +6,7 @@ from typing import Any
 _MODULES = (
     "adam",
     "bptt",
+    "compiling",
     "distributions",
     "evolution",
     "losses",

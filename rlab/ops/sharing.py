@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from rlab.ops.compiling import compiled
+
 _KEPT = 64  # of those asked for last
 
 _made: OrderedDict[Hashable, Any] = OrderedDict()
@@ -26,8 +28,6 @@ def once(make: Callable[[], Any], *key: Hashable) -> Any:
         return _made[key]
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that depends on its arguments alone, compiled by XLA."""
-    import tensorflow as tf
-
-    return once(lambda: tf.function(function, jit_compile=True, autograph=False), function)
+    return once(lambda: compiled(function), function)

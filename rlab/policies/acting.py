@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from rlab.ops.compiling import XLA, compiled
 from rlab.ops.sharing import once
 from rlab.policies.actions import ActingStep, action_dtype, action_shape, shape_of
 from rlab.policies.policy import Policy
@@ -22,20 +23,24 @@ class Share(NamedTuple):
 
 
 def compile_acting(
-    policy: Policy, deterministic: bool = False, share: Share | None = None, told: bool = False
+    policy: Policy,
+    deterministic: bool = False,
+    share: Share | None = None,
+    told: bool = False,
+    compiler: str = XLA,
 ) -> ActingStep:
-    """One acting step of a batch, compiled by XLA at its first call for each batch size.
+    """One acting step of a batch, compiled at its first call for each batch size (`rlab.ops.compiling`).
 
     Parameters are an argument, so one trace serves all threads and all parameter values. With `deterministic` the
     likeliest action is taken and the seed is not used. With a `share` the rows draw what they would draw in the whole
     batch. One that is `told` is given actions [B, ...] in place of the seed, and takes these.
     """
     of = getattr(policy, "parts", (policy,))
-    make = functools.partial(_compile_acting, policy, deterministic, share, told)
-    return once(make, "acting", *of, deterministic, share, told)
+    make = functools.partial(_compile_acting, policy, deterministic, share, told, compiler)
+    return once(make, "acting", *of, deterministic, share, told, compiler)
 
 
-def _compile_acting(policy: Policy, deterministic: bool, share: Share | None, told: bool) -> ActingStep:
+def _compile_acting(policy: Policy, deterministic: bool, share: Share | None, told: bool, compiler: str) -> ActingStep:
     def act(params: tf.Tensor, state: State, observations: tf.Tensor, resets: tf.Tensor, last: tf.Tensor) -> tuple:
         output, state = policy.apply(params, observations[None], state, resets[None])
         if told:
@@ -47,7 +52,7 @@ def _compile_acting(policy: Policy, deterministic: bool, share: Share | None, to
     @functools.cache
     def concrete(batch: int) -> Callable[..., Any]:
         signature = _signature(policy, batch, told)
-        return compile_packed(act, tf.TensorSpec((policy.size,)), policy.initial_state(batch), signature)
+        return compile_packed(act, tf.TensorSpec((policy.size,)), policy.initial_state(batch), signature, compiler)
 
     tracing = threading.Lock()
 
@@ -59,8 +64,10 @@ def _compile_acting(policy: Policy, deterministic: bool, share: Share | None, to
     return step
 
 
-def compile_packed(function: Callable, params: Any, state: State, arrays: Sequence[tf.TensorSpec]) -> Callable:
-    """`function(params, state, *arrays)` compiled by XLA for these shapes, those of `state` with them.
+def compile_packed(
+    function: Callable, params: Any, state: State, arrays: Sequence[tf.TensorSpec], compiler: str = XLA
+) -> Callable:
+    """`function(params, state, *arrays)` compiled for these shapes, those of `state` with them.
 
     `params` is the specification of a tensor or a nest of them.
 
@@ -74,7 +81,6 @@ def compile_packed(function: Callable, params: Any, state: State, arrays: Sequen
     memory = tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), state)
     many = len(tf.nest.flatten(params))
 
-    @tf.function(jit_compile=True, autograph=False)
     def unpack_and_call(words: tf.Tensor, *others: tf.Tensor) -> Any:
         weights, others = tf.nest.pack_sequence_as(params, others[:many]), others[many:]
         given = dict(zip(apart, others, strict=False))  # the memory comes after them
@@ -85,7 +91,7 @@ def compile_packed(function: Callable, params: Any, state: State, arrays: Sequen
 
     words = tf.TensorSpec((sum(sizes),), tf.int32)
     others = [*tf.nest.flatten(params), *(arrays[i] for i in apart), *tf.nest.flatten(memory)]
-    concrete = unpack_and_call.get_concrete_function(words, *others)
+    concrete = compiled(unpack_and_call, compiler).get_concrete_function(words, *others)
 
     def call(params: Any, state: State, *given: Any) -> Any:
         found = [np.asarray(part, kind) for part, kind in zip(given, kinds, strict=True)]

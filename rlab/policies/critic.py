@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlab.ops import adam, bptt
-from rlab.ops.sharing import compiled, once
+from rlab.ops.sharing import compiled_once, once
 from rlab.parallel.comm import Communicator
 from rlab.policies.actions import shape_of
 from rlab.policies.baselines import ReturnMoments
@@ -62,7 +62,7 @@ class RecurrentBaseline:
 
         make = functools.partial(tf.function, values, jit_compile=True, autograph=False)
         self._values = once(make, "values", network)
-        self._step = compiled(adam.adam)
+        self._step = compiled_once(adam.adam)
 
     def predict(self, batch: EpisodeBatch) -> np.ndarray:
         state, found = self._network.initial_state(batch.rewards.shape[1]), []

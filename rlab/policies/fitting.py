@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rlab.arrays import like
 from rlab.ops import adam, moments
-from rlab.ops.sharing import compiled, once
+from rlab.ops.sharing import compiled_once, once
 from rlab.parallel.comm import Communicator
 from rlab.policies.baselines import LinearBaseline, ReturnMoments, steps_within_episodes
 from rlab.policies.pair import LinearCritic
@@ -88,7 +88,7 @@ class NetworkFitter:
         make = functools.partial(tf.function, jit_compile=True, autograph=False)
         self._gradient = once(lambda: make(self._differentiate), "gradient", critic)
         self._walk = once(lambda: make(self._descend), "walk", critic, learning_rate)
-        self._change = compiled(adam.adam)
+        self._change = compiled_once(adam.adam)
 
     @property
     def scale(self) -> tf.Tensor:

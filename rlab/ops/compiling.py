@@ -1,0 +1,106 @@
+"""How a function of tensors is run: compiled by XLA, or as a plain graph of TensorFlow's own kernels.
+
+Which is faster depends on the processor and on the function. XLA fuses the many small operations of MLPs and of scans
+over time. Convolutions it runs at its best over blocks (`rlab.models.cnn`), while a graph runs the strided convolution
+itself by oneDNN, which wins where the processor has AVX-512, and needs no compilation of seconds.
+"""
+
+import contextlib
+import contextvars
+import functools
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+GRAPH, XLA, AUTO = "graph", "xla", "auto"
+COMPILERS = (GRAPH, XLA)
+
+_traced_for = contextvars.ContextVar("compiler", default=XLA)
+_ROUNDS = 5  # timed calls of each, of which the fastest counts
+
+
+def compiled(function: Callable[..., Any], compiler: str = XLA, **options: Any) -> Any:
+    """The function as a `tf.function` for one of the COMPILERS; `options` are those of `tf.function`."""
+    import tensorflow as tf
+
+    @functools.wraps(function)
+    def traced(*arguments: Any, **named: Any) -> Any:
+        with _tracing(compiler):
+            return function(*arguments, **named)
+
+    return tf.function(traced, jit_compile=compiler == XLA, autograph=False, **options)
+
+
+def wants_blocks() -> bool:
+    """Whether what is traced now runs strided convolutions fastest over blocks."""
+    return _traced_for.get() == XLA
+
+
+@contextlib.contextmanager
+def _tracing(compiler: str) -> Iterator[None]:
+    before = _traced_for.set(compiler)
+    try:
+        yield
+    finally:
+        _traced_for.reset(before)
+
+
+def fastest(calls: Mapping[str, Callable[[], Any]], *key: Any) -> tuple[str, dict[str, float]]:
+    """The name of the call that takes the least time on this machine, and the seconds of each.
+
+    What was measured is kept in the user's cache directory, by the processor, the versions and the `key`, so that it is
+    measured once, and the same choice is made the next time.
+    """
+    path = _cache() / f"{_digest(*key)}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        seconds = {str(name): float(taken) for name, taken in json.loads(path.read_text()).items()}
+        if seconds.keys() == calls.keys() and all(taken > 0.0 for taken in seconds.values()):
+            return min(seconds, key=lambda name: seconds[name]), seconds
+    seconds = _measure(calls)
+    with contextlib.suppress(OSError):  # then it is measured again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(seconds))
+        part.replace(path)
+    return min(seconds, key=lambda name: seconds[name]), seconds
+
+
+def _measure(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+    """Seconds of the fastest of some rounds, in turn, so that what slows the machine down slows all."""
+    for call in calls.values():
+        call()
+    seconds = dict.fromkeys(calls, float("inf"))
+    for _ in range(_ROUNDS):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "rlab" / "compilers"
+
+
+def _digest(*key: Any) -> str:
+    import keras
+    import tensorflow as tf
+
+    found = repr((_processor(), tf.__version__, keras.__version__, os.environ.get("TF_ENABLE_ONEDNN_OPTS"), *key))
+    return hashlib.sha256(found.encode()).hexdigest()[:24]
+
+
+@functools.cache
+def _processor() -> str:
+    """Its name and what it can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return " ".join(next((line for line in lines if line.startswith(name)), "") for name in ("model name", "flags"))

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 class Config(tuning.Tuned, agent="a3c"):
     """The settings of A3C; each is a command-line flag. `defaults/a3c.toml` tunes them by environment."""
 
-    workers: int = field(2, "worker threads, of each rank", low=1, high=1024)
+    workers: int = field(2, "worker threads, of each rank of mpirun", low=1, high=1024, auto=True)
     envs_per_worker: int = field(8, "K, environments that a worker steps together; 1 is the paper", low=1, high=65_536)
     rollout_length: int = field(5, "T, steps between updates", low=1)
     learning_rate: float = field(1.5e-3, "η, step size of RMSProp", low=0.0, above=True)
@@ -127,8 +127,8 @@ class A3C:
         KeyboardInterrupt after one, and the run can be resumed.
         """
         length = self._chosen.length(steps, target_score)
-        self._choose_compiler()
-        return self._train(runs.begin("a3c", self, run, *length, self.comm, checkpoint_every))
+        beginning = runs.begin("a3c", self, run, *length, self.comm, checkpoint_every, self._choose_compiler)
+        return self._train(beginning)
 
     @classmethod
     def resume(
@@ -150,7 +150,7 @@ class A3C:
         if self.comm.rank == 0:
             runs.save_architecture(run.path, self.policy)
         kind = remote.Guest if self.comm.rank else remote.Host
-        side = kind(shared.Exchange(parameters, schedule), self.comm, self.config.workers)
+        side = kind(shared.Exchange(parameters, schedule), self.comm, self._workers())
         environments: list[Any] = []
         return runs.run_loop(
             run,
@@ -168,7 +168,10 @@ class A3C:
     def restore(self, checkpoint: "runs.Checkpoint | None") -> shared.SharedParameters:
         """The shared parameters as a checkpoint holds them, or fresh ones."""
         make = functools.partial(
-            shared.SharedParameters, decay=self.config.rmsprop_decay, epsilon=self.config.rmsprop_epsilon
+            shared.SharedParameters,
+            decay=self.config.rmsprop_decay,
+            epsilon=self.config.rmsprop_epsilon,
+            workers=sum(self._workers()),
         )
         if checkpoint is None:
             return make(self.policy.initial_parameters(derive(self.seed, "parameters")))
@@ -176,6 +179,13 @@ class A3C:
             self.policy.flatten(runs.subset(checkpoint.arrays, part)) for part in ("policy", "mean_square")
         )
         return make(vector, mean_square, steps=checkpoint.steps, updates=checkpoint.counters["updates"])
+
+    def _workers(self) -> list[int]:
+        """How many there are on each rank: as the settings say, or of the processes of one command, in all."""
+        number, ranks = self.config.workers, self.comm.size
+        if not self.comm.of_one_command:
+            return [number] * ranks
+        return [number * (rank + 1) // ranks - number * rank // ranks for rank in range(ranks)]
 
     def _checkpoint(self, parameters: shared.SharedParameters, schedule: Schedule) -> "runs.Checkpoint":
         arrays = {f"policy/{name}": array for name, array in self.policy.named(parameters.vector.copy()).items()}
@@ -192,12 +202,13 @@ class A3C:
         act = policies.compile_acting(self.policy, compiler=self.config.compiler)
         gradient = compile_gradient(self.policy, self.config)
         common = _Common(act, gradient, first_step, environments)
-        first = self.comm.rank * self.config.workers
+        workers = self._workers()
+        first, own = sum(workers[: self.comm.rank]), workers[self.comm.rank]
         threads = [
             threading.Thread(
                 target=self._work, args=(first + i, side.connect(i), common), name=f"worker-{first + i}", daemon=True
             )
-            for i in range(self.config.workers)
+            for i in range(own)
         ]
         with side.running(threads):
             while not side.over():
@@ -210,7 +221,7 @@ class A3C:
             chosen = ranks.on_first(self.comm, lambda: faster_compiler(self.policy, self.config))
             self.config = dataclasses.replace(self.config, compiler=chosen)
 
-    def _work(self, number: int, exchange: "shared.Exchange | remote.Line", common: _Common) -> None:
+    def _work(self, number: int, exchange: "shared.Exchange | remote.Beside | remote.Line", common: _Common) -> None:
         """One worker thread: pull, act, differentiate, push. A fault is reported, and ends this thread."""
         import tensorflow as tf
 
@@ -240,7 +251,7 @@ class A3C:
                 if not np.isfinite(list(values.values())).all():
                     raise TrainingError("the loss or its gradient is not finite (NaN or infinity)")
                 values["learning_rate"] = rate
-                work = shared.Work(rate, snapshot.updates, trajectory.rewards.size, values, episodes)
+                work = shared.Work(rate, snapshot.updates, trajectory.rewards.size, values, episodes, number)
                 exchange.push(gradient.numpy(), work)
         except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
             fault = located(error, f"worker {number}, step {step}")

@@ -21,9 +21,10 @@ from launch.listing import front_page, list_names
 from launch.output import fill_descriptors, guard_streams, output_status
 from launch.tasks import sample, task_command
 from launch.train import resume, train_command
-from rlab.errors import BadInputError, ElsewhereError, TrainingError, printable
+from rlab.errors import BadInputError, ElsewhereError, RankLostError, TrainingError, printable
 from rlab.launchers import launched_rank, launched_ranks
 from rlab.notify import notify
+from rlab.parallel import local
 from rlab.runs.signals import HEARD, results_of_stops
 from rlab.tasks import TASKS
 
@@ -101,7 +102,12 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, click.ClickException):
         return _fail(said(error), 2)
     if isinstance(error, ElsewhereError):
+        if ranks := local.forked():
+            ranks.await_fault()
+            return 1
         time.sleep(_FAREWELL_SECONDS)  # the rank that failed speaks for itself, and the launcher ends this one
+    if isinstance(error, RankLostError):
+        return _fail(str(error), 1, named=True)
     if isinstance(error, TrainingError):
         return _fail(str(error), 1)
     if isinstance(error, OSError):
@@ -109,12 +115,15 @@ def _explain(error: BaseException) -> int:
     return _fail(f"{type(error).__name__}: {error} (RLAB_TRACEBACK=1 shows where)", 1)
 
 
-def _fail(message: str, status: int) -> int:
-    """One line on standard error, whatever the message was; of bad input on all ranks the first speaks for them."""
+def _fail(message: str, status: int, named: bool = False) -> int:
+    """One line on standard error, whatever the message was; of bad input on all ranks the first speaks for them.
+
+    Of a fault the line says on which rank it was, unless the message has it `named`.
+    """
     rank = launched_rank()
     if status == 2 and rank:
         time.sleep(_FAREWELL_SECONDS)  # the first rank's end is this one's too, unless it fares better
-    where = f"rank {rank}: " if launched_ranks() > 1 and (status != 2 or rank) else ""
+    where = f"rank {rank}: " if launched_ranks() > 1 and (status != 2 or rank) and not named else ""
     notify(f"error: {where}{' '.join(printable(message).split())}")
     return status
 
@@ -127,6 +136,10 @@ def _leave(status: int) -> None:
         for number in HEARD:
             signal.signal(number, signal.SIG_IGN)
     status = output_status(status)
+    if ranks := local.forked():
+        if ranks.rank:
+            os._exit(status)
+        ranks.finish(status)
     held = any(thread.name.startswith("worker-") for thread in threading.enumerate())
     if status == 1 or held or (status == 2 and launched_ranks() > 1):
         # After a fault nothing is left to be saved, and the event writer of TensorFlow can wait at exit for ever, as it

@@ -20,7 +20,12 @@ from rlab.launchers import launched_rank
 def config_options(kind: type, defaults: dict[str, Any]) -> list[click.Option]:
     """One flag for each field of a Config, in its order; `defaults` are the tuned values."""
     return [
-        _option(item.name, defaults.get(item.name, item.default), item.type, _help(item.metadata))
+        _option(
+            item.name,
+            defaults.get(item.name, AUTO if item.metadata["auto"] else item.default),
+            AUTO_WHOLE if item.metadata["auto"] else item.type,
+            _help(item.metadata),
+        )
         for item in dataclasses.fields(kind)
     ]
 
@@ -71,6 +76,19 @@ class _Whole(click.ParamType):
             if math.isfinite(number) and number == int(number):
                 return int(number)
         raise click.BadParameter(f"{value!r} is not a whole number, such as 100000 or 1e5.", context, param)
+
+
+class _AutoWhole(_Whole):
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        if value == AUTO:
+            return value
+        try:
+            number = super().convert(value, param, context)
+        except click.BadParameter:
+            number = 0
+        if number < 1:
+            raise click.BadParameter(f"{value!r} is neither auto nor a whole number, at least 1.", context, param)
+        return number
 
 
 class _Seed(click.ParamType):
@@ -124,6 +142,8 @@ class _NamedValue(click.ParamType):
 
 _NUMBER_OR_TEXT = _NumberOrText()
 NAMED_VALUE = _NamedValue()  # what it parses is a pair, of which many make a dict
+AUTO = "auto"  # what the command finds out
+AUTO_WHOLE = _AutoWhole()
 WHOLE = _Whole()  # 1e6 is a whole number too
 SEED = _Seed()
 PATH = _Path()

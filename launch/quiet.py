@@ -7,6 +7,14 @@ from rlab import quiet
 from rlab.parallel.memory import keep_freed_memory
 
 
+def import_tensorflow() -> None:
+    """Import TensorFlow, and let it start nothing yet: a process may still be forked."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    keep_freed_memory()
+    quiet.hush_tensorflow()
+    import tensorflow  # noqa: F401
+
+
 def start_tensorflow(all_cores: bool = False) -> None:
     """Import TensorFlow and find its devices, with one compute thread inside an operation, or one to each core.
 

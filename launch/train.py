@@ -11,7 +11,18 @@ import click
 
 import agents
 from agents.tuning import tuned
-from launch.flags import PATH, SEED, WHOLE, checkpoint_option, config_options, env_options, new_directory, value_of
+from launch import processes
+from launch.flags import (
+    AUTO,
+    PATH,
+    SEED,
+    WHOLE,
+    checkpoint_option,
+    config_options,
+    env_options,
+    new_directory,
+    value_of,
+)
 from launch.output import forget_failures
 from launch.quiet import start_tensorflow
 from launch.tasks import resume_task
@@ -65,7 +76,10 @@ def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | No
     def run(**values: Any) -> Any:
         import envs
 
-        config = from_settings(module.Config, {key: values[key] for key in settings_of(module.Config)})
+        said = {key: values[key] for key in settings_of(module.Config)}
+        if said.get("workers") == AUTO:  # which is found out where it trains
+            del said["workers"]
+        config = from_settings(module.Config, said)
         chosen = {option.name: values[option.name] for option in of_env}
         # A game's options are all written to the config; of another environment's only those that differ from its own.
         atari = envs.is_atari(name)
@@ -74,12 +88,13 @@ def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | No
         }
         return (act or _train)(agent, name, given, config, values)
 
-    return click.Command(
+    command = click.Command(
         agent,
         params=[*options, *of_env],
         callback=run,
         help=f"Train {(module.__doc__ or agent).splitlines()[0]}\n\nDefaults are those tuned for --env.",
     )
+    return processes.processes_option(command)
 
 
 def _texts(env: str) -> dict[str, str]:
@@ -97,13 +112,17 @@ def settings_of(kind: type) -> list[str]:
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--steps", type=WHOLE, help="steps in all (of a task, updates)  [default: as the run was begun]")
-def resume(run: Path, steps: int | None) -> int:
+@processes.processes_option
+def resume(run: Path, steps: int | None, **values: Any) -> int:
     """Go on with a run from its newest checkpoint."""
     opened = run_to_resume(run, steps)
     config = opened.config
     if opened.of_task:
+        if values["processes"] not in (AUTO, 1):
+            raise BadInputError(f"--processes is for agents, and {run} is a run of the task {config['task']!r}")
         return resume_task(opened, steps)
     factory = env_factory(config, run)
+    processes.start(config["agent"], None, config["config"].get("workers"), values["processes"])
     start_tensorflow()
     factory = with_rewards(factory, rewards_of(opened), config["seed"])
     result = getattr(agents, agents.AGENTS[config["agent"]]).resume(run, factory, steps)
@@ -165,12 +184,14 @@ def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, value
 
 
 def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
+    config = processes.start(agent, config, values.get("workers"), values["processes"])
     learner = make_agent(agent, env, options, config, values)
     run = values["run"] or new_directory(agent, env)
     size = learner.policy.size
     learned = f", with {values['novelty']:g} times a bonus for novelty" if values["novelty"] else ""
     learned = f", imitating {values['imitate']}" if values["imitate"] else learned
-    _say(f"{agent} on {env}{learned}: {learner.policy.describe()}; {size:,} parameters, run {run}")
+    shared = processes.described(config)
+    _say(f"{agent} on {env}{learned}: {learner.policy.describe()}; {size:,} parameters, {shared}run {run}")
     target = values["target_score"]
     result = learner.train(run, values["steps"], None if target == math.inf else target, values["checkpoint_every"])
     return _report(result)

@@ -46,6 +46,10 @@ class ElsewhereError(TrainingError):
     """A fault of another rank, which says so itself; the message begins with `rank N: `."""
 
 
+class RankLostError(TrainingError):
+    """A rank was killed; what the others hold is whole."""
+
+
 def located(error: BaseException, place: str) -> TrainingError:
     """A fault with the place where it happened before its message; one of another rank says its own place."""
     if isinstance(error, ElsewhereError):

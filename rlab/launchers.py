@@ -1,6 +1,8 @@
-"""Which of several processes this is, as the programs that start ranks together tell it."""
+"""Which of several processes this is, as what started them tells it, and the cores that they may use."""
 
+import math
 import os
+from pathlib import Path
 
 # Rank and number of ranks, as set by the launchers of Open MPI, of MPICH and its kin, and by Slurm's `srun --mpi=pmix`;
 # of Slurm alone every process of a job has a number, whether MPI joins them or not.
@@ -11,8 +13,22 @@ _LAUNCHERS = (
 )
 
 
+_become: tuple[int, int] | None = None  # rank and number of ranks of a command that has forked
+
+
+def become(rank: int, size: int) -> None:
+    """This process is one of several that one command has started by itself."""
+    global _become
+    _become = rank, size
+
+
+def leads() -> bool:
+    """Whether signals are for this process to hear: not for what a command has forked, which rank 0 tells."""
+    return not (_become and _become[0])
+
+
 def launched_ranks() -> int:
-    """How many processes a launcher has started together; 1 without one."""
+    """How many processes were started together; 1 of a process alone."""
     return _launched()[1]
 
 
@@ -22,8 +38,28 @@ def launched_rank() -> int:
 
 
 def _launched() -> tuple[int, int]:
+    if _become:
+        return _become
     for names in _LAUNCHERS:
         rank, size = (os.environ.get(name, "") for name in names)
         if rank.isdigit() and size.isdigit():
             return int(rank), int(size)
     return 0, 1
+
+
+def usable_cores() -> list[int]:
+    """The numbers of the cores that this process may use; fewer where a container's share of time is less."""
+    try:
+        cores = sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cores = list(range(os.cpu_count() or 1))
+    return cores[: _share() or len(cores)]
+
+
+def _share() -> int | None:
+    """Cores' worth of time that a container may take (cgroup v2), None without a limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError, ZeroDivisionError):
+        return None

@@ -14,22 +14,24 @@ _SPENT = 0.01  # a fall that is as low has ended
 _COOLING = 0.05  # of the steps in all: how long the step size falls to 0 once the target is reached
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
+    """A fall to 0 by steps."""
+
     start: int  # steps at which it begins
     end: int  # and at which it meets 0
     height: float  # at its beginning
 
+    def left(self, steps: int) -> float:
+        """Its height after so many steps."""
+        return self.height * max(1.0 - (steps - self.start) / (self.end - self.start), 0.0)
 
-def _line(start: int, end: int, height: float) -> _Line:
+
+def _line(start: int, end: int, height: float) -> Line:
     """A line of a checkpoint."""
     whole = type(start) is int and type(end) is int and 0 <= start < end
     if not whole or not isinstance(height, int | float) or not 0.0 <= height <= 1.0:
         raise ValueError(f"{[start, end, height]} is no line")
-    return _Line(start, end, height)
-
-
-def _height(line: _Line, steps: int) -> float:
-    return line.height * max(1.0 - (steps - line.start) / (line.end - line.start), 0.0)
+    return Line(start, end, height)
 
 
 class Schedule:
@@ -43,7 +45,7 @@ class Schedule:
 
     def __init__(self, steps: int, target_score: float | None = None) -> None:
         self._target = target_score
-        self._slow = self._line = _Line(0, steps, 1.0)
+        self._slow = self._line = Line(0, steps, 1.0)
         self._cooling = max(1, round(_COOLING * steps))
         self._recent: deque[float] = deque(maxlen=_EPISODES)
         self._over = False
@@ -65,20 +67,25 @@ class Schedule:
         return self._over
 
     @property
+    def line(self) -> Line:
+        """What step sizes fall along, as things stand."""
+        return self._line
+
+    @property
     def end(self) -> int:
         """The steps at which the run ends, as things stand."""
         return self._line.end
 
     def left(self, steps: int) -> float:
         """The factor, in [0, 1], of step sizes that fall with the schedule."""
-        return _height(self._line, steps)
+        return self._line.left(steps)
 
     def add(self, episodes: list[Episode], steps: int) -> None:
         """Count the episodes that ended up to the step `steps`."""
         with self._lock:
             self._recent.extend(episode.score for episode in episodes)
             if self._line is self._slow and steps < self._slow.end and self._on_target():
-                self._line = _Line(steps, min(steps + self._cooling, self._slow.end), self.left(steps))
+                self._line = Line(steps, min(steps + self._cooling, self._slow.end), self.left(steps))
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on, as JSON data."""
@@ -99,8 +106,8 @@ class Schedule:
             raise BadInputError(f"the checkpoint's schedule is damaged ({error})") from error
         if slow and slow.end == self._slow.end:
             self._slow = self._line = slow
-        elif slow and steps is not None and (height := _height(slow, steps)) > _SPENT and steps < self._slow.end:
-            self._slow = self._line = _Line(steps, self._slow.end, height)
+        elif slow and steps is not None and (height := slow.left(steps)) > _SPENT and steps < self._slow.end:
+            self._slow = self._line = Line(steps, self._slow.end, height)
         if self._target is not None and cooling:
             self._line = cooling
 

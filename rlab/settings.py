@@ -18,9 +18,13 @@ def field(
     high: float = math.inf,
     above: bool = False,
     choices: Sequence[str] = (),
+    auto: bool = False,
 ) -> Any:
-    """A dataclass field; numbers must lie in [low, high], or in (low, high] with `above`, words among `choices`."""
-    metadata = {"help": help, "low": low, "high": high, "above": above, "choices": tuple(choices)}
+    """A dataclass field; numbers must lie in [low, high], or in (low, high] with `above`, words among `choices`.
+
+    One that is `auto` is found out by a command that is not told it.
+    """
+    metadata = {"help": help, "low": low, "high": high, "above": above, "choices": tuple(choices), "auto": auto}
     return dataclasses.field(default=default, metadata=metadata)
 
 

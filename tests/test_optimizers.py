@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from rlab.ops import adam
 from rlab.ops.optimizers import rmsprop_update
-from rlab.parallel.shared import SharedParameters
+from rlab.parallel.shared import SharedParameters, Work
+from rlab.schedules import Line
 
 
 @settings(deadline=None, max_examples=30)
@@ -32,38 +33,59 @@ def test_a_vector_longer_than_one_slice_is_updated_whole():
     assert parameters[0] < 0.0
 
 
+def _work(pulled_at, worker=0, steps=5):
+    return Work(0.1, pulled_at, steps, {}, [], worker)
+
+
 def test_staleness_counts_the_updates_of_others():
-    shared = SharedParameters(np.zeros(3), decay=0.9, epsilon=1e-5)
+    shared = SharedParameters(np.zeros(3), decay=0.9, epsilon=1e-5, workers=2)
     _, mine = shared.pull()
     _, other = shared.pull()
-    assert shared.push(np.ones(3, np.float32), 0.1, other) == 0
-    assert shared.push(np.ones(3, np.float32), 0.1, mine) == 1
+    assert shared.apply(np.ones(3, np.float32), _work(other, 1)) == (0, 5)
+    assert shared.apply(np.ones(3, np.float32), _work(mine, 0)) == (1, 10)
     assert shared.updates == 2
 
 
 def test_a_snapshot_does_not_move():
     shared = SharedParameters(np.zeros(3), decay=0.9, epsilon=1e-5)
     snapshot, pulled_at = shared.pull()
-    shared.push(np.ones(3, np.float32), 0.1, pulled_at)
+    shared.apply(np.ones(3, np.float32), _work(pulled_at))
     assert (snapshot == 0.0).all()
     assert (shared.vector < 0.0).all()
 
 
 def test_threads_lose_no_count():
-    shared = SharedParameters(np.zeros(10), decay=0.9, epsilon=1e-5)
+    shared = SharedParameters(np.zeros(10), decay=0.9, epsilon=1e-5, steps=7, updates=3, workers=4)
 
-    def work():
+    def work(worker):
         for _ in range(500):
-            shared.push(np.ones(10, np.float32), 1e-3, shared.pull()[1])
-            shared.count_steps(5)
+            shared.apply(np.ones(10, np.float32), _work(shared.pull()[1], worker))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert shared.updates == 2000
-    assert shared.steps == 10_000
+    assert shared.updates == 2003
+    assert shared.steps == 10_007
+
+
+def test_parameters_that_move_to_other_memory_are_one_for_all_who_have_it():
+    one = SharedParameters(np.arange(5), np.ones(5), decay=0.9, epsilon=1e-5, steps=7, updates=3, workers=2)
+    other = SharedParameters(np.zeros(5), decay=0.9, epsilon=1e-5, workers=2)
+    memory = np.zeros(one.bytes_in_common(), np.uint8)
+    one.move_to(memory, fill=True)
+    other.move_to(memory, fill=False)
+    assert other.announced() == (Line(0, 0, 0.0), False)  # nothing yet
+    one.announce(Line(3, 70, 0.25), over=True)
+    assert other.announced() == (Line(3, 70, 0.25), True)
+    assert (other.steps, other.updates) == (7, 3)
+    assert other.apply(np.ones(5, np.float32), _work(3, 1)) == (0, 12)
+    alone = SharedParameters(np.arange(5), np.ones(5), decay=0.9, epsilon=1e-5)
+    alone.apply(np.ones(5, np.float32), _work(0))
+    assert (one.steps, one.updates) == (12, 4)
+    np.testing.assert_array_equal(one.vector, alone.vector)
+    np.testing.assert_array_equal(other.mean_square, alone.mean_square)
 
 
 def test_adam_is_kerass():

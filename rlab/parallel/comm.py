@@ -1,4 +1,4 @@
-"""Ranks that work together: the only importer of mpi4py, with a twin for a process that is alone.
+"""Ranks that work together: the only importer of mpi4py, with twins for a process alone and for ranks that are forks.
 
 All results are the same bits on every rank: what is summed is gathered first and added in the order of the ranks.
 """
@@ -17,6 +17,7 @@ import numpy as np
 
 from rlab.errors import BadInputError, TrainingError
 from rlab.launchers import launched_ranks
+from rlab.parallel import local
 
 _WORDS = {"here": 1, "all": 2}  # tags of what ranks say to one another before they do anything together
 _FAREWELL = 5.0  # seconds in which other ranks may speak after a fault
@@ -27,6 +28,7 @@ class Communicator(Protocol):
 
     rank: int
     size: int
+    of_one_command: bool  # which shares the workers of its settings between them; else each rank has as many
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks, in their order, on every rank."""
@@ -37,11 +39,14 @@ class Communicator(Protocol):
     def sum(self, array: np.ndarray) -> np.ndarray:
         """The sum over the ranks, on every rank; arrays of one shape and dtype."""
 
+    def wire(self) -> "Wire | local.LocalWire | None":
+        """Messages apart from what all ranks do together; None where there is nobody, or no way."""
+
 
 class Serial:
     """One process, alone."""
 
-    rank, size = 0, 1
+    rank, size, of_one_command = 0, 1, True
 
     def gather(self, value: Any) -> list[Any]:
         return [value]
@@ -52,9 +57,14 @@ class Serial:
     def sum(self, array: np.ndarray) -> np.ndarray:
         return array
 
+    def wire(self) -> None:
+        return None
+
 
 class MPI:
     """The ranks of `mpirun`."""
+
+    of_one_command = False
 
     def __init__(self) -> None:
         try:
@@ -86,11 +96,10 @@ class MPI:
         return parts
 
     def sum(self, array: np.ndarray) -> np.ndarray:
-        parts = self.stack(array)
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return total
+        return local.added(self.stack(array))
+
+    def wire(self) -> "Wire | None":
+        return Wire(self) if self.threads else None
 
 
 class Wire:
@@ -117,6 +126,13 @@ class Wire:
         status = mpi.Status()
         come = self._comm.Iprobe(mpi.ANY_SOURCE if rank is None else rank, mpi.ANY_TAG if tag is None else tag, status)
         return (status.Get_source(), status.Get_tag()) if come else None
+
+    def wait(self, seconds: float) -> tuple[int, int] | None:
+        """As `waiting`, of a message that comes within the seconds."""
+        until = time.monotonic() + seconds
+        while not (come := self.waiting()) and time.monotonic() < until:
+            time.sleep(_PAUSE)
+        return come
 
     def post(self, note: Any, array: np.ndarray | None, rank: int, tag: int) -> "Posted":
         """Begin to send a note, any small value, and an array with it; the array must not change on its way."""
@@ -155,9 +171,13 @@ def _finish(request: Any) -> None:
 _PAUSE = 1e-4  # seconds
 
 
-@functools.cache
 def world() -> Communicator:
-    """The ranks that this process was started with: those of `mpirun`, else this process alone."""
+    """The ranks that this process is one of: those of its command, or of `mpirun`, else this process alone."""
+    return local.forked() or _launched()
+
+
+@functools.cache
+def _launched() -> Communicator:
     return MPI() if launched_ranks() > 1 else Serial()
 
 

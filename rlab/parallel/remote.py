@@ -1,8 +1,9 @@
-"""Shared parameters across ranks: rank 0 has them and serves them, the workers of the others ask over MPI.
+"""Shared parameters across ranks.
 
-A worker's update is one round trip: its gradient and its report go up, fresh parameters and the word to go on or to
-stop come down. Each worker of a rank has a tag of its own. What concerns a whole rank, signals up and the end down,
-goes over a wire of its own.
+Ranks on the machine of rank 0 have them in memory in common, and their workers update them as threads do, in place and
+without a lock; a worker sends only what is told of its update. Elsewhere a worker's update is one round trip: its
+gradient and its report go up to rank 0, fresh parameters and the word to go on or to stop come down. Each worker of a
+rank has a tag of its own. What concerns a whole rank, signals up and the end down, goes over a wire of its own.
 """
 
 import contextlib
@@ -16,11 +17,14 @@ import numpy as np
 
 from rlab.errors import BadInputError, ElsewhereError, TrainingError
 from rlab.parallel.calls import Patience, join
-from rlab.parallel.comm import MPI, Communicator, Posted, Wire
+from rlab.parallel.comm import Communicator, Posted, Wire
+from rlab.parallel.local import Local, LocalWire, Sent
+from rlab.parallel.memory import common
 from rlab.parallel.shared import Exchange, Report, Snapshot, Work
 
 _NOTHING = np.empty(0, np.float32)
 _PATIENCE = 10.0  # seconds to wait for a rank to confirm that it knows of the end
+_PATIENCE_OF_SERVER = 0.01  # seconds to wait for a worker before anything else is looked at
 _PAUSE = 2e-4  # seconds between two looks of the server for who asks
 
 
@@ -38,13 +42,31 @@ class _End(NamedTuple):
     fault: str | None  # beginning with the rank's name
 
 
-def _connect(comm: Communicator) -> Wire | None:
+class _Done(NamedTuple):
+    """An update that was made in memory in common."""
+
+    work: Work
+    staleness: int
+    steps: int  # made after it, by all workers
+
+
+def _connect(comm: Communicator) -> Wire | LocalWire | None:
     """What the ranks talk over, None for a process alone. All ranks call it together."""
-    if not isinstance(comm, MPI):
-        return None
-    if not comm.threads:
+    wire = comm.wire()
+    if wire is None and comm.size > 1:
         raise BadInputError("A3C on several ranks needs an MPI library with MPI_THREAD_MULTIPLE")
-    return Wire(comm)
+    return wire
+
+
+def _share(exchange: Exchange, comm: Communicator) -> bool:
+    """Put the parameters where all ranks of a machine have them; whether this rank shares them. All ranks call it."""
+    parameters = exchange.parameters
+    memory, sharing = common(comm, parameters.bytes_in_common())
+    if memory is not None and any(sharing[1:]):
+        parameters.move_to(memory, fill=comm.rank == 0)
+    if comm.rank == 0:
+        exchange.announce()
+    return sharing[comm.rank]
 
 
 @contextlib.contextmanager
@@ -61,11 +83,12 @@ def _running(threads: Sequence[threading.Thread], stop: threading.Event) -> Iter
 class Host:
     """Rank 0's side, or that of a process alone: its workers use the exchange, and a thread serves those of others."""
 
-    def __init__(self, exchange: Exchange, comm: Communicator, workers: int) -> None:
-        self._exchange, self._ranks = exchange, range(1, comm.size)
+    def __init__(self, exchange: Exchange, comm: Communicator, workers: Sequence[int]) -> None:
+        self._exchange, self._ranks, self._comm = exchange, range(1, comm.size), comm
         self._wire, self._words = _connect(comm), _connect(comm)
+        _share(exchange, comm)
         self._signal: int | None = None
-        self._open = {(rank, i) for rank in self._ranks for i in range(workers)}
+        self._open = {(rank, i) for rank in self._ranks for i in range(workers[rank])}
         self._threads: list[threading.Thread] = []
         self._patience = Patience()
 
@@ -78,7 +101,9 @@ class Host:
         try:
             report = self._exchange.reports.get(timeout=seconds)
         except queue.Empty:
-            return None
+            report = None
+        if isinstance(self._comm, Local):
+            self._comm.require_all()
         if isinstance(report, TrainingError):
             raise report
         return report
@@ -138,26 +163,31 @@ class Host:
         assert self._wire is not None
         assert self._words is not None
         gradient = np.empty_like(self._exchange.parameters.vector)
-        posted: dict[tuple[int, int], Posted] = {}
+        posted: dict[tuple[int, int], Posted | Sent] = {}
         try:
             while self._open:
+                if isinstance(self._comm, Local):
+                    gone = self._comm.gone()
+                    self._open = {place for place in self._open if place[0] not in gone}
                 if place := self._words.waiting():
                     self._signal = self._words.fetch(_NOTHING, *place)
-                place = self._wire.waiting()
+                self._exchange.announce()
+                place = self._wire.wait(_PATIENCE_OF_SERVER)
                 if place is None:
-                    time.sleep(_PAUSE)
                     continue
                 note = self._wire.fetch(gradient, *place)
                 if place in posted:
                     posted.pop(place).finish()  # it was received, or there would be no new message
-                if isinstance(note, _Leave):
+                if isinstance(note, _Done):
+                    self._exchange.report(*note)
+                elif isinstance(note, _Leave):
                     self._bid_farewell(place, note)
                 else:
                     posted[place] = self._answer(place, note, gradient)
         except BaseException as error:  # nothing may vanish with a thread
             self._exchange.reports.put(TrainingError(f"the server of parameters: {type(error).__name__}: {error}"))
 
-    def _answer(self, place: tuple[int, int], work: Work | None, gradient: np.ndarray) -> Posted:
+    def _answer(self, place: tuple[int, int], work: Work | None, gradient: np.ndarray) -> Posted | Sent:
         assert self._wire is not None
         if work:
             self._exchange.push(gradient, work)
@@ -177,22 +207,23 @@ class Host:
 class Guest:
     """The side of a rank that is not the first, with the interface of `Host`.
 
-    Of the exchange, which is this rank's own, it uses `stop` and `reports`, where its workers' faults are; its
-    parameters only say how many there are, and after the end, how many steps were made.
+    Of the exchange, which is this rank's own, it uses `stop` and `reports`, where its workers' faults are; where its
+    parameters are not rank 0's, they only say how many there are, and after the end, how many steps were made.
     """
 
-    def __init__(self, exchange: Exchange, comm: Communicator, workers: int) -> None:
+    def __init__(self, exchange: Exchange, comm: Communicator, workers: Sequence[int]) -> None:
         self._exchange = exchange
         wire, words = _connect(comm), _connect(comm)
+        self._beside = _share(exchange, comm)
         assert wire is not None
         assert words is not None
         self._wire, self._words = wire, words
         self._end: _End | None = None
         self._told = False
 
-    def connect(self, worker: int) -> "Line":
+    def connect(self, worker: int) -> "Line | Beside":
         """What a worker of this rank, counted from 0 on each, pulls from and pushes to."""
-        return Line(self._exchange, self._wire, worker)
+        return (Beside if self._beside else Line)(self._exchange, self._wire, worker)
 
     def hear(self, seconds: float) -> None:
         """Listen for so long. Raises the fault of a worker of this rank, and ElsewhereError for that of another."""
@@ -206,7 +237,8 @@ class Guest:
         if self._words.waiting(0, 0):
             self._end = self._words.fetch(_NOTHING, 0, 0)
             self._words.post(None, None, 0, 0).finish()
-            self._exchange.parameters.steps = self._end.steps
+            if not self._beside:
+                self._exchange.parameters.steps = self._end.steps
             if self._end.fault:
                 raise ElsewhereError(self._end.fault)
 
@@ -226,10 +258,37 @@ class Guest:
         return _running(threads, self._exchange.stop)
 
 
+class Beside:
+    """The way of a worker of another process on the machine of rank 0: the exchange's parameters are rank 0's too."""
+
+    def __init__(self, exchange: Exchange, wire: Wire | LocalWire, tag: int) -> None:
+        self._exchange, self._wire, self._tag = exchange, wire, tag
+
+    def pull(self) -> Snapshot:
+        """The parameters, and what the schedule says now."""
+        parameters, stop = self._exchange.parameters, self._exchange.stop
+        while True:
+            steps, (line, over) = parameters.steps, parameters.announced()
+            done = over or stop.is_set()
+            if done or steps < line.end:
+                return Snapshot(*parameters.pull(), steps, line.left(steps), done)
+            time.sleep(_PAUSE)  # at the end of a line rank 0 decides whether another follows
+
+    def push(self, gradient: np.ndarray, work: Work) -> None:
+        """Apply a gradient, float32 [D], in place, count the steps made for it, and report."""
+        done = _Done(work, *self._exchange.parameters.apply(gradient, work))
+        self._wire.post(done, None, 0, self._tag).finish()
+
+    def leave(self, fault: TrainingError | None) -> None:
+        """A worker's last word: what made it fail, if it did."""
+        self._wire.post(_Leave(str(fault) if fault else None), None, 0, self._tag).finish()
+        self._exchange.leave(fault)
+
+
 class Line:
     """A remote worker's way to the exchange of rank 0, with those of its methods that a worker needs."""
 
-    def __init__(self, exchange: Exchange, wire: Wire, tag: int) -> None:
+    def __init__(self, exchange: Exchange, wire: Wire | LocalWire, tag: int) -> None:
         self._wire, self._tag, self._exchange = wire, tag, exchange
         self._size = exchange.parameters.vector.size
         self._fresh: Snapshot | None = None  # that came with the answer to a push

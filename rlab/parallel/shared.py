@@ -2,21 +2,28 @@
 
 import queue
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rlab.errors import TrainingError
 from rlab.ops.optimizers import rmsprop_update
-from rlab.schedules import Schedule
+from rlab.schedules import Line, Schedule
 from rlab.types import Episode
+
+# What rank 0 tells the workers of other processes of the schedule: the line of step sizes, and whether all may go. Who
+# reads it while it is written sees an odd version, or another one afterwards.
+_NOTICE = np.dtype(
+    [("version", np.int64), ("start", np.int64), ("end", np.int64), ("height", np.float64), ("over", np.int64)]
+)
 
 
 class SharedParameters:
     """One float32 vector [D], its RMSProp statistics and the counts of work done, for all workers at once.
 
     Parameters are read and written without a lock: a `pull` that runs during another worker's `push` may see part of
-    that update, and so does the paper's. The counters are exact.
+    that update, and so does the paper's. The counters are exact, and have no lock either: each worker counts in a row
+    of its own, and a count is the sum of the rows.
     """
 
     def __init__(
@@ -28,31 +35,76 @@ class SharedParameters:
         epsilon: float,
         steps: int = 0,
         updates: int = 0,
+        workers: int = 1,
     ) -> None:
         self.vector = vector.astype(np.float32)
         self.mean_square = np.zeros_like(self.vector) if mean_square is None else mean_square.astype(np.float32)
-        self.steps, self.updates = steps, updates
+        self._counts = np.zeros((workers + 1, 2), np.int64)  # updates and steps of each worker
+        self._counts[-1] = updates, steps  # made before
+        self._notice = np.zeros(1, _NOTICE)
         self._decay, self._epsilon = decay, epsilon
-        self._counting = threading.Lock()
+
+    @property
+    def updates(self) -> int:
+        """Updates made, by all workers."""
+        return int(self._counts[:, 0].sum())
+
+    @property
+    def steps(self) -> int:
+        """Agent steps made, by all workers."""
+        return int(self._counts[:, 1].sum())
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self._counts[-1, 1] += steps - self.steps
+
+    def bytes_in_common(self) -> int:
+        """How much memory `move_to` needs."""
+        return sum(part.nbytes for part in self._parts())
+
+    def move_to(self, memory: np.ndarray, fill: bool) -> None:
+        """Live in these bytes from now on, which other processes have too; one of them fills them with what it has."""
+        places: list[Any] = []
+        start = 0
+        for part in self._parts():
+            place = memory[start : start + part.nbytes].view(part.dtype).reshape(part.shape)
+            if fill:
+                place[...] = part
+            places.append(place)
+            start += part.nbytes
+        self._counts, self._notice, self.vector, self.mean_square = places
+
+    def _parts(self) -> tuple[np.ndarray, ...]:
+        return self._counts, self._notice, self.vector, self.mean_square
+
+    def announce(self, line: Line, over: bool) -> None:
+        """Tell the workers of other processes along what step sizes fall now, and whether all may go; of one thread."""
+        notice = self._notice[0]
+        notice["version"] += 1
+        notice["start"], notice["end"], notice["height"], notice["over"] = *line, over
+        notice["version"] += 1
+
+    def announced(self) -> tuple[Line, bool]:
+        """What was announced last; at first a line that has ended, which is none."""
+        while True:
+            version, start, end, height, over = self._notice[0].item()
+            if version % 2 == 0 and version == self._notice[0]["version"]:
+                return Line(start, end, height), bool(over)
 
     def pull(self) -> tuple[np.ndarray, int]:
         """A snapshot [D], and the number of updates made before it."""
         updates = self.updates
         return self.vector.copy(), updates
 
-    def push(self, gradient: np.ndarray, learning_rate: float, pulled_at: int) -> int:
-        """Apply a gradient [D]; returns its staleness: the updates that others made since this worker's pull."""
-        rmsprop_update(self.vector, self.mean_square, gradient, learning_rate, self._decay, self._epsilon)
-        with self._counting:
-            staleness = self.updates - pulled_at
-            self.updates += 1
-        return staleness
+    def apply(self, gradient: np.ndarray, work: "Work") -> tuple[int, int]:
+        """Apply a gradient [D] and count its steps.
 
-    def count_steps(self, steps: int) -> int:
-        """Add agent steps to the count; returns the sum over all workers."""
-        with self._counting:
-            self.steps += steps
-            return self.steps
+        Gives its staleness, the updates that others made since this worker's pull, and the steps made by all.
+        """
+        rmsprop_update(self.vector, self.mean_square, gradient, work.learning_rate, self._decay, self._epsilon)
+        staleness = self.updates - work.pulled_at
+        self._counts[work.worker] += 1, work.steps
+        return staleness, self.steps
 
 
 class Snapshot(NamedTuple):
@@ -73,6 +125,7 @@ class Work(NamedTuple):
     steps: int  # agent steps made for it
     metrics: dict[str, float]
     episodes: list[Episode]  # that ended in them
+    worker: int = 0  # its number among those of all ranks
 
 
 class Report(NamedTuple):
@@ -95,6 +148,7 @@ class Exchange:
         self.parameters, self.schedule = parameters, schedule
         self.reports: queue.SimpleQueue[Report | TrainingError] = queue.SimpleQueue()
         self.stop = threading.Event()
+        self._announced: tuple[Line, bool] | None = None
 
     def pull(self) -> Snapshot:
         """The parameters, and what the schedule says now."""
@@ -104,12 +158,22 @@ class Exchange:
 
     def push(self, gradient: np.ndarray, work: Work) -> None:
         """Apply a gradient, float32 [D], count the steps made for it, and report."""
-        staleness = self.parameters.push(gradient, work.learning_rate, work.pulled_at)
-        steps = self.parameters.count_steps(work.steps)
+        self.report(work, *self.parameters.apply(gradient, work))
+
+    def report(self, work: Work, staleness: int, steps: int) -> None:
+        """Tell of an update, after which so many steps were made, and let the schedule know of its episodes."""
         # Here and not in the loop that hears the reports, so that one worker ends at the same step every time.
         self.schedule.add(work.episodes, steps)
         metrics = work.metrics | {"staleness": float(staleness)}
         self.reports.put(Report(steps, metrics, work.episodes, self.schedule.end))
+
+    def announce(self) -> None:
+        """Let the workers of other processes know what the schedule says now."""
+        over = self.stop.is_set() or self.schedule.done(self.parameters.steps)
+        now = self.schedule.line, over
+        if now != self._announced:
+            self.parameters.announce(*now)
+            self._announced = now
 
     def leave(self, fault: TrainingError | None) -> None:
         """A worker's last word: what made it fail, if it did."""

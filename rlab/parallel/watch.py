@@ -19,7 +19,8 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from rlab.notify import notify
-from rlab.parallel.comm import MPI, Communicator, Wire
+from rlab.parallel.comm import Communicator, Wire
+from rlab.parallel.local import LocalWire
 
 BEAT = 1.0  # seconds from one sign of life to the next
 STUCK = 10.0  # that a step of an environment may take
@@ -56,8 +57,8 @@ def begin(comm: Communicator, help_line: str) -> None:
     Nothing happens where this process is alone, or its MPI library lets only one thread talk.
     """
     end()
-    if isinstance(comm, MPI) and comm.threads:
-        _watches.append(_Watch(comm, help_line))
+    if wire := comm.wire():
+        _watches.append(_Watch(comm, wire, help_line))
         atexit.unregister(_broken_off)
         atexit.register(_broken_off)  # who registers last is called first, before MPI
 
@@ -151,12 +152,12 @@ class Steps:
 class _Watch:
     """The thread that tells and listens."""
 
-    def __init__(self, comm: MPI, help_line: str) -> None:
+    def __init__(self, comm: Communicator, wire: Wire | LocalWire, help_line: str) -> None:
         self._over, self._help = threading.Event(), help_line
         self._fault: str | None = None
         found = comm.gather(process(os.getpid()))
         before = (comm.rank - 1) % comm.size
-        self._comm, self._wire, self._before = comm, Wire(comm), before
+        self._comm, self._wire, self._before = comm, wire, before
         self._neighbour = Neighbour(before, comm.rank, lambda: bool(found[before] and found[before].stopped()))
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watch")
         self._thread.start()

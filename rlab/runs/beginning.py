@@ -38,21 +38,26 @@ def begin(
     target_score: float | None = None,
     comm: Communicator | None = None,
     checkpoint_every: float = 60.0,
+    settle: Callable[[], None] | None = None,
 ) -> Beginning:
     """A new run directory for the agent, which has `config`, `env`, `policy` and `seed`, of all ranks together.
 
-    A checkpoint is saved every `checkpoint_every` seconds; 0 is after each update. Raises BadInputError for a number of
+    A checkpoint is saved every `checkpoint_every` seconds; 0 is after each update. `settle` lets the agent put what it
+    finds out into its config, once the ranks have met. Raises BadInputError for a number of
     steps, a target or seconds that cannot be, and for a directory that is not free.
     """
-    config = dataclasses.asdict(agent.config)
     comm = comm or Serial()
     if comm.size > 1:
         given = {"steps": steps, "seed": agent.seed, "target_score": target_score, "backbone": agent.policy.backbone}
         seen = alike.spaces(agent.policy.observation_space, agent.policy.action_space)
-        require_same(comm, alike.facts("train", name, agent.env, alike.flags(given | config) | seen))
+        require_same(
+            comm, alike.facts("train", name, agent.env, alike.flags(given | dataclasses.asdict(agent.config)) | seen)
+        )
     steps = check_whole("the number of steps", steps)
     check_target(target_score)
     check_seconds(checkpoint_every)
+    if settle:
+        settle()
     settings = {
         "agent": name,
         "env": describe_factory(unwrapped(agent.env)),
@@ -61,7 +66,7 @@ def begin(
         "steps": steps,
         "target_score": target_score,
         "checkpoint_every": float(checkpoint_every),
-        "config": config,
+        "config": dataclasses.asdict(agent.config),
     }
     if rewards := model_of(agent.env):
         settings["rewards"] = rewards.describe()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rlab.errors import BadInputError, ElsewhereError, TrainingError, described
+from rlab.errors import BadInputError, ElsewhereError, RankLostError, TrainingError, described, launch_command
 from rlab.notify import notify
 from rlab.parallel import watch
 from rlab.parallel.comm import Communicator, Serial
@@ -166,6 +166,10 @@ def _lead(
                 recorder.flush(last=True)
                 saver.save()
             except TrainingError as error:
+                if isinstance(error, RankLostError):
+                    saver.save()
+                    again = launch_command("resume", run.path)
+                    raise RankLostError(f"{error}; all else is saved, and `{again}` goes on") from error
                 if stop.signal is None:
                     raise
                 # A signal to a whole group ends the processes of an environment too.

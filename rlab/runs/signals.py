@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
+from rlab import launchers
 from rlab.notify import notify
 from rlab.parallel import calls
 
@@ -77,7 +78,7 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         global _noted
         self._outer, _noted = _noted, self
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and launchers.leads():
             self._previous = {number: signal.signal(number, self._note) for number in HEARD if _is_free(number)}
             self._guard = _Guard(self)
         return self

@@ -1,0 +1,73 @@
+"""The processes of one command: how many there are, and their start."""
+
+import dataclasses
+import importlib
+import os
+from typing import Any
+
+import click
+
+from launch.flags import AUTO, AUTO_WHOLE
+from launch.quiet import import_tensorflow
+from rlab.errors import BadInputError
+from rlab.launchers import launched_ranks, usable_cores
+from rlab.parallel import local
+
+_MOST = 16  # workers that are started unasked, as many as the paper's; more are staler than what was measured
+_PRELOADED = ("keras", "ale_py", "gymnasium", "envs", "rlab.policies.policy", "rlab.rollout", "rlab.runs")
+_SHARE = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE")  # ranks on this machine
+
+
+processes_option = click.option(
+    "--processes",
+    "--ranks",
+    "processes",
+    default=AUTO,
+    type=AUTO_WHOLE,
+    show_default=True,
+    help="processes of this machine that share the work; --ranks is the same. mpirun starts them on several machines",
+)
+
+
+def start(agent: str, config: Any, workers: Any, processes: Any) -> Any:
+    """Become so many processes, each of which goes on from here as a rank; the config with its number of workers.
+
+    `workers` is a number, AUTO, or nothing of an agent without; `processes` is a number or AUTO. Raises BadInputError
+    for more than there can be.
+    """
+    if launched_ranks() > 1:
+        if processes not in (AUTO, 1):
+            raise BadInputError(f"--processes {processes} cannot be used under mpirun, which starts the ranks itself")
+        return _with_workers(config, max(1, len(usable_cores()) // _ranks_here()) if workers == AUTO else workers)
+    cores = len(usable_cores())
+    if not isinstance(workers, int):
+        workers = max(min(cores, _MOST), processes if isinstance(processes, int) else 1)
+    config = _with_workers(config, workers)
+    if processes == AUTO:
+        processes = min(workers, cores) if agent == "a3c" and local.supported() else 1
+    if agent == "a3c" and processes > workers:
+        raise BadInputError(f"--processes {processes} are more than --workers {workers} that they would share")
+    if processes > 1:
+        import_tensorflow()
+        for name in (*_PRELOADED, f"agents.{agent}"):
+            importlib.import_module(name)
+        local.fork(processes)
+    return config
+
+
+def described(config: Any) -> str:
+    """What is said of the workers and the processes at the start, with a comma after it; nothing of a process alone."""
+    ranks, workers = launched_ranks(), getattr(config, "workers", 0)
+    parts = [f"{count} {kind}{'s' * (count > 1)}" for count, kind in ((workers, "worker"),) if count]
+    if local.forked():
+        parts.append(f"{ranks} processes")
+    return "".join(f"{part}, " for part in [" in ".join(parts)] if part)
+
+
+def _with_workers(config: Any, workers: Any) -> Any:
+    return dataclasses.replace(config, workers=workers) if hasattr(config, "workers") else config
+
+
+def _ranks_here() -> int:
+    """How many of the ranks are on this machine, as far as the launcher says."""
+    return next((int(os.environ[name]) for name in _SHARE if os.environ.get(name, "").isdigit()), 1)

@@ -1,0 +1,270 @@
+"""Ranks that a command forks: what they say to one another, and how they end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_mpi import _weights
+
+from rlab.parallel import local
+from rlab.runs import Run
+from rlab.runs.metrics import read_metrics
+
+pytestmark = pytest.mark.skipif(not local.supported(), reason="other systems cannot fork safely")
+
+BEGIN = """
+import os, signal, sys, time
+import numpy as np
+from rlab.errors import TrainingError
+from rlab.launchers import launched_rank, launched_ranks, usable_cores
+from rlab.parallel import comm, local, memory
+local.fork(int(sys.argv[1]))
+ranks = comm.world()
+rank, size = ranks.rank, ranks.size
+assert (rank, size) == (launched_rank(), launched_ranks())
+"""
+END = """
+if rank:
+    os._exit(0)
+ranks.finish(0)
+assert not ranks.lost() and ranks.gone() == set(range(1, size))
+print("done")
+"""
+
+
+def _ranks(size, code):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", BEGIN + code, str(size)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_all_ranks_find_the_same(size):
+    code = f"""
+large = "x" * 300_000
+assert ranks.gather((rank, large)) == [(other, large) for other in range(size)]
+for shape in ((), (0,), (7,), (3, 5), (1_500_000,)):  # the last is larger than a slot
+    array = np.full(shape, rank + 1, np.float32) / 3
+    parts = ranks.stack(array)
+    assert parts.shape == (size, *shape) and parts.dtype == np.float32
+    assert all((parts[other] == np.float32(other + 1) / 3).all() for other in range(size))
+    total = np.zeros(shape, np.float32)
+    for other in range(size):
+        total = total + np.full(shape, other + 1, np.float32) / 3
+    assert np.array_equal(ranks.sum(array), total)
+assert comm.on_first(ranks, lambda: rank + 40) == 40
+try:
+    comm.on_first(ranks, lambda: 1 / 0)
+except ZeroDivisionError:
+    pass
+else:
+    raise AssertionError
+common, sharing = memory.common(ranks, {size} * 8)
+assert sharing == [True] * size
+common.view(np.int64)[rank] = rank + 1
+ranks.gather(None)
+assert common.view(np.int64).tolist() == list(range(1, size + 1))
+"""
+    done = _ranks(size, code + END)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_each_rank_has_cores_of_its_own_where_there_are_enough():
+    code = """
+cores = sorted(os.sched_getaffinity(0))
+found = ranks.gather(cores)
+if rank == 0:
+    print(found)
+"""
+    found = json.loads(_ranks(2, code + END).stdout.splitlines()[0])
+    cores = sorted(os.sched_getaffinity(0))
+    assert found == [cores[0::2], cores[1::2]] if len(cores) > 1 else [cores, cores]
+
+
+def test_wires_keep_messages_apart():
+    code = """
+import threading
+one, other = ranks.wire(), ranks.wire()
+if rank:
+    def send(tag):
+        for n in range(5):
+            one.post((tag, n), np.full(100_000, float(n)), 0, tag)
+    for tag in (1, 2):  # at once
+        threading.Thread(target=send, args=(tag,)).start()
+    other.send(np.arange(3), 0)
+    assert other.fetch(np.empty(0), 0, 9) == "bye"
+else:
+    array = np.empty(100_000)
+    for tag in (2, 1):
+        for n in range(5):
+            for source in range(1, size):
+                assert one.fetch(array, source, tag) == (tag, n) and (array == n).all()
+    three = np.empty(3, np.int64)
+    while not other.waiting():
+        time.sleep(0.01)
+    assert other.wait(1.0) in [(source, 0) for source in range(1, size)] and one.wait(0.05) is None
+    for source in range(1, size):
+        other.receive(three, source)
+        assert three.tolist() == [0, 1, 2]
+        other.post("bye", None, source, 9).finish()
+"""
+    assert _ranks(3, code + END).stdout == "done\n"
+
+
+@pytest.mark.parametrize("wait", ["ranks.gather(None)", "ranks.stack(np.zeros(9))", "wire.fetch(np.empty(0), 1, 0)"])
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "RankLostError rank 1 was ended by SIGKILL"),
+        ("os._exit(3)", "ElsewhereError rank 1 has ended with status 3"),
+    ],
+)
+def test_who_waits_for_a_rank_that_has_ended_is_told(wait, end, said):
+    code = f"""
+wire = ranks.wire()
+if rank == 1:
+    {end}
+try:
+    {wait}
+except TrainingError as error:
+    print(type(error).__name__, error, flush=True)
+    ranks.finish(1)
+"""
+    start = time.monotonic()
+    assert _ranks(3, code).stdout == f"{said}\n"
+    assert time.monotonic() - start < 10
+
+
+def test_a_rank_that_does_not_end_is_ended():
+    done = _ranks(
+        2, "local._FAREWELL = 0.5\nif rank:\n    time.sleep(60)\nranks.finish(0)\nprint(ranks.gone() or 'none')"
+    )
+    assert done.returncode == 0
+
+
+# The command.
+
+TASK = ("a3c", "--env", "CartPole-v1", "--target-score", "inf")
+ROLLOUT = 8 * 16  # steps to an update, by the settings for CartPole
+
+
+def _started(run, *flags):
+    """The command, once it has made some updates, and the processes that it has started."""
+    command = [sys.executable, "-m", "launch", *TASK, "--steps", "50000000", "--run", run, *flags]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 2:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return process, [int(child) for child in children]
+
+
+def _gone(children, seconds=5.0):
+    until = time.monotonic() + seconds
+    while alive := [child for child in children if os.path.exists(f"/proc/{child}")]:
+        if time.monotonic() > until:
+            return alive
+        time.sleep(0.05)
+    return []
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_processes_learn_together_and_count_the_steps_of_all(tmp_path, launch, workers):
+    run = tmp_path / "run"
+    done = launch(*TASK, "--steps", "60000", "--workers", workers, "--processes", 2, "--run", run)
+    assert done.returncode == 0, done.stderr
+    assert f"{workers} workers in 2 processes" in done.stderr
+    rows, final = read_metrics(run), Run.open(run).latest_checkpoint()
+    assert rows[-1]["steps"] == final.steps == final.counters["updates"] * ROLLOUT
+    assert 60_000 <= final.steps < 60_000 + workers * ROLLOUT
+    assert 0.3 < np.mean([row["staleness"] for row in rows[-100:]]) < workers
+    assert rows[-1]["score"] > 60.0  # chance is 22
+    again = launch("resume", run, "--steps", "64000", "--processes", 1)
+    assert again.returncode == 0, again.stderr
+    assert 64_000 <= Run.open(run).latest_checkpoint().steps < 64_000 + workers * ROLLOUT
+
+
+def test_a_target_score_ends_all_processes(tmp_path, launch):
+    run = tmp_path / "run"
+    done = launch(*TASK[:3], "--steps", "1000000", "--target-score", "40", "--workers", 2, "--run", run)
+    assert done.returncode == 0, done.stderr
+    final = Run.open(run).latest_checkpoint()
+    assert final.counters["schedule"]["over"]
+    assert final.steps < 200_000
+
+
+@pytest.mark.parametrize(("number", "all_of_them"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
+def test_a_signal_stops_all_with_a_checkpoint(tmp_path, number, all_of_them):
+    process, children = _started(tmp_path / "run", "--workers", "2", "--processes", "2")
+    for child in children if all_of_them else ():
+        os.kill(child, number)  # it leaves it to its parent
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    assert errors.count("stopping") == errors.count("stopped at ") == 1
+    assert "error" not in errors
+    final = Run.open(tmp_path / "run").latest_checkpoint()
+    assert final.steps == final.counters["updates"] * ROLLOUT
+    assert f"stopped at {final.steps:,} steps" in errors
+    assert not _gone(children)
+
+
+def test_a_killed_process_is_named_and_nothing_is_lost(tmp_path):
+    process, children = _started(tmp_path / "run", "--workers", "3", "--processes", "3")
+    before = read_metrics(tmp_path / "run")[-1]["steps"]
+    os.kill(children[1], signal.SIGKILL)
+    start = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - start < 5.0
+    assert process.returncode == 1
+    (line,) = [line for line in errors.splitlines() if line.startswith("error")]
+    assert line.startswith("error: rank 2 was ended by SIGKILL; all else is saved, and `python -m launch resume ")
+    assert Run.open(tmp_path / "run").latest_checkpoint().steps >= before
+    assert not _gone(children)
+
+
+def test_a_killed_command_takes_its_processes_along(tmp_path):
+    process, children = _started(tmp_path / "run", "--workers", "2", "--processes", "2")
+    assert len(children) == 1
+    process.kill()
+    process.communicate()
+    assert not _gone(children)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--workers", "2", "--processes", "3"), "--processes 3 are more than --workers 2"),
+        (("--processes", "0"), "'0' is neither auto nor a whole number"),
+        (("--processes", "1.5"), "'1.5' is neither auto nor a whole number"),
+        (("--ranks", "many"), "'many' is neither auto nor a whole number"),
+        (("--workers", "none"), "'none' is neither auto nor a whole number"),
+        (("--workers", "1025"), "--workers must be in [1, 1024], not 1025"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path, launch, flags, said):
+    done = launch(*TASK, "--steps", "1000", "--run", tmp_path / "run", *flags)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") <= 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("agent", "env", "steps"), [("snes", "CartPole-v1", 20_000), ("trpo", "CartPole-v1", 6000)])
+def test_processes_give_the_bits_of_one(tmp_path, launch, agent, env, steps):
+    for count in (1, 2):
+        done = launch(agent, "--env", env, "--steps", steps, "--ranks", count, "--run", tmp_path / str(count))
+        assert done.returncode == 0, done.stderr
+    one, two = (_weights(tmp_path / name) for name in ("1", "2"))
+    assert one.keys() == two.keys()
+    assert all(np.array_equal(one[name], two[name]) for name in one)

@@ -1,69 +1,83 @@
-"""What a worker costs: resident memory, and time under Python's interpreter lock. Where many workers would stall.
+"""How A3C on Pong goes with its workers: threads of one process, processes of one command, ranks of mpirun.
 
     pip install -e '.[bench]'
-    python benchmarks/scaling.py --out benchmarks/results/scaling.json
+    python benchmarks/scaling.py --out benchmarks/results/scaling.json [--before TREE]
 
-Trains A3C on Pong with 1, 2 and 4 workers, and samples the process from outside: resident memory with psutil, and with
-py-spy the fraction of time in which some thread holds the lock. One worker that holds it for a share g of its time lets
-at most about 1/g workers run without waiting for it, however many cores there are.
+For each number of workers: steps per second, cores busy, staleness and private memory of whole commands, with the
+paper's network, K 16, T 5 (`benchmarks/throughput.py`); and for threads, by py-spy, the share of time in which some
+thread holds Python's lock. `--before TREE` takes the command of another checkout along, where workers are threads.
+Nothing else may run meanwhile.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import psutil
+from throughput import PAPER, ROOT, command
 
-ROOT = Path(__file__).resolve().parents[1]
-WARM_UP, SECONDS, RATE = 20, 20, 100
+WORKERS = (1, 2, 4, 8, 16)
+SPY_SECONDS, RATE = 15, 100
 
 
-def observe(workers: int, flags: list[str], directory: Path) -> dict:
-    command = [sys.executable, "-m", "launch", "a3c", "--env", "Pong", "--steps", "100000000"]
-    command += ["--workers", str(workers), "--run", str(directory / f"run-{workers}"), *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(WARM_UP)
-        samples = directory / "samples.txt"
-        spy = ["py-spy", "record", "--gil", "-f", "raw", "-r", str(RATE), "-d", str(SECONDS), "-o", str(samples)]
-        subprocess.run([*spy, "-p", str(process.pid)], check=True, capture_output=True)
+def lock_share(workers: int) -> float:
+    """The share of time in which some thread of a process with so many workers holds the interpreter lock."""
+    with tempfile.TemporaryDirectory() as directory:
+        words = [sys.executable, "-m", "launch", "a3c", "--env", "Pong", "--steps", "100000000", *PAPER]
+        words += ["--workers", str(workers), "--processes", "1", "--run", str(Path(directory) / "run")]
+        samples = Path(directory) / "samples.txt"
+        with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+            time.sleep(20)
+            spy = [
+                "py-spy",
+                "record",
+                "--gil",
+                "-f",
+                "raw",
+                "-r",
+                str(RATE),
+                "-d",
+                str(SPY_SECONDS),
+                "-o",
+                str(samples),
+            ]
+            subprocess.run([*spy, "-p", str(process.pid)], check=True, capture_output=True)
+            process.terminate()
         held = sum(int(line.rsplit(" ", 1)[1]) for line in samples.read_text().splitlines())
-        memory = psutil.Process(process.pid).memory_info().rss
-    finally:
-        process.terminate()
-        process.wait()
-    rows = (directory / f"run-{workers}" / "metrics.csv").read_text().splitlines()
-    speed = float(rows[-1].split(",")[rows[0].split(",").index("steps_per_second")])
-    return {
-        "workers": workers,
-        "resident_mib": round(memory / 2**20),
-        "lock_held_share": held / (SECONDS * RATE),
-        "steps_per_second": speed,
-    }
+    return held / (SPY_SECONDS * RATE)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "scaling.json")
+    parser.add_argument("--before", type=Path, help="another checkout, whose command runs too")
     arguments = parser.parse_args()
-    paper = ["--backbone", "cnn", "--frame-size", "84", "--envs-per-worker", "16", "--rollout-length", "5"]
-    result = {}
-    with tempfile.TemporaryDirectory() as directory:
-        for name, flags in (("small_network_8_envs", ["--envs-per-worker", "8"]), ("paper_network_16_envs", paper)):
-            folder = Path(directory) / name
-            folder.mkdir()
-            rows = [observe(workers, flags, folder) for workers in (1, 2, 4)]
-            result[name] = {
-                "measured": rows,
-                "resident_mib_per_worker": (rows[2]["resident_mib"] - rows[0]["resident_mib"]) / 3,
-                "workers_that_fill_the_lock": 1.0 / rows[0]["lock_held_share"],
-            }
-            print(name, json.dumps(result[name]), flush=True)
+    table: dict[str, dict[int, dict[str, float]]] = {}
+
+    def measure(kind: str, workers: int, *flags: str, **more) -> None:
+        table.setdefault(kind, {})[workers] = command(*flags, **more)
+        print(kind, workers, table[kind][workers], flush=True)
+
+    for workers in WORKERS:
+        number = str(workers)
+        measure("as typed", workers, "--workers", number)
+        measure("threads", workers, "--workers", number, "--processes", "1")
+        measure("processes", workers, "--workers", number, "--processes", number)
+        if workers > 1:
+            measure("ranks", workers, "--workers", "1", mpirun=workers)
+        if arguments.before:
+            measure("before", workers, "--workers", number, tree=arguments.before.resolve())
+    result = {
+        "cores": len(os.sched_getaffinity(0)),
+        "table": table,
+        "lock_held_share_of_threads": {workers: lock_share(workers) for workers in (1, 4)},
+    }
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result["lock_held_share_of_threads"]))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,21 @@
-"""Steps per second on Pong: rlab's A3C against PFRL's A3C and stable-baselines3's A2C, and against the roofline.
+"""Steps per second on Pong: rlab's A3C, its rivals, and the limit that this machine sets.
 
     pip install -e '.[bench]'
     python benchmarks/throughput.py --out benchmarks/results/throughput.json
 
 All contenders use the paper's network (stable-baselines3 its own Nature network), 84×84 frames and the same C++
-emulation by ale-py, so that what differs is the agent. PFRL steps one environment in each process, as its A3C does.
-Each contender runs in a process of its own, in turn, for several rounds; figures are medians over the rounds, counted
-after a warm-up. Nothing else may run meanwhile.
+emulation by ale-py, so that what differs is the agent. PFRL steps one environment in each process, as its A3C does. The
+lean A2C is a bare loop in PyTorch over ale-py's own vector environment, with no framework around it. rlab's are whole
+commands, as they are typed; `--before TREE` takes another checkout's command along. Each contender runs in processes of
+its own, in turn, for several rounds; figures are medians over the rounds, counted after a warm-up, and beside them the
+cores that were busy. Nothing else may run meanwhile.
+
+The limit is that of one core, taken with all others idle, times the cores: each part of a step alone, in one thread
+of a process that is held to one core, without the loop around it.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -21,30 +27,71 @@ import tempfile
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 WARM_UP, SECONDS = 12.0, 25.0
 K, T = 16, 5
+PAPER = ["--backbone", "cnn", "--frame-size", "84", "--envs-per-worker", str(K), "--rollout-length", str(T)]
 
 
-def rlab_a3c(workers: int) -> float:
-    """rlab's A3C: `workers` threads of 16 environments, t_max 5; read from the run's own metrics."""
-    from launch.quiet import start_tensorflow
+def command(*flags: str, tree: Path = ROOT, mpirun: int = 0) -> dict[str, float]:
+    """Steps per second, cores busy and memory of `python -m launch a3c --env Pong` with the paper's network."""
+    import psutil
 
-    start_tensorflow()
-    import agents
-    import envs
-    from rlab.runs.metrics import read_metrics
-
-    plain = {"gae_lambda": 1.0, "normalize_advantages": False, "value_weight": 0.25, "learning_rate": 1e-3}
-    config = agents.A3C.Config(workers=workers, envs_per_worker=K, rollout_length=T, **plain)
-    agent = agents.A3C(config, functools.partial(envs.make, "Pong"), "cnn")
     with tempfile.TemporaryDirectory() as directory:
         run = Path(directory) / "run"
-        # A run ends by steps; so many as the slowest machine makes in the time, then the rows are cut by the clock.
-        timer = _stop_after(WARM_UP + SECONDS)
-        agent.train(run, 1_000_000)
-        timer.cancel()
-        rows = [row for row in read_metrics(run) if row["seconds"] > WARM_UP]
-    return (rows[-1]["steps"] - rows[0]["steps"]) / (rows[-1]["seconds"] - rows[0]["seconds"])
+        words = [sys.executable, "-m", "launch", "a3c", "--env", "Pong", "--steps", "200000", *PAPER, *flags]
+        if mpirun:
+            words = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(mpirun), *words]
+        environment = os.environ | {"PYTHONPATH": str(tree)}
+        start = time.monotonic()
+        with subprocess.Popen([*words, "--run", str(run)], cwd=directory, env=environment, stderr=-3) as process:
+            while not (rows := _rows(run)):
+                time.sleep(0.02)
+                if process.poll() is not None or time.monotonic() - start > 120:
+                    process.kill()
+                    return {}
+            first = time.monotonic() - start
+            time.sleep(WARM_UP / 2)
+            tree_of = psutil.Process(process.pid)
+            members = [tree_of, *tree_of.children(recursive=True)]
+            before, rows, began = _cpu(members), _rows(run), time.monotonic()
+            time.sleep(SECONDS)
+            after, later, seconds = _cpu(members), _rows(run), time.monotonic() - began
+            private = [_private(member) for member in members]
+            process.terminate()
+    made = float(later[-1]["steps"]) - float(rows[-1]["steps"])
+    return {
+        "steps_per_second": made / (float(later[-1]["seconds"]) - float(rows[-1]["seconds"])),
+        "cores_busy": (after - before) / seconds,
+        "staleness": float(later[-1]["staleness"]),
+        "first_row_seconds": first,
+        "private_mib": sum(private),
+    }
+
+
+def _rows(run: Path) -> list[dict[str, str]]:
+    import csv
+
+    try:
+        with (run / "metrics.csv").open() as file:
+            return [row for row in csv.DictReader(file) if row.get("staleness")]
+    except OSError:
+        return []
+
+
+def _cpu(members) -> float:
+    """Seconds of processor time that processes have taken."""
+    import psutil
+
+    total = 0.0
+    for member in members:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += sum(member.cpu_times()[:2])
+    return total
+
+
+def _private(member) -> float:
+    return member.memory_full_info().uss / 2**20
 
 
 def pfrl_a3c(processes: int) -> float:
@@ -157,10 +204,67 @@ def sb3_a2c() -> float:
     return (clock.last[1] - clock.first[1]) / (clock.last[0] - clock.first[0])
 
 
-def roofline() -> dict[str, float]:
-    """Emulation, acting and gradient, each alone on all cores, one thread to a core; steps (images) per second."""
-    import threading
+def lean_a2c(envs_in_all: int) -> float:
+    """A bare synchronous A2C in PyTorch over ale-py's vector environment: what a user might write for speed alone."""
+    import numpy as np
+    import torch
+    from torch.nn import functional
 
+    import envs
+
+    cores = len(os.sched_getaffinity(0))
+    env = envs.make("Pong", envs_in_all, 0, threads=cores)
+    torch.set_num_threads(cores)
+    torch.manual_seed(0)
+    layers = torch.nn
+    torso = layers.Sequential(
+        layers.Conv2d(4, 16, 8, 4), layers.ReLU(), layers.Conv2d(16, 32, 4, 2), layers.ReLU(), layers.Flatten()
+    )
+    torso.append(layers.Linear(2592, 256)).append(layers.ReLU())
+    head = layers.Linear(256, 7)
+    parameters = [*torso.parameters(), *head.parameters()]
+    optimizer = torch.optim.RMSprop(parameters, 7e-4, 0.99, 1e-5)
+
+    def network(images):
+        outputs = head(torso(torch.as_tensor(images).float() / 255.0))
+        return outputs[..., :6], outputs[..., 6]
+
+    observations, start, made, first = env.reset()[0], time.perf_counter(), 0, None
+    while (now := time.perf_counter() - start) < WARM_UP + SECONDS:
+        if first is None and now > WARM_UP:
+            first = now, made
+        seen, actions, rewards, alive = [], [], [], []
+        for _ in range(T):
+            with torch.no_grad():
+                logits, _ = network(observations)
+                chosen = torch.distributions.Categorical(logits=logits).sample()
+            seen.append(observations)
+            actions.append(chosen)
+            observations, reward, terminated, truncated, _ = env.step(chosen.numpy().astype(np.int64))
+            rewards.append(torch.as_tensor(reward, dtype=torch.float32))
+            alive.append(torch.as_tensor(~(terminated | truncated), dtype=torch.float32))
+        with torch.no_grad():
+            returns, following = [], network(observations)[1]
+            for reward, goes_on in zip(reversed(rewards), reversed(alive), strict=True):
+                following = reward + 0.99 * goes_on * following
+                returns.insert(0, following)
+        logits, values = network(np.concatenate(seen))
+        policy, target = torch.distributions.Categorical(logits=logits), torch.cat(returns)
+        advantages = (target - values).detach()
+        loss = -(policy.log_prob(torch.cat(actions)) * advantages).mean()
+        loss = loss + 0.25 * functional.mse_loss(values, target) - 0.01 * policy.entropy().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 0.5)
+        optimizer.step()
+        made += T * envs_in_all
+    return (made - first[1]) / (time.perf_counter() - start - first[0])
+
+
+def limit() -> dict[str, float]:
+    """Microseconds of each part of a step alone on one core, and what a core could make of them."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})  # before TensorFlow counts them
     from launch.quiet import start_tensorflow
 
     start_tensorflow()
@@ -169,72 +273,71 @@ def roofline() -> dict[str, float]:
 
     import envs
     from agents import a3c
+    from rlab.ops import compiling
+    from rlab.ops.optimizers import rmsprop_update
     from rlab.policies.acting import compile_acting
     from rlab.policies.policy import Policy
     from rlab.rollout import Collector
 
-    cores = os.cpu_count() or 1
-    pool = [envs.make("Pong", K, seed) for seed in range(cores)]
-    policy = Policy(pool[0].single_observation_space, pool[0].single_action_space, "cnn")
+    env = envs.make("Pong", K, 0)
+    policy = Policy(env.single_observation_space, env.single_action_space, "cnn")
     params = tf.constant(policy.initial_parameters(0))
-    act = compile_acting(policy)
-    gradient = a3c.compile_gradient(policy, a3c.Config())
-    trajectory, _ = Collector(pool[0], act, (), T, 0.99, 0).collect(params)
-    observations = trajectory.observations[0]
-    resets, seed = np.zeros(K, np.float32), np.zeros(2, np.int32)
-    trajectory = tf.nest.map_structure(tf.constant, trajectory)
-
-    def rate(work, size: int) -> float:
-        counts, stop = [0] * cores, threading.Event()
-
-        def loop(index: int) -> None:
-            while not stop.is_set():
-                work(index)
-                counts[index] += size
-
-        threads = [threading.Thread(target=loop, args=(index,)) for index in range(cores)]
-        for thread in threads:
-            thread.start()
-        time.sleep(2.0)
-        first, start = sum(counts), time.perf_counter()
-        time.sleep(8.0)
-        result = (sum(counts) - first) / (time.perf_counter() - start)
-        stop.set()
-        for thread in threads:
-            thread.join()
-        return result
-
-    for env in pool:
-        env.reset()
-    generators = [np.random.default_rng(index) for index in range(cores)]
-    emulate = rate(lambda i: pool[i].step(generators[i].integers(0, 6, K)), K)
-    acting = rate(lambda i: act(params, observations, (), resets, seed)[0].numpy(), K)
-    learning = rate(lambda i: gradient(params, trajectory, tf.constant(0.01))[0].numpy(), K * T)
+    resets, seed, weight = np.zeros(K, np.float32), np.zeros(2, np.int32), tf.constant(0.01)
+    found: dict[str, float] = {}
+    for compiler in compiling.COMPILERS:
+        act = compile_acting(policy, compiler=compiler)
+        gradient = a3c.compile_gradient(policy, a3c.Config(compiler=compiler))
+        if compiler == compiling.COMPILERS[0]:
+            trajectory, _ = Collector(env, act, (), T, 0.99, 0).collect(params)
+        images = trajectory.observations[0]
+        tensors = tf.nest.map_structure(tf.constant, trajectory)
+        found[f"acting_{compiler}"] = _micro(lambda: act(params, images, (), resets, seed)[0].numpy()) / K  # noqa: B023
+        found[f"gradient_{compiler}"] = _micro(lambda: gradient(params, tensors, weight)[0].numpy()) / K / T  # noqa: B023
+    env.reset()
+    generator = np.random.default_rng(0)
+    found["emulation"] = _micro(lambda: env.step(generator.integers(0, 6, K))) / K
+    vector, square, change = np.zeros((3, policy.size), np.float32)
+    found["push_and_pull"] = _micro(lambda: (rmsprop_update(vector, square, change, 1e-3, 0.99, 1e-5), vector.copy()))
+    found["push_and_pull"] /= K * T
+    acting, learning = (min(found[f"{part}_{name}"] for name in compiling.COMPILERS) for part in ("acting", "gradient"))
+    # The values after the last step of a rollout are one acting call more.
+    total = found["emulation"] + acting * (T + 1) / T + learning + found["push_and_pull"]
+    square = tf.random.normal((2048, 2048))
+    peak = 2 * 2048**3 / _micro(lambda: tf.matmul(square, square).numpy()) / 1e3
+    flops = 2.0 * (20 * 20 * 16 * 8 * 8 * 4 + 9 * 9 * 32 * 4 * 4 * 16 + 2592 * 256 + 256 * 7)
     return {
-        "emulation": emulate,
-        "acting": acting,
-        "gradient": learning,
-        "roofline": 1.0 / (1.0 / emulate + 1.0 / acting + 1.0 / learning),
+        **{f"{name}_us": value for name, value in found.items()},
+        "a_core": 1e6 / total,
+        "limit": len(cores) * 1e6 / total,
+        "peak_gflops_of_a_core": peak,
+        "acting_share_of_peak": flops / acting / 1e3 / peak,
+        # Backwards the first layer has no inputs to differentiate, each other layer costs twice its forward pass.
+        "gradient_share_of_peak": (3.0 * flops - 2.0 * 20 * 20 * 16 * 8 * 8 * 4) / learning / 1e3 / peak,
     }
 
 
+def _micro(call, seconds: float = 4.0) -> float:
+    """Microseconds of a call, the mean over some seconds after a warm-up."""
+    until = time.perf_counter() + seconds / 4
+    while time.perf_counter() < until:
+        call()
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        call()
+        count += 1
+    return (time.perf_counter() - start) / count * 1e6
+
+
 CONTENDERS = {
-    "roofline": roofline,
-    "rlab_2_workers": functools.partial(rlab_a3c, 2),
-    "rlab_1_worker": functools.partial(rlab_a3c, 1),
+    "limit": limit,
+    "rlab": command,
+    "rlab_1_worker": functools.partial(command, "--workers", "1"),
     "pfrl_a3c_2_processes": functools.partial(pfrl_a3c, 2),
+    "pfrl_a3c_4_processes": functools.partial(pfrl_a3c, 4),
     "sb3_a2c_16_envs": sb3_a2c,
+    "lean_a2c_16_envs": functools.partial(lean_a2c, 16),
+    "lean_a2c_64_envs": functools.partial(lean_a2c, 64),
 }
-
-
-def _stop_after(seconds: float):
-    """Sends this process the signal that a person's Ctrl-C would, after a time."""
-    import signal
-    import threading
-
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    return timer
 
 
 def _rate(read) -> float:
@@ -272,44 +375,53 @@ def _pfrl_network():
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/throughput.json"))
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "throughput.json")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=CONTENDERS, help="run one contender here and print its figure")
+    parser.add_argument("--before", type=Path, help="another checkout, whose command runs too")
+    parser.add_argument("--only", choices=[*CONTENDERS, "before"], help="run one contender here and print its figure")
     arguments = parser.parse_args()
+    contenders = dict(CONTENDERS)
+    if arguments.before:
+        contenders["before"] = functools.partial(command, tree=arguments.before.resolve())
     if arguments.only:
-        print("FIGURE " + json.dumps(CONTENDERS[arguments.only]()), flush=True)
+        print("FIGURE " + json.dumps(contenders[arguments.only]()), flush=True)
         os._exit(0)  # threads of the contenders may linger
-    figures: dict[str, list] = {name: [] for name in CONTENDERS}
+    figures: dict[str, list] = {name: [] for name in contenders}
     for _ in range(arguments.rounds):
-        for name in CONTENDERS:
-            command = [sys.executable, __file__, "--only", name]
-            output = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        for name in contenders:
+            words = [sys.executable, __file__, "--only", name]
+            words += ["--before", str(arguments.before)] if arguments.before else []
+            output = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
             lines = [line for line in output.stdout.splitlines() if line.startswith("FIGURE ")]
             if not lines:
                 raise SystemExit(f"{name} failed:\n{output.stderr[-2000:]}")
             figures[name].append(json.loads(lines[0].removeprefix("FIGURE ")))
             print(name, figures[name][-1], flush=True)
-    roofs = figures.pop("roofline")
-    median = {name: statistics.median(values) for name, values in figures.items()}
-    limit = {key: statistics.median(roof[key] for roof in roofs) for key in roofs[0]}
+    median = {name: _median(values) for name, values in figures.items()}
+    speed = {
+        name: found if isinstance(found, float) else found.get("steps_per_second") for name, found in median.items()
+    }
     result = {
         "unit": "agent steps (4 frames) per second, median over rounds",
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
         "rounds": figures,
         "median": median,
-        "roofline": limit,
         "ratios": {
-            "to_pfrl_a3c": median["rlab_2_workers"] / median["pfrl_a3c_2_processes"],
-            "to_sb3_a2c": median["rlab_2_workers"] / median["sb3_a2c_16_envs"],
-            "two_workers_to_one": median["rlab_2_workers"] / median["rlab_1_worker"],
-            "of_roofline": median["rlab_2_workers"] / limit["roofline"],
+            **{f"to_{name}": speed["rlab"] / value for name, value in speed.items() if value and name != "rlab"},
+            "of_limit": speed["rlab"] / median["limit"]["limit"],
         },
     }
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result["ratios"], indent=2))
+    print(json.dumps(result["median"] | result["ratios"], indent=2))
+
+
+def _median(values: list):
+    if isinstance(values[0], dict):
+        return {key: statistics.median(value[key] for value in values) for key in values[0]}
+    return statistics.median(values)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path.insert(0, str(ROOT))
     main()

@@ -150,6 +150,7 @@ def _leave(status: int) -> None:
 
 
 if __name__ == "__main__":
+    local.allow()
     fill_descriptors()
     guard_streams()
     _leave(main())

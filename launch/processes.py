@@ -44,7 +44,7 @@ def start(agent: str, config: Any, workers: Any, processes: Any) -> Any:
         workers = max(min(cores, _MOST), processes if isinstance(processes, int) else 1)
     config = _with_workers(config, workers)
     if processes == AUTO:
-        processes = min(workers, cores) if agent == "a3c" and local.supported() else 1
+        processes = min(workers, cores) if agent == "a3c" and local.possible() else 1
     if agent == "a3c" and processes > workers:
         raise BadInputError(f"--processes {processes} are more than --workers {workers} that they would share")
     if processes > 1:

@@ -30,7 +30,7 @@ from rlab.errors import BadInputError, launch_command
 from rlab.launchers import launched_rank
 from rlab.runs.directory import Run, require_free
 from rlab.runs.environment import env_factory, rewards_of, with_rewards
-from rlab.settings import check_whole, from_settings
+from rlab.settings import check, check_whole, from_settings
 
 _STEPS = "agent steps in all (each four frames of an Atari game); the last update is finished"
 _NOVELTY = "weight of a bonus for observations that are new; 0 for none"
@@ -159,6 +159,21 @@ def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any],
 def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> Any:
     """The agent that a command asks for, ready to train; raises BadInputError for what cannot be."""
     import envs
+
+    _check(values)
+    start_tensorflow()
+    factory = functools.partial(envs.make, env, **options)
+    described = None
+    if values["novelty"]:
+        described = {"kind": "novelty", "weight": values["novelty"]}
+    if values["imitate"]:
+        described = {"kind": "imitation", "demonstrations": str(values["imitate"].resolve())}
+    factory = with_rewards(factory, described, values["seed"])
+    return getattr(agents, agents.AGENTS[agent])(config, env=factory, policy=values["backbone"], seed=values["seed"])
+
+
+def _check(values: dict[str, Any]) -> None:
+    """Raise BadInputError for what needs nothing loaded to be refused."""
     from rlab.runs.beginning import check_target
 
     check_whole("--steps", values["steps"])
@@ -172,18 +187,11 @@ def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, value
         raise BadInputError("--backbone is empty; `python -m launch list` shows the names")
     if values["run"] and launched_rank() == 0:
         require_free(values["run"])
-    start_tensorflow()
-    factory = functools.partial(envs.make, env, **options)
-    described = None
-    if values["novelty"]:
-        described = {"kind": "novelty", "weight": values["novelty"]}
-    if values["imitate"]:
-        described = {"kind": "imitation", "demonstrations": str(values["imitate"].resolve())}
-    factory = with_rewards(factory, described, values["seed"])
-    return getattr(agents, agents.AGENTS[agent])(config, env=factory, policy=values["backbone"], seed=values["seed"])
 
 
 def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
+    check(config)
+    _check(values)
     config = processes.start(agent, config, values.get("workers"), values["processes"])
     learner = make_agent(agent, env, options, config, values)
     run = values["run"] or new_directory(agent, env)

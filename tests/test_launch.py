@@ -78,7 +78,7 @@ def test_list_as_data(launch):
         (("a3c", "--env", "CartPole-v1", "--lerning-rate", "1"), "--learning-rate"),
         (("a3c", "--env", "CartPole-v1", "--steps", "0"), "--steps must be at least 1"),
         (("a3c", "--env", "CartPole-v1", "--steps", "1.5"), "'1.5' is not a whole number, such as 100000 or 1e5"),
-        (("a3c", "--env", "CartPole-v1", "--workers", "-1"), "--workers must be in [1, 1024]"),
+        (("a3c", "--env", "CartPole-v1", "--workers", "-1"), "'-1' is neither auto nor a whole number, at least 1"),
         (("a3c", "--env", "CartPole-v1", "--envs-per-worker", "0"), "--envs-per-worker must be in [1, 65536]"),
         (("a3c", "--env", "CartPole-v1", "--discount", "high"), "not a valid float"),
         (("a3c", "--env", "Pong", "--sticky-actions", "3"), "probability"),

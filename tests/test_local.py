@@ -13,11 +13,16 @@ import pytest
 from conftest import ROOT
 from test_mpi import _weights
 
+from launch.__main__ import main
+from rlab.errors import BadInputError
 from rlab.parallel import local
 from rlab.runs import Run
 from rlab.runs.metrics import read_metrics
 
-pytestmark = pytest.mark.skipif(not local.supported(), reason="other systems cannot fork safely")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot fork safely")
+
+TASK = ("a3c", "--env", "CartPole-v1", "--target-score", "inf")
+ROLLOUT = 8 * 16  # steps to an update, by the settings for CartPole
 
 BEGIN = """
 import os, signal, sys, time
@@ -25,6 +30,7 @@ import numpy as np
 from rlab.errors import TrainingError
 from rlab.launchers import launched_rank, launched_ranks, usable_cores
 from rlab.parallel import comm, local, memory
+local.allow()
 local.fork(int(sys.argv[1]))
 ranks = comm.world()
 rank, size = ranks.rank, ranks.size
@@ -43,6 +49,14 @@ def _ranks(size, code):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", BEGIN + code, str(size)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+
+def test_a_process_that_is_no_program_of_one_command_is_never_forked(monkeypatch, capsys):
+    with pytest.raises(BadInputError, match="only `python -m launch` itself"):
+        local.fork(2)
+    monkeypatch.setattr(sys, "argv", ["launch", *TASK, "--processes", "2", "--workers", "2"])
+    assert main() == 2
+    assert "only `python -m launch` itself" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
@@ -150,9 +164,6 @@ def test_a_rank_that_does_not_end_is_ended():
 
 
 # The command.
-
-TASK = ("a3c", "--env", "CartPole-v1", "--target-score", "inf")
-ROLLOUT = 8 * 16  # steps to an update, by the settings for CartPole
 
 
 def _started(run, *flags):

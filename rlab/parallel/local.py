@@ -35,20 +35,28 @@ _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 Place = tuple[int, int, int]  # channel, rank of the sender, tag
 
 
-def supported() -> bool:
-    """Whether this system can fork a process that has TensorFlow imported, and watch over it."""
-    return sys.platform.startswith("linux")
+def allow() -> None:
+    """This process may be forked: it is a program of one command, from its beginning, which only that knows."""
+    global _allowed
+    _allowed = True
+
+
+def possible() -> bool:
+    """Whether this process may be forked, on a system that can watch over its children."""
+    return _allowed and sys.platform.startswith("linux") and not _forked
 
 
 def fork(size: int) -> None:
     """Become `size` ranks, each with its share of the cores: this process is rank 0, its children are the others.
 
     To be called once, by a program with one thread, before TensorFlow computes anything. Raises BadInputError where
-    the system does not allow it.
+    that is not certain (`allow`), or the system does not allow it.
     """
     global _forked
-    if not supported():
-        raise BadInputError("only Linux can start several processes so; elsewhere mpirun can")
+    if not possible():
+        raise BadInputError(
+            "only `python -m launch` itself can start several processes, and only on Linux; elsewhere mpirun can"
+        )
     try:
         inboxes = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(size)]
         memory = mmap.mmap(-1, 8 * size + size * _SLOT)
@@ -84,6 +92,7 @@ def forked() -> "Local | None":
 
 
 _forked: "Local | None" = None
+_allowed = False
 
 
 def _end_with(parent: int) -> None:

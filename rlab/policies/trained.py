@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlab.errors import BadInputError
+from rlab.ops.compiling import GRAPH, XLA
 from rlab.policies.acting import compile_acting
 from rlab.policies.actions import shape_of
 from rlab.policies.observations import are_kept, are_known, one_line
@@ -27,7 +28,9 @@ class TrainedPolicy:
         self.policy = policy
         self.parameters = parameters
         self.deterministic = deterministic
-        self._steps = {flag: compile_acting(policy, flag) for flag in (False, True)}
+        # Convolutions act as fast in a graph, which needs no seconds of compilation before the first step.
+        compiler = GRAPH if policy.reading.image else XLA
+        self._steps = {flag: compile_acting(policy, flag, compiler=compiler) for flag in (False, True)}
         self._seed = derive(seed, "actions")
         self._count = 0
 

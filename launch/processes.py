@@ -29,23 +29,25 @@ processes_option = click.option(
 )
 
 
-def start(agent: str, config: Any, workers: Any, processes: Any) -> Any:
+def start(agent: str, config: Any, workers: Any, processes: Any, learned_rewards: bool = False) -> Any:
     """Become so many processes, each of which goes on from here as a rank; the config with its number of workers.
 
-    `workers` is a number, AUTO, or nothing of an agent without; `processes` is a number or AUTO. Raises BadInputError
-    for more than there can be.
+    `workers` is a number or AUTO, None of an agent without; `processes` is a number or AUTO. Raises BadInputError for
+    more than there can be.
     """
+    cores = len(usable_cores())
     if launched_ranks() > 1:
         if processes not in (AUTO, 1):
             raise BadInputError(f"--processes {processes} cannot be used under mpirun, which starts the ranks itself")
-        return _with_workers(config, max(1, len(usable_cores()) // _ranks_here()) if workers == AUTO else workers)
-    cores = len(usable_cores())
-    if not isinstance(workers, int):
-        workers = max(min(cores, _MOST), processes if isinstance(processes, int) else 1)
+        return _with_workers(config, max(1, cores // _ranks_here()) if workers == AUTO else workers)
+    if workers == AUTO:
+        workers = min(cores, _MOST) if processes == AUTO else max(min(cores, _MOST), processes)
     config = _with_workers(config, workers)
     if processes == AUTO:
-        processes = min(workers, cores) if agent == "a3c" and local.possible() else 1
-    if agent == "a3c" and processes > workers:
+        # A model of rewards is one for all environments of a process, and each process would have its own.
+        useful = 1 if learned_rewards or not local.possible() else _most_useful(agent, config)
+        processes = min(cores, useful)
+    if workers is not None and processes > workers:
         raise BadInputError(f"--processes {processes} are more than --workers {workers} that they would share")
     if processes > 1:
         import_tensorflow()
@@ -53,6 +55,17 @@ def start(agent: str, config: Any, workers: Any, processes: Any) -> Any:
             importlib.import_module(name)
         local.fork(processes)
     return config
+
+
+def _most_useful(agent: str, config: Any) -> int:
+    """How many processes at most have something to do, and give what one process gives: of A3C in any order."""
+    if agent == "a3c":
+        return config.workers
+    if agent == "snes":
+        from agents.snes import check_sizes
+
+        return config.population // check_sizes(config, 1).group
+    return 1
 
 
 def described(config: Any) -> str:
@@ -65,7 +78,7 @@ def described(config: Any) -> str:
 
 
 def _with_workers(config: Any, workers: Any) -> Any:
-    return dataclasses.replace(config, workers=workers) if hasattr(config, "workers") else config
+    return config if workers is None else dataclasses.replace(config, workers=workers)
 
 
 def _ranks_here() -> int:

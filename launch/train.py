@@ -122,9 +122,13 @@ def resume(run: Path, steps: int | None, **values: Any) -> int:
             raise BadInputError(f"--processes is for agents, and {run} is a run of the task {config['task']!r}")
         return resume_task(opened, steps)
     factory = env_factory(config, run)
-    processes.start(config["agent"], None, config["config"].get("workers"), values["processes"])
+    rewards = rewards_of(opened)
+    settings = from_settings(importlib.import_module(f"agents.{config['agent']}").Config, config["config"])
+    check(settings)
+    workers = getattr(settings, "workers", None)
+    processes.start(config["agent"], settings, workers, values["processes"], rewards is not None)
     start_tensorflow()
-    factory = with_rewards(factory, rewards_of(opened), config["seed"])
+    factory = with_rewards(factory, rewards, config["seed"])
     result = getattr(agents, agents.AGENTS[config["agent"]]).resume(run, factory, steps)
     return _report(result)
 
@@ -192,7 +196,8 @@ def _check(values: dict[str, Any]) -> None:
 def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
     check(config)
     _check(values)
-    config = processes.start(agent, config, values.get("workers"), values["processes"])
+    learns_rewards = bool(values["novelty"] or values["imitate"])
+    config = processes.start(agent, config, values.get("workers"), values["processes"], learns_rewards)
     learner = make_agent(agent, env, options, config, values)
     run = values["run"] or new_directory(agent, env)
     size = learner.policy.size

@@ -1,5 +1,6 @@
 """Ranks that a command forks: what they say to one another, and how they end."""
 
+import importlib
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import pytest
 from conftest import ROOT
 from test_mpi import _weights
 
+import agents
+from launch import processes
 from launch.__main__ import main
 from rlab.errors import BadInputError
 from rlab.parallel import local
@@ -57,6 +60,47 @@ def test_a_process_that_is_no_program_of_one_command_is_never_forked(monkeypatch
     monkeypatch.setattr(sys, "argv", ["launch", *TASK, "--processes", "2", "--workers", "2"])
     assert main() == 2
     assert "only `python -m launch` itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cores", "agent", "settings", "flags", "found"),
+    [
+        (4, "a3c", {}, ("auto", "auto"), (4, 4)),
+        (1, "a3c", {}, ("auto", "auto"), (1, 1)),
+        (64, "a3c", {}, ("auto", "auto"), (16, 16)),
+        (4, "a3c", {}, (2, "auto"), (2, 2)),
+        (4, "a3c", {}, (9, "auto"), (9, 4)),
+        (4, "a3c", {}, ("auto", 2), (4, 2)),
+        (4, "a3c", {}, ("auto", 6), (6, 6)),
+        (4, "a3c", {}, (9, 1), (9, 1)),
+        (4, "snes", {"population": 256}, (None, "auto"), (None, 4)),
+        (4, "snes", {"population": 256, "group": 128}, (None, "auto"), (None, 2)),
+        (4, "trpo", {}, (None, "auto"), (None, 1)),
+        (4, "rpg", {}, (None, 3), (None, 3)),
+    ],
+)
+def test_how_many_workers_and_processes(monkeypatch, cores, agent, settings, flags, found):
+    begun = []
+    monkeypatch.setattr(processes, "usable_cores", lambda: list(range(cores)))
+    monkeypatch.setattr(local, "possible", lambda: True)
+    monkeypatch.setattr(local, "fork", begun.append)
+    config = importlib.import_module(f"agents.{agent}").Config(**settings)
+    config = processes.start(agent, config, *flags)
+    assert (getattr(config, "workers", None), begun[0] if begun else 1) == found
+    begun.clear()
+    processes.start(agent, config, flags[0], "auto", learned_rewards=True)
+    assert not begun  # each process would have a model of its own
+
+
+def test_under_mpirun_a_command_starts_no_processes(monkeypatch):
+    monkeypatch.setattr(processes, "launched_ranks", lambda: 2)
+    monkeypatch.setattr(processes, "usable_cores", lambda: list(range(8)))
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "2")
+    monkeypatch.setattr(local, "fork", lambda size: pytest.fail("forked"))
+    assert processes.start("a3c", agents.A3C.Config(), "auto", "auto").workers == 4
+    assert processes.start("a3c", agents.A3C.Config(), 3, 1).workers == 3
+    with pytest.raises(BadInputError, match="--processes 2 cannot be used under mpirun"):
+        processes.start("a3c", agents.A3C.Config(), 3, 2)
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])

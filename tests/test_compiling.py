@@ -65,6 +65,14 @@ def test_strides_are_blocks_under_xla_alone():
     assert seen == {"xla": True, "graph": False}
     assert compiling.wants_blocks()  # of who says nothing
 
+    def double(x):
+        return 2.0 * x
+
+    number = tf.zeros(())
+    assert "HloModule" in compiling.compiled(double).experimental_get_compiler_ir(number)()
+    with pytest.raises(ValueError, match="jit_compile"):
+        compiling.compiled(double, "graph").experimental_get_compiler_ir(number)
+
     layer = StridedConv2D(4, 4, 2)
     layer.build((1, 8, 8, 1))
     images = tf.TensorSpec((1, 8, 8, 1))

@@ -57,17 +57,22 @@ def fastest(calls: Mapping[str, Callable[[], Any]], *key: Any) -> tuple[str, dic
     measured once, and the same choice is made the next time.
     """
     path = _cache() / f"{_digest(*key)}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        seconds = {str(name): float(taken) for name, taken in json.loads(path.read_text()).items()}
-        if seconds.keys() == calls.keys() and all(taken > 0.0 for taken in seconds.values()):
-            return min(seconds, key=lambda name: seconds[name]), seconds
-    seconds = _measure(calls)
+    seconds = _kept(path, set(calls)) or _measure(calls)
     with contextlib.suppress(OSError):  # then it is measured again
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps(seconds))
         part.replace(path)
     return min(seconds, key=lambda name: seconds[name]), seconds
+
+
+def _kept(path: Path, names: set[str]) -> dict[str, float] | None:
+    """What was measured before, where that is whole."""
+    try:
+        seconds = {str(name): float(taken) for name, taken in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return seconds if seconds.keys() == names and all(taken > 0.0 for taken in seconds.values()) else None
 
 
 def _measure(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:

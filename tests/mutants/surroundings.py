@@ -17,6 +17,8 @@ _IMITATION = into("rlab/imitation.py", "tests/test_rewards.py")
 _SCHEDULES = into("rlab/schedules.py", "tests/test_schedules.py")
 _SEEDING = into("rlab/seeding.py", "tests/test_laws.py::test_who_plays_has_streams_of_their_own")
 _SHARED = into("rlab/parallel/shared.py", "tests/test_optimizers.py")
+_LOCAL = into("rlab/parallel/local.py", "tests/test_local.py::test_all_ranks_find_the_same")
+_COMPILING = into("rlab/ops/compiling.py", "tests/test_compiling.py")
 _COMM = into("rlab/parallel/comm.py", "tests/test_mpi.py::test_ranks_gather_and_sum_the_same_bits")
 _CHECKPOINTS = into("rlab/runs/checkpoints.py", "tests/test_runs.py")
 _MEMORY = into("envs/memory.py", "tests/test_memory_envs.py")
@@ -200,7 +202,7 @@ PLANTED = (
     _IMITATION(
         "the true reward is shown", "replaces=True", "replaces=False", "test_who_imitates_never_sees_the_rewards"
     ),
-    _SCHEDULES("nothing falls", "max(1.0 - (steps - line.start) / (line.end - line.start), 0.0)", "1.0"),
+    _SCHEDULES("nothing falls", "max(1.0 - (steps - self.start) / (self.end - self.start), 0.0)", "1.0"),
     _SCHEDULES("fewer episodes decide", "full = len(self._recent) == _EPISODES", "full = bool(self._recent)"),
     _SCHEDULES(
         "what cooled down stays so", "self._line = self._slow\n            self._over", "pass\n            self._over"
@@ -227,8 +229,8 @@ PLANTED = (
     ),
     _SHARED(
         "staleness counts one's own update",
-        "staleness = self.updates - pulled_at\n            self.updates += 1",
-        "self.updates += 1\n            staleness = self.updates - pulled_at",
+        "staleness = self.updates - work.pulled_at",
+        "staleness = self.updates + 1 - work.pulled_at",
         "test_staleness_counts_the_updates_of_others",
     ),
     _SHARED(
@@ -237,8 +239,81 @@ PLANTED = (
         "return self.vector, updates",
         "test_a_snapshot_does_not_move",
     ),
-    _SHARED("steps are not counted", "self.steps += steps\n", "pass\n", "test_threads_lose_no_count"),
-    _COMM("the last rank counts twice", "total = parts[0]\n", "total = parts[-1]\n"),
+    _SHARED("steps are not counted", "+= 1, work.steps", "+= 1, 0", "test_threads_lose_no_count"),
+    _SHARED(
+        "all workers count in one row", "self._counts[work.worker]", "self._counts[0]", "test_threads_lose_no_count"
+    ),
+    _SHARED(
+        "the count begins at zero",
+        "self._counts[-1] = updates, steps",
+        "self._counts[-1] = 0, 0",
+        "test_threads_lose_no_count",
+    ),
+    _SHARED(
+        "who moves forgets what it had",
+        "if fill:",
+        "if not fill:",
+        "test_parameters_that_move_to_other_memory_are_one_for_all_who_have_it",
+    ),
+    _SHARED(
+        "all may go from the start",
+        "return Line(start, end, height), bool(over)",
+        "return Line(start, end, height), True",
+        "test_parameters_that_move_to_other_memory_are_one_for_all_who_have_it",
+    ),
+    _LOCAL("the last rank counts twice", "total = parts[0]\n", "total = parts[-1]\n"),
+    _LOCAL(
+        "nobody waits before the next part", "            self._meet()  # before anybody writes the next part\n", ""
+    ),
+    _LOCAL("messages end at their first part", "start + _CHUNK < len(view))", "False)"),
+    _LOCAL("wires share a channel", "self._channels += 1", "pass", "test_wires_keep_messages_apart"),
+    _LOCAL(
+        "tags are all one",
+        "place = channel, source, tag",
+        "place = channel, source, 0",
+        "test_wires_keep_messages_apart",
+    ),
+    _LOCAL(
+        "all ranks have the same cores",
+        "cores[rank::size]",
+        "cores[:1]",
+        "test_each_rank_has_cores_of_its_own_where_there_are_enough",
+    ),
+    _LOCAL(
+        "a lost rank is not missed",
+        "if lost := self.lost():",
+        "if False:",
+        "test_who_waits_for_a_rank_that_has_ended_is_told",
+    ),
+    _LOCAL(
+        "a killed rank has failed by itself",
+        "if lost.code < 0 else",
+        "if lost.code > 0 else",
+        "test_who_waits_for_a_rank_that_has_ended_is_told",
+    ),
+    _LOCAL(
+        "a fork outlives its parent",
+        "    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)\n",
+        "",
+        "test_a_killed_command_takes_its_processes_along",
+    ),
+    _LOCAL(
+        "a fork hears signals",
+        "signal.signal(number, signal.SIG_IGN)",
+        "pass",
+        "test_a_signal_stops_all_with_a_checkpoint",
+    ),
+    _LOCAL(
+        "any process may be forked",
+        "return _allowed and",
+        "return",
+        "test_a_process_that_is_no_program_of_one_command_is_never_forked",
+    ),
+    _COMPILING("nothing is compiled", "jit_compile=compiler == XLA", "jit_compile=False"),
+    _COMPILING("graphs run over blocks", "return _traced_for.get() == XLA", "return True"),
+    _COMPILING("the slower is taken", "return min(seconds, key", "return max(seconds, key"),
+    _COMPILING("keys are not told apart", "(found.encode()).hexdigest()", '(b"").hexdigest()'),
+    _COMPILING("a damaged time counts", "all(taken > 0.0 for taken in seconds.values())", "True"),
     _COMM("ranks that differ pass", "if len(set(digests)) > 1:", "if False:", "test_ranks_that_differ_are_found_out"),
     # Environments.
     _MEMORY(

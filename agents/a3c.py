@@ -12,8 +12,9 @@ Several worker threads each repeat, with no lock and no waiting for one another:
     Δ ← ∇_θ' mean[ −ln π(a_t|x_t; θ') A_t + c (R_t − V(x_t; θ'))² − β H(π(·|x_t; θ')) ]
     g ← αg + (1 − α)Δ²,  θ ← θ − η Δ / √(g + ε)           (push: shared RMSProp, in place)
 
-Under `mpirun` each rank has such workers of its own. Rank 0 has the shared parameters and serves them to the others:
-pull and push are messages there (`rlab/parallel/remote.py`), still with no waiting for one another.
+The threads may live in several processes of one machine, which have θ and g in memory in common. Under `mpirun` each
+rank has such workers of its own; from other machines pull and push are messages to rank 0 (`rlab/parallel/remote.py`),
+still with no waiting for one another.
 
 Departures: the loss is a mean over T·K, where the paper sums over T; the gradient's norm is bounded; advantages may be
 generalized (λ < 1) and normalized. What each setting did is in docs/algorithms/a3c.md.
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
 class Config(tuning.Tuned, agent="a3c"):
     """The settings of A3C; each is a command-line flag. `defaults/a3c.toml` tunes them by environment."""
 
-    workers: int = field(2, "worker threads, of each rank of mpirun", low=1, high=1024, auto=True)
+    workers: int = field(
+        2, "workers, of each rank under mpirun; auto is one to a core, up to 16", low=1, high=1024, auto=True
+    )
     envs_per_worker: int = field(8, "K, environments that a worker steps together; 1 is the paper", low=1, high=65_536)
     rollout_length: int = field(5, "T, steps between updates", low=1)
     learning_rate: float = field(1.5e-3, "η, step size of RMSProp", low=0.0, above=True)

@@ -25,7 +25,7 @@ processes_option = click.option(
     default=AUTO,
     type=AUTO_WHOLE,
     show_default=True,
-    help="processes of this machine that share the work; --ranks is the same. mpirun starts them on several machines",
+    help="processes that share the work, each on cores of its own; mpirun starts them on several machines",
 )
 
 

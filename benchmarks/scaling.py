@@ -66,8 +66,9 @@ def main() -> None:
         number = str(workers)
         measure("as typed", workers, "--workers", number)
         measure("threads", workers, "--workers", number, "--processes", "1")
-        measure("processes", workers, "--workers", number, "--processes", number)
-        if workers > 1:
+        if workers > len(os.sched_getaffinity(0)):  # else they are what is typed
+            measure("processes", workers, "--workers", number, "--processes", number)
+        if 1 < workers <= 8:
             measure("ranks", workers, "--workers", "1", mpirun=workers)
         if arguments.before:
             measure("before", workers, "--workers", number, tree=arguments.before.resolve())

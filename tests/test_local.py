@@ -200,6 +200,36 @@ except TrainingError as error:
     assert time.monotonic() - start < 10
 
 
+def test_a_rank_that_was_stopped_by_a_signal_as_all_are_is_no_fault():
+    code = """
+if rank == 1:
+    os._exit(128 + signal.SIGINT)
+if rank == 2:
+    time.sleep(2.0)
+    ranks.send(b"late", 0, 9, 0)
+    os._exit(128 + signal.SIGINT)
+while (found := ranks._mail.take((9, 2, 0), 0.2)) is None:
+    ranks.require_all()
+ranks.finish(130)
+print(found, ranks.gone())
+"""
+    assert _ranks(3, code).stdout == "b'late' {1, 2}\n"
+
+
+def test_what_an_environment_forks_may_be_ended():
+    code = """
+if rank:
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+    os.kill(child, signal.SIGTERM)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != -signal.SIGTERM)
+ranks.finish(0)
+print(ranks.lost())
+"""
+    assert _ranks(2, code).stdout == "None\n"
+
+
 def test_a_rank_that_does_not_end_is_ended():
     done = _ranks(
         2, "local._FAREWELL = 0.5\nif rank:\n    time.sleep(60)\nranks.finish(0)\nprint(ranks.gone() or 'none')"

@@ -79,7 +79,7 @@ def fork(size: int) -> None:
         children.append(pid)
     if rank:
         _end_with(parent)
-    if size <= len(cores):
+    if size <= len(cores) == len(os.sched_getaffinity(0)):  # and not a share of the time of more
         # Linux leaves a core idle beside another that two threads wait for, where there are few: each rank has its own.
         os.sched_setaffinity(0, cores[rank::size])
     launchers.become(rank, size)
@@ -99,6 +99,8 @@ def _end_with(parent: int) -> None:
     """Leave signals to rank 0, and end when it does."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    # Processes that an environment forks may be ended by one.
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:  # it has ended before
         os._exit(1)
@@ -209,7 +211,8 @@ class Local:
                     ended, status = os.waitpid(pid, os.WNOHANG)
                     if ended:
                         self._ended[rank] = os.waitstatus_to_exitcode(status)
-        return next((Lost(rank, code) for rank, code in self._ended.items() if code), None)
+        # A status above 128 is that of the signal which stopped all of them.
+        return next((Lost(rank, code) for rank, code in self._ended.items() if code < 0 or 0 < code <= 128), None)
 
     def gone(self) -> set[int]:
         """The ranks that have ended, in whatever way, as rank 0 sees it."""

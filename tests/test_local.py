@@ -221,7 +221,9 @@ def test_what_an_environment_forks_may_be_ended():
 if rank:
     child = os.fork()
     if not child:
-        time.sleep(60)
+        time.sleep(30)
+        os._exit(0)
+    time.sleep(0.2)
     os.kill(child, signal.SIGTERM)
     os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != -signal.SIGTERM)
 ranks.finish(0)

@@ -39,17 +39,22 @@ def command(*flags: str, tree: Path = ROOT, mpirun: int = 0) -> dict[str, float]
 
     with tempfile.TemporaryDirectory() as directory:
         run = Path(directory) / "run"
-        words = [sys.executable, "-m", "launch", "a3c", "--env", "Pong", "--steps", "200000", *PAPER, *flags]
+        steps = str(100_000 * len(os.sched_getaffinity(0)))  # more than the time allows, with a row each second or so
+        words = [sys.executable, "-m", "launch", "a3c", "--env", "Pong", "--steps", steps, *PAPER, *flags]
         if mpirun:
             words = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(mpirun), *words]
         environment = os.environ | {"PYTHONPATH": str(tree)}
         start = time.monotonic()
-        with subprocess.Popen([*words, "--run", str(run)], cwd=directory, env=environment, stderr=-3) as process:
+        errors = Path(directory) / "errors.txt"
+        with (
+            errors.open("w") as file,
+            subprocess.Popen([*words, "--run", str(run)], cwd=directory, env=environment, stderr=file) as process,
+        ):
             while not (rows := _rows(run)):
                 time.sleep(0.02)
                 if process.poll() is not None or time.monotonic() - start > 120:
                     process.kill()
-                    return {}
+                    raise SystemExit(f"{' '.join(words)} made no steps:\n{errors.read_text()[-2000:]}")
             first = time.monotonic() - start
             time.sleep(WARM_UP / 2)
             tree_of = psutil.Process(process.pid)

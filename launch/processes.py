@@ -70,11 +70,12 @@ def _most_useful(agent: str, config: Any) -> int:
 
 def described(config: Any) -> str:
     """What is said of the workers and the processes at the start, with a comma after it; nothing of a process alone."""
-    ranks, workers = launched_ranks(), getattr(config, "workers", 0)
-    parts = [f"{count} {kind}{'s' * (count > 1)}" for count, kind in ((workers, "worker"),) if count]
+    workers, parts = getattr(config, "workers", 0), []
+    if workers:
+        parts.append(f"{workers} worker{'s' * (workers > 1)}")
     if local.forked():
-        parts.append(f"{ranks} processes")
-    return "".join(f"{part}, " for part in [" in ".join(parts)] if part)
+        parts.append(f"{launched_ranks()} processes")
+    return " in ".join(parts) + ", " if parts else ""
 
 
 def _with_workers(config: Any, workers: Any) -> Any:

@@ -47,7 +47,7 @@ class ElsewhereError(TrainingError):
 
 
 class RankLostError(TrainingError):
-    """A rank was killed; what the others hold is whole."""
+    """A process of this command was killed; the message names it."""
 
 
 def located(error: BaseException, place: str) -> TrainingError:

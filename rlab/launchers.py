@@ -1,4 +1,4 @@
-"""Which of several processes this is, as what started them tells it, and the cores that they may use."""
+"""Which of several processes this is, as what started them tells it, and of which machine and cores."""
 
 import math
 import os
@@ -11,7 +11,6 @@ _LAUNCHERS = (
     ("PMI_RANK", "PMI_SIZE"),
     ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
 )
-
 
 _become: tuple[int, int] | None = None  # rank and number of ranks of a command that has forked
 
@@ -63,3 +62,8 @@ def _share() -> int | None:
         return None if quota == "max" else max(1, math.ceil(int(quota) / int(period)))
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+def machine() -> str:
+    """This boot of this machine, and its table of processes; OSError where there is no /proc."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")

@@ -74,6 +74,22 @@ def test_served_parameters_are_those_of_the_same_pushes_one_after_another(worker
     assert sorted(output.splitlines()) == [f"{counts} {list(range(workers))}", f"rank 1 ends with {200 * workers}"]
 
 
+def test_ranks_of_one_machine_have_memory_in_common():
+    code = """
+import numpy as np
+from rlab.parallel.comm import world
+from rlab.parallel.memory import common
+comm = world()
+memory, sharing = common(comm, 16)
+memory.view(np.int64)[comm.rank] = comm.rank + 5
+comm.gather(None)
+print(sharing, memory.view(np.int64).tolist())
+"""
+    status, output, errors = _done(_ranks(2, code=code), timeout=60)
+    assert status == 0, errors
+    assert output.splitlines() == ["[True, True] [5, 6]"] * 2
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     run = tmp_path_factory.mktemp("trained") / "run"

@@ -46,7 +46,7 @@ def test_both_formulations_of_a_convolution_and_its_gradient_agree(side, channel
     layer.build((3, side, side, channels))
     layer.bias.assign(np.random.default_rng(0).normal(0.0, 0.1, spec.filters))
     images = tf.constant(np.random.default_rng(1).normal(size=(3, side, side, channels)), tf.float32)
-    # Both ways round; sums of many products are compared by the scale of what is summed.
+    # Sums of many products are compared by the scale of what is summed.
     upstream = tf.constant(np.random.default_rng(2).normal(size=layer(images).shape), tf.float32)
     graph, xla = (_with_gradients(layer, compiler)(images, upstream) for compiler in compiling.COMPILERS)
     for one, other in zip(graph, xla, strict=True):
@@ -112,8 +112,11 @@ def test_the_faster_is_measured_once(cache, slow):
     chosen, seconds = compiling.fastest(_calls(slow, counts), "a", 1)
     assert chosen == {"graph": "xla", "xla": "graph"}[slow]
     assert seconds[chosen] < seconds[slow]
+    (file,) = cache.iterdir()
+    written = file.stat().st_mtime_ns
     again, kept = compiling.fastest(_calls(chosen, {}), "a", 1)  # it would be measured the other way
     assert (again, kept) == (chosen, seconds)
+    assert file.stat().st_mtime_ns == written
     other, _ = compiling.fastest(_calls(chosen, counts), "a", 2)
     assert other == slow
 

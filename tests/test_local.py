@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from test_a3c_ranks import AS_COMMAND
 from test_mpi import _weights
 
 import agents
@@ -233,18 +235,23 @@ print(ranks.lost())
 
 
 def test_a_rank_that_does_not_end_is_ended():
-    done = _ranks(
-        2, "local._FAREWELL = 0.5\nif rank:\n    time.sleep(60)\nranks.finish(0)\nprint(ranks.gone() or 'none')"
-    )
-    assert done.returncode == 0
+    code = """
+local._FAREWELL = 0.5
+if rank:
+    time.sleep(60)
+(child,) = ranks._children.values()
+ranks.finish(0)
+print(os.path.exists(f"/proc/{child}"))
+"""
+    assert _ranks(2, code).stdout == "False\n"
 
 
 # The command.
 
 
-def _started(run, *flags):
+def _started(run, *flags, task=TASK):
     """The command, once it has made some updates, and the processes that it has started."""
-    command = [sys.executable, "-m", "launch", *TASK, "--steps", "50000000", "--run", run, *flags]
+    command = [sys.executable, "-m", "launch", *task, "--steps", "50000000", "--run", run, *flags]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -276,6 +283,8 @@ def test_processes_learn_together_and_count_the_steps_of_all(tmp_path, launch, w
     assert 60_000 <= final.steps < 60_000 + workers * ROLLOUT
     assert 0.3 < np.mean([row["staleness"] for row in rows[-100:]]) < workers
     assert rows[-1]["score"] > 60.0  # chance is 22
+    # Step sizes fall in all processes, whose updates a row averages.
+    assert rows[-1]["learning_rate"] < 0.05 * rows[0]["learning_rate"]
     again = launch("resume", run, "--steps", "64000", "--processes", 1)
     assert again.returncode == 0, again.stderr
     assert 64_000 <= Run.open(run).latest_checkpoint().steps < 64_000 + workers * ROLLOUT
@@ -307,7 +316,8 @@ def test_a_signal_stops_all_with_a_checkpoint(tmp_path, number, all_of_them):
 
 
 def test_a_killed_process_is_named_and_nothing_is_lost(tmp_path):
-    process, children = _started(tmp_path / "run", "--workers", "3", "--processes", "3")
+    flags = ("--workers", "3", "--processes", "3", "--checkpoint-every", "1000")
+    process, children = _started(tmp_path / "run", *flags)
     before = read_metrics(tmp_path / "run")[-1]["steps"]
     os.kill(children[1], signal.SIGKILL)
     start = time.monotonic()
@@ -315,9 +325,46 @@ def test_a_killed_process_is_named_and_nothing_is_lost(tmp_path):
     assert time.monotonic() - start < 5.0
     assert process.returncode == 1
     (line,) = [line for line in errors.splitlines() if line.startswith("error")]
-    assert line.startswith("error: rank 2 was ended by SIGKILL; all else is saved, and `python -m launch resume ")
-    assert Run.open(tmp_path / "run").latest_checkpoint().steps >= before
+    final = Run.open(tmp_path / "run").latest_checkpoint()
+    assert line.startswith("error: rank 2 was ended by SIGKILL; `python -m launch resume ")
+    assert line.endswith(f"` goes on from step {final.steps:,}")
+    assert final.steps >= before  # though a checkpoint was not due
     assert not _gone(children)
+
+
+def test_where_processes_update_together_a_killed_one_ends_the_run_as_the_last_checkpoint_has_it(tmp_path, launch):
+    run = tmp_path / "run"
+    flags = ("--processes", "2", "--checkpoint-every", "1")
+    process, children = _started(run, *flags, task=("trpo", "--env", "CartPole-v1", "--target-score", "inf"))
+    while not (saved := Run.open(run).latest_checkpoint()):
+        time.sleep(0.1)
+    os.kill(children[0], signal.SIGKILL)
+    start = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - start < 5.0
+    assert process.returncode == 1
+    (line,) = [line for line in errors.splitlines() if line.startswith("error")]
+    final = Run.open(run).latest_checkpoint()
+    assert line.startswith("error: rank 1 was ended by SIGKILL; ")
+    assert line.endswith(f"` goes on from step {final.steps:,}")
+    assert final.steps >= saved.steps
+    again = launch("resume", run, "--steps", final.steps + 1)
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_fault_in_any_process_is_named_once(tmp_path, rank):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FRAGILE": str(rank), "RUN": str(tmp_path / "run")}
+    code = AS_COMMAND.replace('"--workers", "2"', '"--workers", "4", "--processes", "2"')
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert time.monotonic() - start < 30.0
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    named = rf"worker [{2 * rank}{2 * rank + 1}], step \d+: .*SystemExit: the simulator broke"
+    assert re.match(f"error: rank {rank}: {named}", line), done.stderr
 
 
 def test_a_killed_command_takes_its_processes_along(tmp_path):

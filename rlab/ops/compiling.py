@@ -17,15 +17,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-GRAPH, XLA, AUTO = "graph", "xla", "auto"
+from rlab.files import write_atomically
+
+GRAPH, XLA = "graph", "xla"
 COMPILERS = (GRAPH, XLA)
 
 _traced_for = contextvars.ContextVar("compiler", default=XLA)
 _ROUNDS = 5  # timed calls of each, of which the fastest counts
 
 
-def compiled(function: Callable[..., Any], compiler: str = XLA, **options: Any) -> Any:
-    """The function as a `tf.function` for one of the COMPILERS; `options` are those of `tf.function`."""
+def compiled(function: Callable[..., Any], compiler: str = XLA) -> Any:
+    """The function as a `tf.function` for one of the COMPILERS."""
     import tensorflow as tf
 
     @functools.wraps(function)
@@ -33,7 +35,7 @@ def compiled(function: Callable[..., Any], compiler: str = XLA, **options: Any) 
         with _tracing(compiler):
             return function(*arguments, **named)
 
-    return tf.function(traced, jit_compile=compiler == XLA, autograph=False, **options)
+    return tf.function(traced, jit_compile=compiler == XLA, autograph=False)
 
 
 def wants_blocks() -> bool:
@@ -57,12 +59,12 @@ def fastest(calls: Mapping[str, Callable[[], Any]], *key: Any) -> tuple[str, dic
     measured once, and the same choice is made the next time.
     """
     path = _cache() / f"{_digest(*key)}.json"
-    seconds = _kept(path, set(calls)) or _measure(calls)
-    with contextlib.suppress(OSError):  # then it is measured again
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(seconds))
-        part.replace(path)
+    seconds = _kept(path, set(calls))
+    if seconds is None:
+        seconds = _measure(calls)
+        with contextlib.suppress(OSError):  # then it is measured again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(seconds).encode())
     return min(seconds, key=lambda name: seconds[name]), seconds
 
 

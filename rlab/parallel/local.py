@@ -7,6 +7,7 @@ and no memory has a name: however the ranks end, nothing is left. Rank 0 is the 
 
 import contextlib
 import ctypes
+import math
 import mmap
 import os
 import pickle
@@ -28,7 +29,8 @@ _SLOT = 4 << 20  # bytes of memory for each rank's part of an array that all put
 _CHUNK = 64 << 10  # bytes to a datagram; Linux takes 200 KiB
 _HEADER = struct.Struct("<HHI?")  # channel, sender, tag, and whether more of the message follows
 _TOGETHER = 0  # the channel of what all ranks do together
-_LOOK = 0.5  # seconds between two looks whether all ranks are there still
+_LOOK = 0.5  # seconds to wait for a message before it is asked whether all ranks are there still
+_GLANCE = 0.1  # seconds between two looks at the processes, however often it is asked
 _FAREWELL = 5.0  # seconds in which a rank may end by itself
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 
@@ -125,6 +127,7 @@ class Local:
         self.rank, self.size = rank, size
         self._children = dict(zip(range(1, size), children, strict=False))
         self._ended: dict[int, int] = {}  # exit codes of ranks that have ended, a signal's number negative
+        self._looking, self._looked = threading.Lock(), -math.inf
         for number, (inbox, _) in enumerate(inboxes):
             if number != rank:
                 inbox.close()
@@ -196,7 +199,7 @@ class Local:
                     return
 
     def require_all(self) -> None:
-        """Raise TrainingError where a rank was ended by a signal, ElsewhereError where it has failed and said why.
+        """Raise RankLostError where a rank was ended by a signal, ElsewhereError where it has failed and said why.
 
         Only rank 0 sees it. The others end with rank 0.
         """
@@ -204,15 +207,21 @@ class Local:
             raise RankLostError(str(lost)) if lost.code < 0 else ElsewhereError(str(lost))
 
     def lost(self) -> "Lost | None":
-        """A rank that has ended by a signal or a fault, as rank 0 sees it."""
+        """A rank that has ended by a signal or a fault, as rank 0 sees it; it looks some times a second at most."""
+        with self._looking:
+            if time.monotonic() - self._looked > _GLANCE:
+                self._look()
+                self._looked = time.monotonic()
+            # A status above 128 is that of the signal which stopped all of them.
+            return next((Lost(rank, code) for rank, code in self._ended.items() if code < 0 or 0 < code <= 128), None)
+
+    def _look(self) -> None:
         for rank, pid in self._children.items():
             if rank not in self._ended:
                 with contextlib.suppress(ChildProcessError):
                     ended, status = os.waitpid(pid, os.WNOHANG)
                     if ended:
                         self._ended[rank] = os.waitstatus_to_exitcode(status)
-        # A status above 128 is that of the signal which stopped all of them.
-        return next((Lost(rank, code) for rank, code in self._ended.items() if code < 0 or 0 < code <= 128), None)
 
     def gone(self) -> set[int]:
         """The ranks that have ended, in whatever way, as rank 0 sees it."""
@@ -265,7 +274,7 @@ class _Mail:
         self._news = threading.Condition(threading.RLock())
         threading.Thread(target=self._read, name="mail", daemon=True).start()
 
-    def take(self, place: Place, seconds: float | None = None) -> bytes | None:
+    def take(self, place: Place, seconds: float) -> bytes | None:
         """The oldest message from there, once there is one; None where none comes within the seconds."""
         with self._news:
             come = self._news.wait_for(lambda: self._come.get(place), seconds)

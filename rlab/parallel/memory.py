@@ -4,10 +4,10 @@ import ctypes
 import mmap
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
+from rlab.launchers import machine
 from rlab.parallel.comm import Communicator
 
 # From glibc's malloc.h.
@@ -41,7 +41,7 @@ def common(comm: Communicator, size: int) -> tuple[np.ndarray | None, list[bool]
     if comm.rank == 0 and hasattr(os, "memfd_create") and comm.size > 1:
         descriptor = os.memfd_create("rlab")
         os.ftruncate(descriptor, size)
-        place = _machine(), os.getpid(), descriptor
+        place = machine(), os.getpid(), descriptor
     place = comm.gather(place)[0]
     memory = _mapped(place, size) if place else None
     shared = comm.gather(memory is not None)
@@ -51,9 +51,9 @@ def common(comm: Communicator, size: int) -> tuple[np.ndarray | None, list[bool]
 
 
 def _mapped(place: tuple[str, int, int], size: int) -> np.ndarray | None:
-    machine, process, number = place
+    where, process, number = place
     try:
-        if machine != _machine():
+        if where != machine():
             return None
         descriptor = os.open(f"/proc/{process}/fd/{number}", os.O_RDWR)
     except OSError:  # another user's, or in a container of its own
@@ -64,8 +64,3 @@ def _mapped(place: tuple[str, int, int], size: int) -> np.ndarray | None:
         return None
     finally:
         os.close(descriptor)
-
-
-def _machine() -> str:
-    """This boot of this machine, and its table of processes: a container may have one of its own."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")

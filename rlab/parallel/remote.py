@@ -24,7 +24,7 @@ from rlab.parallel.shared import Exchange, Report, Snapshot, Work
 
 _NOTHING = np.empty(0, np.float32)
 _PATIENCE = 10.0  # seconds to wait for a rank to confirm that it knows of the end
-_PATIENCE_OF_SERVER = 0.01  # seconds to wait for a worker before anything else is looked at
+_SERVER_PATIENCE = 0.01  # seconds to wait for a worker before anything else is looked at
 _PAUSE = 2e-4  # seconds between two looks of the server for who asks
 
 
@@ -172,7 +172,7 @@ class Host:
                 if place := self._words.waiting():
                     self._signal = self._words.fetch(_NOTHING, *place)
                 self._exchange.announce()
-                place = self._wire.wait(_PATIENCE_OF_SERVER)
+                place = self._wire.wait(_SERVER_PATIENCE)
                 if place is None:
                     continue
                 note = self._wire.fetch(gradient, *place)

@@ -18,6 +18,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
+from rlab.launchers import machine
 from rlab.notify import notify
 from rlab.parallel.comm import Communicator, Wire
 from rlab.parallel.local import LocalWire
@@ -102,7 +103,7 @@ class Process(NamedTuple):
             state, born = status_of(self.number)
         except OSError:
             return False
-        return born == self.born and _machine() == self.machine and state in "Tt"
+        return born == self.born and machine() == self.machine and state in "Tt"
 
 
 class Neighbour:
@@ -200,13 +201,9 @@ class _Watch:
 def process(number: int) -> Process | None:
     """A process of this machine, None where there is no /proc, or no such process."""
     try:
-        return Process(_machine(), number, status_of(number)[1])
+        return Process(machine(), number, status_of(number)[1])
     except OSError:
         return None
-
-
-def _machine() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def status_of(number: int) -> tuple[str, str]:

@@ -28,7 +28,7 @@ class TrainedPolicy:
         self.policy = policy
         self.parameters = parameters
         self.deterministic = deterministic
-        # Convolutions act as fast in a graph, which needs no seconds of compilation before the first step.
+        # A graph needs no seconds of compilation before it acts; on older processors it acts more slowly then.
         compiler = GRAPH if policy.reading.image else XLA
         self._steps = {flag: compile_acting(policy, flag, compiler=compiler) for flag in (False, True)}
         self._seed = derive(seed, "actions")

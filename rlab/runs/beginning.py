@@ -43,8 +43,8 @@ def begin(
     """A new run directory for the agent, which has `config`, `env`, `policy` and `seed`, of all ranks together.
 
     A checkpoint is saved every `checkpoint_every` seconds; 0 is after each update. `settle` lets the agent put what it
-    finds out into its config, once the ranks have met. Raises BadInputError for a number of
-    steps, a target or seconds that cannot be, and for a directory that is not free.
+    finds out into its config, once the ranks have met. Raises BadInputError for a number of steps, a target or seconds
+    that cannot be, and for a directory that is not free.
     """
     comm = comm or Serial()
     if comm.size > 1:

@@ -83,7 +83,7 @@ def run_loop(
     `close` closes the environments, at the very end: one that takes the process with it has lost nothing then.
     Where the factory `env` has learned rewards, their metrics and what they learned go with those of the agent.
     """
-    comm = comm or Serial()
+    comm, in_step = comm or Serial(), agree is None
     agree = agree or functools.partial(_agreed, comm)
     updates = _named_faults(updates, first_step)
     try:
@@ -95,7 +95,8 @@ def run_loop(
                     updates = _with_metrics(updates, rewards)
                     checkpoint = functools.partial(_with_rewards, checkpoint, rewards)
                 with run.training(first_step, checkpoint):
-                    result = _lead(run, updates, checkpoint, total_steps, first_step, graph, shown, agree, unit, stop)
+                    loop = functools.partial(_lead, run, updates, checkpoint, total_steps, first_step, graph, shown)
+                    result = loop(agree, unit, stop, in_step)
     except ElsewhereError:  # of which all know
         raise
     except BaseException as error:  # others may wait for this rank
@@ -142,8 +143,9 @@ def _lead(
     agree: Callable[[int | None], int | None],
     unit: str,
     stop: StopRequest,
+    in_step: bool,
 ) -> TrainingResult:
-    """The loop of the first rank."""
+    """The loop of the first rank; `in_step` are ranks that make each update together."""
     every = _seconds_between(run)
     if not run.of_task:  # only now it is certain that these steps can be made
         run = run.with_steps(total_steps)
@@ -167,9 +169,10 @@ def _lead(
                 saver.save()
             except TrainingError as error:
                 if isinstance(error, RankLostError):
-                    saver.save()
+                    if not in_step:  # else the state may be that in the midst of an update
+                        saver.save()
                     again = launch_command("resume", run.path)
-                    raise RankLostError(f"{error}; all else is saved, and `{again}` goes on") from error
+                    raise RankLostError(f"{error}; `{again}` goes on from step {saver.steps:,}") from error
                 if stop.signal is None:
                     raise
                 # A signal to a whole group ends the processes of an environment too.

@@ -18,6 +18,11 @@ _SCHEDULES = into("rlab/schedules.py", "tests/test_schedules.py")
 _SEEDING = into("rlab/seeding.py", "tests/test_laws.py::test_who_plays_has_streams_of_their_own")
 _SHARED = into("rlab/parallel/shared.py", "tests/test_optimizers.py")
 _LOCAL = into("rlab/parallel/local.py", "tests/test_local.py::test_all_ranks_find_the_same")
+_REMOTE = into(
+    "rlab/parallel/remote.py", "tests/test_local.py::test_processes_learn_together_and_count_the_steps_of_all"
+)
+_A3C_PROCESSES = into("agents/a3c.py", "tests/test_local.py::test_a_fault_in_any_process_is_named_once")
+_LOOP_PROCESSES = into("rlab/runs/loop.py", "tests/test_local.py::test_a_killed_process_is_named_and_nothing_is_lost")
 _COMPILING = into("rlab/ops/compiling.py", "tests/test_compiling.py")
 _COMM = into("rlab/parallel/comm.py", "tests/test_mpi.py::test_ranks_gather_and_sum_the_same_bits")
 _CHECKPOINTS = into("rlab/runs/checkpoints.py", "tests/test_runs.py")
@@ -309,6 +314,36 @@ PLANTED = (
         "return",
         "test_a_process_that_is_no_program_of_one_command_is_never_forked",
     ),
+    _LOCAL(
+        "a signal that stops all is a fault",
+        "code < 0 or 0 < code <= 128",
+        "code",
+        "test_a_rank_that_was_stopped_by_a_signal_as_all_are_is_no_fault",
+    ),
+    _LOCAL(
+        "who does not end is left",
+        "_kill([pid for rank, pid in self._children.items() if rank not in self._ended])",
+        "pass",
+        "test_a_rank_that_does_not_end_is_ended",
+    ),
+    _REMOTE("step sizes do not fall elsewhere", "line.left(steps), done)", "1.0, done)"),
+    _REMOTE(
+        "updates beside are told of twice",
+        "self._exchange.report(*note)",
+        "self._exchange.report(*note); self._exchange.push(gradient, note.work)",
+    ),
+    _REMOTE(
+        "the workers of a killed process are waited for",
+        "if place[0] not in gone}",
+        "if place}",
+        "test_a_killed_process_is_named_and_nothing_is_lost",
+    ),
+    _A3C_PROCESSES(
+        "all processes have the same workers",
+        "first, own = sum(workers[: self.comm.rank]), workers[self.comm.rank]",
+        "first, own = 0, workers[self.comm.rank]",
+    ),
+    _LOOP_PROCESSES("a lost process takes what was learned", "if not in_step:", "if False:"),
     _COMPILING("nothing is compiled", "jit_compile=compiler == XLA", "jit_compile=False"),
     _COMPILING("graphs run over blocks", "return _traced_for.get() == XLA", "return True"),
     _COMPILING("the slower is taken", "return min(seconds, key", "return max(seconds, key"),

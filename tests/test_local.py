@@ -136,6 +136,19 @@ assert common.view(np.int64).tolist() == list(range(1, size + 1))
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
+def test_a_slow_rank_reads_what_was_put_together():
+    code = """
+meet = ranks._meet
+def late():
+    meet()
+    time.sleep(0.1 * rank)
+ranks._meet = late
+for number in range(4):
+    assert ranks.stack(np.array([10 * number + rank])).tolist() == [[10 * number], [10 * number + 1]]
+"""
+    assert _ranks(2, code + END).stdout == "done\n"
+
+
 def test_each_rank_has_cores_of_its_own_where_there_are_enough():
     code = """
 cores = sorted(os.sched_getaffinity(0))
@@ -304,6 +317,8 @@ def test_a_signal_stops_all_with_a_checkpoint(tmp_path, number, all_of_them):
     process, children = _started(tmp_path / "run", "--workers", "2", "--processes", "2")
     for child in children if all_of_them else ():
         os.kill(child, number)  # it leaves it to its parent
+        time.sleep(1.0)
+        assert process.poll() is None
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
@@ -371,8 +386,9 @@ def test_a_killed_command_takes_its_processes_along(tmp_path):
     process, children = _started(tmp_path / "run", "--workers", "2", "--processes", "2")
     assert len(children) == 1
     process.kill()
-    process.communicate()
+    process.wait()  # and not for what they hold open
     assert not _gone(children)
+    process.communicate()
 
 
 @pytest.mark.parametrize(

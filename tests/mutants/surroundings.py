@@ -246,7 +246,10 @@ PLANTED = (
     ),
     _SHARED("steps are not counted", "+= 1, work.steps", "+= 1, 0", "test_threads_lose_no_count"),
     _SHARED(
-        "all workers count in one row", "self._counts[work.worker]", "self._counts[0]", "test_threads_lose_no_count"
+        "all workers count in one row",
+        "self._counts[work.worker]",
+        "self._counts[0]",
+        "test_parameters_that_move_to_other_memory_are_one_for_all_who_have_it",
     ),
     _SHARED(
         "the count begins at zero",
@@ -268,7 +271,10 @@ PLANTED = (
     ),
     _LOCAL("the last rank counts twice", "total = parts[0]\n", "total = parts[-1]\n"),
     _LOCAL(
-        "nobody waits before the next part", "            self._meet()  # before anybody writes the next part\n", ""
+        "nobody waits before the next part",
+        "            self._meet()  # before anybody writes the next part\n",
+        "",
+        "test_a_slow_rank_reads_what_was_put_together",
     ),
     _LOCAL("messages end at their first part", "start + _CHUNK < len(view))", "False)"),
     _LOCAL("wires share a channel", "self._channels += 1", "pass", "test_wires_keep_messages_apart"),

@@ -10,7 +10,8 @@ published 2009. A policy that remembers is a distribution over actions given the
     θ ← optimizer(θ, Δ)
 
 The memory is backpropagated through from the last step of each episode to its first, whatever the memory is. b_t is a
-baseline, fitted after it was used. Under `mpirun` each rank plays its share of the N episodes; gradients are summed.
+baseline, fitted after it was used. Processes, or the ranks of `mpirun`, play shares of the N episodes; gradients
+are summed.
 
 Departures: advantages may be scaled by their own spread, the gradient's norm is bounded, and the optimizer is any of
 Keras. What each setting did is in docs/algorithms/rpg.md.
@@ -26,9 +27,10 @@ import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from agents import tuning
+from agents.agent import drive
 from rlab import ops, policies, rewards, rollout, runs
 from rlab.errors import BadInputError, TrainingError, fault_at
-from rlab.parallel import calls, watch
+from rlab.parallel import calls, threads, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive
@@ -47,6 +49,7 @@ class Config(tuning.Tuned, agent="rpg"):
     """The settings of RPG; each is a command-line flag. `defaults/rpg.toml` tunes them by environment."""
 
     episodes_per_batch: int = field(4, "N, episodes to an update, over all ranks", low=1)
+    shares: int = field(0, "shares of a batch; as many give the same bits on any number of processes", low=0, auto=True)
     learning_rate: float = field(0.0, "step size of the optimizer; 0 for 0.005, or 0.0005 on images", low=0.0)
     decay_learning_rate: bool = field(True, "let the learning rate fall linearly to 0 at the last step")
     optimizer: str = field("adam", "any optimizer of Keras, by its name")
@@ -107,7 +110,7 @@ class RPG:
         ops.optimizers.keras_optimizer(self.config.optimizer)
         self.env, self.seed = env, seed
         self.comm = ranks.world()
-        check_sizes(self.config, self.comm.size)
+        self.config = check_sizes(self.config, self.comm.size)
         probe = env(num_envs=1, seed=0)
         self._limit = limit = getattr(probe, "episode_limit", None)  # of an environment that `envs.make` made
         if limit and self.config.truncation > limit:
@@ -158,26 +161,15 @@ class RPG:
         return tuning.resume(cls, run, env, steps)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
-        run, steps, target_score, checkpoint = beginning
+        _, steps, target_score, checkpoint = beginning
+        own = threads.ranks_of(self.comm, self.config.shares)
         with fault_at("before the first step"), watch.stepping(watch.START):
-            learner = Learner(self, Schedule(steps, target_score))
+            learners = [Learner(self, Schedule(steps, target_score), rank) for rank in own]
         if checkpoint:
             with runs.restoring():
-                learner.restore(checkpoint)
-        if self.comm.rank == 0:
-            runs.save_architecture(run.path, self.policy)
-        return runs.run_loop(
-            run,
-            learner.updates(),
-            learner.checkpoint,
-            steps,
-            learner.steps,
-            graph=functools.partial(policies.trace_graph, self.policy),
-            shown=("score", "success", "entropy"),
-            comm=self.comm,
-            env=self.env,
-            close=learner.close,
-        )
+                for one in learners:
+                    one.restore(checkpoint)
+        return drive(self, beginning, own, learners, ("score", "success", "entropy"))
 
     def make_baseline(self) -> Any:
         """The baseline that the config names."""
@@ -202,10 +194,11 @@ class RPG:
 class Learner:
     """One training run of RPG: parameters, optimizer and baseline, and the updates that change them."""
 
-    def __init__(self, agent: RPG, schedule: Schedule) -> None:
+    def __init__(self, agent: RPG, schedule: Schedule, comm: ranks.Communicator | None = None) -> None:
         import keras
 
-        self.config, self.policy, self.comm, self.seed = agent.config, agent.policy, agent.comm, agent.seed
+        self.config, self.policy, self.seed = agent.config, agent.policy, agent.seed
+        self.comm = comm or agent.comm
         self._schedule = schedule
         self._rows = self.config.episodes_per_batch // self.comm.size
         self._first = self._rows * self.comm.rank
@@ -351,10 +344,14 @@ class Learner:
         self._schedule.restore(checkpoint.counters["schedule"], checkpoint.steps)
 
 
-def check_sizes(config: Config, size: int) -> None:
-    """Raise BadInputError where a batch does not divide among the ranks."""
-    if (batch := config.episodes_per_batch) % size:
-        raise BadInputError(f"--episodes-per-batch must be a multiple of the {size} ranks, not {batch}")
+def check_sizes(config: Config, size: int) -> Config:
+    """The settings with as many shares as there are on so many ranks.
+
+    Raises BadInputError where a batch does not divide into them.
+    """
+    config = dataclasses.replace(config, shares=threads.shares(config.shares, size))
+    threads.require_multiple("--episodes-per-batch", config.episodes_per_batch, config.shares)
+    return config
 
 
 def falling(config: Config, left: float) -> tuple[float, float]:

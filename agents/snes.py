@@ -29,6 +29,7 @@ import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from agents import tuning
+from agents.agent import drive
 from rlab import ops, policies, rewards, rollout, runs
 from rlab.arrays import like
 from rlab.errors import BadInputError, TrainingError, fault_at
@@ -141,26 +142,14 @@ class SNES:
         return tuning.resume(cls, run, env, steps)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
-        run, steps, target_score, checkpoint = beginning
+        _, steps, target_score, checkpoint = beginning
         with fault_at("before the first step"), watch.stepping(watch.START):
             learner = Learner(self, Schedule(steps, target_score))
         if checkpoint:
             with runs.restoring():
                 learner.restore(checkpoint)
-        if self.comm.rank == 0:
-            runs.save_architecture(run.path, self.policy, self.config.deterministic)
-        return runs.run_loop(
-            run,
-            learner.updates(),
-            learner.checkpoint,
-            steps,
-            learner.steps,
-            graph=functools.partial(policies.trace_graph, self.policy),
-            shown=("score", "best", "sigma"),
-            comm=self.comm,
-            env=self.env,
-            close=learner.close,
-        )
+        shown = ("score", "best", "sigma")
+        return drive(self, beginning, [self.comm], [learner], shown, self.config.deterministic)
 
 
 class Learner:

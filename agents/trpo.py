@@ -8,11 +8,11 @@ al. 2016 ("High-dimensional continuous control using generalized advantage estim
     θ ← θ_old + αᵏ √(2δ / sᵀ(F + damping)s) s   the smallest k with L above L(θ_old) and D ≤ δ; without one θ stays
 
 A critic of its own, apart from the policy, is fitted to the λ-returns A + V beside each step. The steps of a batch are
-played by environments side by side; under `mpirun` each rank has its share of them. Of images, and where there is a
-memory, ranks share the work of learning too: gradients, Fisher products, divergences and moments are means over all of
-them. Of plain vectors that work is less than its messages: the ranks gather the steps, one takes the step and another
-fits the critic. Observations and returns may be standardized by what was seen of them. With a vine (section 5.2) the
-gradient comes from several actions tried in the same states.
+played by environments side by side, a share of them by each rank: a process, or one of `mpirun`. Of images, and where
+there is a memory, ranks share the work of learning too: gradients, Fisher products, divergences and moments are means
+over all of them. Of plain vectors that work is less than its messages: the ranks gather the steps, one takes the step
+and another fits the critic. Observations and returns may be standardized by what was seen of them. With a vine (section
+5.2) the gradient comes from several actions tried in the same states.
 
 Departures: the critic learns by Adam on minibatches, not by a trust region; advantages are standardized in each batch;
 the policy's entropy may be given a weight in L.
@@ -23,6 +23,7 @@ did is in docs/algorithms/trpo.md.
 import dataclasses
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Generator
 from concurrent import futures
 from pathlib import Path
@@ -32,10 +33,11 @@ import numpy as np
 
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from agents import tuning
+from agents.agent import drive
 from rlab import ops, policies, rewards, rollout, runs, vine
 from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.notify import notify
-from rlab.parallel import calls, watch
+from rlab.parallel import calls, threads, watch
 from rlab.parallel import comm as ranks
 from rlab.schedules import Schedule
 from rlab.seeding import derive, playing
@@ -53,6 +55,7 @@ class Config(tuning.Tuned, agent="trpo"):
 
     batch_size: int = field(1024, "agent steps to an update, over all ranks", low=2)
     parallel_envs: int = field(16, "environments that play them side by side, over all ranks", low=1)
+    shares: int = field(0, "shares of a batch; as many give the same bits on any number of processes", low=0, auto=True)
     sampling: str = field("single-path", "how the gradient is sampled", choices=("single-path", "vine"))
     vine_spacing: int = field(16, "steps of the vine between the states from which its branches go", low=1)
     vine_length: int = field(32, "steps of a branch, after which the critic judges", low=1)
@@ -95,7 +98,7 @@ class TRPO:
         policy: a backbone's name (`rlab.policies.BACKBONES`); None for that tuned for a named environment, or else the
             feed-forward one that fits the observations.
         seed: of parameters, actions and environments. The same seed gives the same bits; resumed runs too, where the
-            environment's state can be saved (the project's own environments, without ranks).
+            environment's state can be saved (the project's own environments).
 
     Raises BadInputError for settings out of range and for spaces that no policy fits.
     """
@@ -113,7 +116,7 @@ class TRPO:
         self.config, env, policy, seed, *_ = self._chosen
         self.env, self.seed = env, seed
         self.comm = ranks.world()
-        check_sizes(self.config, self.comm.size)
+        self.config = check_sizes(self.config, self.comm.size)
         probe = self.make_env(num_envs=1, seed=0)
         if self.config.sampling == "vine" and not getattr(probe, "can_save", False):
             raise BadInputError("--sampling vine needs an environment whose state can be saved and restored")
@@ -129,8 +132,6 @@ class TRPO:
             initial_std=self.config.initial_std,
         )
         self.policy = build()
-        # Who shares the work of learning: where ranks gather the steps, each has all of it.
-        self.among = ranks.Serial() if self.policy.light else self.comm
         linear = self.config.critic == "linear"
         if not (linear or self.policy.remembers):
             _check_minibatch(self.config)
@@ -142,13 +143,13 @@ class TRPO:
         restorable = self.config.sampling == "vine" and "restorable" in inspect.signature(self.env).parameters
         return self.env(num_envs=num_envs, seed=seed, **({"restorable": True} if restorable else {}))
 
-    def make_fitter(self) -> Any:
-        """What keeps the critic's parameters, fresh."""
+    def make_fitter(self, among: ranks.Communicator) -> Any:
+        """What keeps the critic's parameters, fresh, among the ranks that share the work of learning."""
         config = self.config
         if config.critic == "linear":
-            return policies.LinearFitter(self.critic, self.among)
+            return policies.LinearFitter(self.critic, among)
         settings = config.learning_rate, config.critic_epochs, config.critic_minibatch, config.normalize_returns
-        return policies.NetworkFitter(self.critic, self.among, self.seed, *settings)
+        return policies.NetworkFitter(self.critic, among, self.seed, *settings)
 
     def train(
         self,
@@ -176,48 +177,46 @@ class TRPO:
         return tuning.resume(cls, run, env, steps)
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
-        run, steps, target_score, checkpoint = beginning
+        _, steps, target_score, checkpoint = beginning
+        own = threads.ranks_of(self.comm, self.config.shares)
         with fault_at("before the first step"), watch.stepping(watch.START):
-            learner = Learner(self, Schedule(steps, target_score), checkpoint)
-        if checkpoint and not learner.exact and self.comm.rank == 0:
+            learners = [Learner(self, Schedule(steps, target_score), checkpoint, rank) for rank in own]
+        if checkpoint and not learners[0].exact and self.comm.rank == 0:
             notify("the environment's state was not saved: new episodes begin")
-        if self.comm.rank == 0:
-            runs.save_architecture(run.path, self.policy)
-        return runs.run_loop(
-            run,
-            learner.updates(),
-            learner.checkpoint,
-            steps,
-            learner.steps,
-            graph=functools.partial(policies.trace_graph, self.policy),
-            shown=("score", "success", "kl", "entropy"),
-            comm=self.comm,
-            env=self.env,
-            close=learner.close,
-        )
+        return drive(self, beginning, own, learners, ("score", "success", "kl", "entropy"))
 
 
 class Learner:
     """One training run of TRPO: parameters, critic and environments, and the updates that change them."""
 
-    def __init__(self, agent: TRPO, schedule: Schedule, checkpoint: "runs.Checkpoint | None" = None) -> None:
+    def __init__(
+        self,
+        agent: TRPO,
+        schedule: Schedule,
+        checkpoint: "runs.Checkpoint | None" = None,
+        comm: ranks.Communicator | None = None,
+    ) -> None:
         import tensorflow as tf
 
-        self.config, self.policy, self.seed = agent.config, agent.policy, agent.seed
-        self.comm, self._among = agent.comm, agent.among
+        self.config, self.policy, self.seed, self.comm = agent.config, agent.policy, agent.seed, comm or agent.comm
+        # Who shares the work of learning: where ranks gather the steps, each has all of it.
+        self._among = ranks.Serial() if self.policy.light else self.comm
         config, self._schedule = self.config, schedule
         self.rows = config.parallel_envs // self.comm.size
         self.time = config.batch_size // config.parallel_envs
         self._first = self.rows * self.comm.rank
-        self._batch_steps = config.batch_size + _branch_steps(config, agent.policy.action_space)
+        self._batch_steps = config.batch_size
+        if config.sampling == "vine":
+            number, _ = vine.actions_to_try(agent.policy.action_space, config.vine_actions)
+            self._batch_steps += config.batch_size // config.vine_spacing * number * config.vine_length
         self._pair = policies.ActorCriticPair(agent.policy, agent.critic)
-        self.critic = agent.make_fitter()
+        self.critic = agent.make_fitter(self._among)
         self._statistics = policies.ObservationStatistics(agent.policy)
         self.params = tf.constant(self.policy.initial_parameters(derive(self.seed, "parameters")))
         self.steps = self.batches = 0
         with runs.restoring():
-            saved = self._restore(checkpoint) if checkpoint else {}
-        self.exact = bool(saved) and self.comm.size == 1
+            self._played = self._restore(checkpoint) if checkpoint else {}
+        self.exact = bool(self._played)
         self._begun = checkpoint.counters["begun"] if checkpoint and self.exact else self.steps
         self._share = share = policies.Share(self._first, config.parallel_envs) if self.comm.size > 1 else None
         # A run that begins new episodes must not replay the same ones: the seeds depend on where it begins them.
@@ -236,7 +235,7 @@ class Learner:
         )
         if self.exact:
             with runs.restoring():
-                self._collector.load(saved)
+                self._collector.load(runs.subset(self._played, _place_of(self.comm.rank)))
         self.region = policies.TrustRegion(**{name: getattr(config, name) for name in policies.TrustRegion._fields})
         self._step = policies.compile_trust_step(self.policy, self._among, self.region)
         self._beside = futures.ThreadPoolExecutor(1)
@@ -264,7 +263,7 @@ class Learner:
         advantages = self._advantages(*got, values, following, self.config.gae_lambda).numpy()
         returns = advantages + values
         seen = trajectory.observations, trajectory.resets, trajectory.actions
-        standard = standardized(advantages, self._among)
+        standard = policies.standardized(advantages, self._among)
         number, share = self.config.fisher_subsampling, self._share if self._among.size > 1 else None
         fewer = policies.fewer_columns(self.policy, values.shape, number, self.seed, self.batches, share)
         batch = policies.Batch(*seen, standard, trajectory.state[0], branches, fewer)
@@ -287,7 +286,7 @@ class Learner:
             self._learned,
         )
         better = branches.values - branches.values.mean(axis=0)  # than the others of the same state
-        return trajectory, episodes, branches._replace(values=standardized(better, self.comm))
+        return trajectory, episodes, branches._replace(values=policies.standardized(better, self.comm))
 
     @property
     def _place(self) -> str:
@@ -314,6 +313,8 @@ class Learner:
         episodes = [episode for part in comm.gather(episodes) for episode in part]
         self._schedule.add(episodes, self.steps)
         ranks.require_equal(comm, np.asarray(self.params), "the policy's parameters")
+        if comm.size > 1:  # a checkpoint is the first rank's, and may come at any time
+            self._played = functools.reduce(operator.or_, comm.gather(self._saved()))
         return runs.Update(self.steps, metrics, episodes, self._schedule.end)
 
     def _learn(self, batch: "policies.Batch", returns: np.ndarray, trajectory: "Trajectory") -> tuple[Any, Any]:
@@ -342,13 +343,17 @@ class Learner:
         arrays = {f"policy/{name}": part for name, part in self.policy.named(np.asarray(self.params)).items()}
         arrays |= {f"observations/{name}": part for name, part in self._statistics.arrays().items()}
         arrays |= {f"critic/{name}": part for name, part in self.critic.arrays().items()}
-        played = self._collector.save() if self.comm.size == 1 else None
-        arrays |= {f"collector/{name}": part for name, part in (played or {}).items()}
+        arrays |= self._saved() if self.comm.size == 1 else self._played
         counters = {"batches": self.batches, "begun": self._begun, "schedule": self._schedule.state()}
         return runs.Checkpoint(self.steps, arrays, counters)
 
+    def _saved(self) -> dict[str, np.ndarray]:
+        """This rank's environments and how far they are, for a checkpoint; nothing where they cannot be saved."""
+        place = _place_of(self.comm.rank)
+        return {f"{place}/{name}": part for name, part in (self._collector.save() or {}).items()}
+
     def _restore(self, checkpoint: "runs.Checkpoint") -> dict[str, np.ndarray]:
-        """Go on from a checkpoint; what it holds of the environments."""
+        """Go on from a checkpoint; what it holds of the environments of as many ranks, if it does."""
         import tensorflow as tf
 
         self.params = tf.constant(self.policy.flatten(runs.subset(checkpoint.arrays, "policy")))
@@ -356,28 +361,23 @@ class Learner:
         self.critic.restore(runs.subset(checkpoint.arrays, "critic"))
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
         self._schedule.restore(checkpoint.counters["schedule"], checkpoint.steps)
-        return runs.subset(checkpoint.arrays, "collector")
+        saved = {name: part for name, part in checkpoint.arrays.items() if name.startswith(_place_of(0))}
+        places = {_place_of(rank) for rank in range(self.comm.size)}
+        return saved if {name.partition("/")[0] for name in saved} == places else {}
 
 
-def standardized(values: np.ndarray, comm: ranks.Communicator) -> np.ndarray:
-    """Values of any shape, shifted and scaled to mean 0 and deviation 1 over all ranks, float32."""
-    parts = comm.gather(ops.moments.of_rows(values.reshape(-1, 1)))
-    whole = functools.reduce(ops.moments.merge, parts)
-    return ((values - float(whole.mean[0])) / (float(whole.deviation[0]) + 1e-8)).astype(np.float32)
+def _place_of(rank: int) -> str:
+    """Where a checkpoint has a rank's environments."""
+    return f"collector-{rank}" if rank else "collector"
 
 
-def _branch_steps(config: Config, space: "gym.Space") -> int:
-    """Steps of all branches of a batch, over all ranks."""
-    if config.sampling != "vine":
-        return 0
-    number, _ = vine.actions_to_try(space, config.vine_actions)
-    return config.batch_size // config.vine_spacing * number * config.vine_length
+def check_sizes(config: Config, size: int) -> Config:
+    """The settings with as many shares as there are on so many ranks.
 
-
-def check_sizes(config: Config, size: int) -> None:
-    """Raise BadInputError where a batch does not divide as it must."""
-    if config.parallel_envs % size:
-        raise BadInputError(f"--parallel-envs must be a multiple of the {size} ranks, not {config.parallel_envs}")
+    Raises BadInputError where a batch does not divide as it must.
+    """
+    config = dataclasses.replace(config, shares=threads.shares(config.shares, size))
+    threads.require_multiple("--parallel-envs", config.parallel_envs, config.shares)
     if config.batch_size % config.parallel_envs:
         raise BadInputError(
             f"--batch-size must be a multiple of the {config.parallel_envs} environments, not {config.batch_size}"
@@ -387,6 +387,7 @@ def check_sizes(config: Config, size: int) -> None:
         raise BadInputError(f"--vine-spacing must divide {time} steps of each environment, not {config.vine_spacing}")
     if config.sampling == "vine" and config.vine_actions == 1:
         raise BadInputError("--vine-actions must be at least 2, to be compared, or 0, not 1")
+    return config
 
 
 def _check_minibatch(config: Config) -> None:

@@ -34,27 +34,32 @@ PAPER = ["--backbone", "cnn", "--frame-size", "84", "--envs-per-worker", str(K),
 
 
 def command(*flags: str, tree: Path = ROOT, mpirun: int = 0) -> dict[str, float]:
-    """Steps per second, cores busy and memory of `python -m launch a3c --env Pong` with the paper's network."""
+    """What is `measured` of `python -m launch a3c --env Pong` with the paper's network."""
+    steps = str(100_000 * len(os.sched_getaffinity(0)))  # more than the time allows, with a row each second or so
+    return measured("a3c", "--env", "Pong", "--steps", steps, *PAPER, *flags, tree=tree, mpirun=mpirun)
+
+
+def measured(*words: str, tree: Path = ROOT, mpirun: int = 0) -> dict[str, float]:
+    """Steps per second, cores busy and memory of a whole command, once it has made its first steps."""
     import psutil
 
     with tempfile.TemporaryDirectory() as directory:
         run = Path(directory) / "run"
-        steps = str(100_000 * len(os.sched_getaffinity(0)))  # more than the time allows, with a row each second or so
-        words = [sys.executable, "-m", "launch", "a3c", "--env", "Pong", "--steps", steps, *PAPER, *flags]
+        called = [sys.executable, "-m", "launch", *words]
         if mpirun:
-            words = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(mpirun), *words]
+            called = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(mpirun), *called]
         environment = os.environ | {"PYTHONPATH": str(tree)}
         start = time.monotonic()
         errors = Path(directory) / "errors.txt"
         with (
             errors.open("w") as file,
-            subprocess.Popen([*words, "--run", str(run)], cwd=directory, env=environment, stderr=file) as process,
+            subprocess.Popen([*called, "--run", str(run)], cwd=directory, env=environment, stderr=file) as process,
         ):
             while not (rows := _rows(run)):
                 time.sleep(0.02)
                 if process.poll() is not None or time.monotonic() - start > 120:
                     process.kill()
-                    raise SystemExit(f"{' '.join(words)} made no steps:\n{errors.read_text()[-2000:]}")
+                    raise SystemExit(f"{' '.join(called)} made no steps:\n{errors.read_text()[-2000:]}")
             first = time.monotonic() - start
             time.sleep(WARM_UP / 2)
             tree_of = psutil.Process(process.pid)
@@ -68,7 +73,7 @@ def command(*flags: str, tree: Path = ROOT, mpirun: int = 0) -> dict[str, float]
     return {
         "steps_per_second": made / (float(later[-1]["seconds"]) - float(rows[-1]["seconds"])),
         "cores_busy": (after - before) / seconds,
-        "staleness": float(later[-1]["staleness"]),
+        "staleness": float(later[-1].get("staleness", 0.0)),
         "first_row_seconds": first,
         "private_mib": sum(private),
     }

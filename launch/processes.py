@@ -29,32 +29,63 @@ processes_option = click.option(
 )
 
 
-def start(agent: str, config: Any, workers: Any, processes: Any, learned_rewards: bool = False) -> Any:
-    """Become so many processes, each of which goes on from here as a rank; the config with its number of workers.
+def start(
+    agent: str, config: Any, workers: Any, processes: Any, learned_rewards: bool = False, deals: bool = False
+) -> Any:
+    """Become so many processes, each of which goes on from here as a rank; the config with its workers or shares.
 
-    `workers` is a number or AUTO, None of an agent without; `processes` is a number or AUTO. Raises BadInputError for
-    more than there can be.
+    `workers` is a number or AUTO, None of an agent without; `processes` is a number or AUTO. Where the agent `deals`
+    its batches to ranks, there is a share to each core, if nothing else is asked for. Raises BadInputError for more
+    processes than there can be.
     """
     cores = len(usable_cores())
     if launched_ranks() > 1:
         if processes not in (AUTO, 1):
             raise BadInputError(f"--processes {processes} cannot be used under mpirun, which starts the ranks itself")
-        return _with_workers(config, max(1, cores // _ranks_here()) if workers == AUTO else workers)
+        return _with(config, workers=max(1, cores // _ranks_here()) if workers == AUTO else workers)
     if workers == AUTO:
         workers = min(cores, _MOST) if processes == AUTO else max(min(cores, _MOST), processes)
-    config = _with_workers(config, workers)
+    config = _with(config, workers=workers)
+    # A model of rewards is one for all environments of a process, and each process would have its own.
+    alone = learned_rewards or not local.possible()
+    if deals and not config.shares:
+        config = _with(config, shares=1 if alone else _shares(agent, config, cores, processes))
+    shares = getattr(config, "shares", 0)
     if processes == AUTO:
-        # A model of rewards is one for all environments of a process, and each process would have its own.
-        useful = 1 if learned_rewards or not local.possible() else _most_useful(agent, config)
-        processes = min(cores, useful)
+        useful = 1 if alone else _most_useful(agent, config)
+        processes = _largest_divisor(shares, cores) if shares and not alone else min(cores, useful)
     if workers is not None and processes > workers:
         raise BadInputError(f"--processes {processes} are more than --workers {workers} that they would share")
+    if shares % processes:
+        raise BadInputError(f"--processes {processes} must divide --shares {shares}, which they share")
     if processes > 1:
         import_tensorflow()
         for name in (*_PRELOADED, f"agents.{agent}"):
             importlib.import_module(name)
         local.fork(processes)
     return config
+
+
+def deals(agent: str, env: str, backbone: str | None) -> bool:
+    """Whether a batch of the agent is dealt to the cores unasked.
+
+    What TRPO makes of vectors with a memory is slower dealt: each Fisher product is then a call of its own.
+    """
+    from envs import is_atari
+
+    remembers = backbone in ("rnn", "lstm", "dnc", "seq2seq")
+    return agent == "rpg" or (agent == "trpo" and (not remembers or is_atari(env)))
+
+
+def _shares(agent: str, config: Any, cores: int, processes: Any) -> int:
+    """A share to each core, as far as a batch can be dealt so, or to each process that is asked for."""
+    dealt = config.parallel_envs if agent == "trpo" else config.episodes_per_batch
+    found = _largest_divisor(dealt, min(cores, _MOST))
+    return found if processes == AUTO or found % processes == 0 else processes
+
+
+def _largest_divisor(number: int, most: int) -> int:
+    return max(part for part in range(1, most + 1) if number % part == 0)
 
 
 def _most_useful(agent: str, config: Any) -> int:
@@ -65,21 +96,23 @@ def _most_useful(agent: str, config: Any) -> int:
         from agents.snes import check_sizes
 
         return config.population // check_sizes(config, 1).group
-    return 1
+    return 1  # of a run that knows of no shares
 
 
 def described(config: Any) -> str:
     """What is said of the workers and the processes at the start, with a comma after it; nothing of a process alone."""
-    workers, parts = getattr(config, "workers", 0), []
+    workers, shares, parts = getattr(config, "workers", 0), getattr(config, "shares", 0), []
     if workers:
         parts.append(f"{workers} worker{'s' * (workers > 1)}")
+    if shares > launched_ranks():
+        parts.append(f"{shares} shares")
     if local.forked():
         parts.append(f"{launched_ranks()} processes")
     return " in ".join(parts) + ", " if parts else ""
 
 
-def _with_workers(config: Any, workers: Any) -> Any:
-    return config if workers is None else dataclasses.replace(config, workers=workers)
+def _with(config: Any, **changes: Any) -> Any:
+    return dataclasses.replace(config, **{name: value for name, value in changes.items() if value is not None})
 
 
 def _ranks_here() -> int:

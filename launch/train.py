@@ -77,9 +77,8 @@ def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | No
         import envs
 
         said = {key: values[key] for key in settings_of(module.Config)}
-        if said.get("workers") == AUTO:  # which is found out where it trains
-            del said["workers"]
-        config = from_settings(module.Config, said)
+        # What is auto is found out where it trains.
+        config = from_settings(module.Config, {key: value for key, value in said.items() if value != AUTO})
         chosen = {option.name: values[option.name] for option in of_env}
         # A game's options are all written to the config; of another environment's only those that differ from its own.
         atari = envs.is_atari(name)
@@ -197,7 +196,8 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
     check(config)
     _check(values)
     learns_rewards = bool(values["novelty"] or values["imitate"])
-    config = processes.start(agent, config, values.get("workers"), values["processes"], learns_rewards)
+    deals = processes.deals(agent, env, values["backbone"])
+    config = processes.start(agent, config, values.get("workers"), values["processes"], learns_rewards, deals)
     learner = make_agent(agent, env, options, config, values)
     run = values["run"] or new_directory(agent, env)
     size = learner.policy.size

@@ -139,7 +139,7 @@ def test_nothing_that_is_not_a_number_has_a_rank(utilities):
 
 def test_advantages_are_standardized_over_all_ranks():
     values = np.random.default_rng(0).normal(3.0, 5.0, (7, 4)).astype(np.float32)
-    found = trpo.standardized(values, Serial())
+    found = rlab.policies.standardized(values, Serial())
     np.testing.assert_allclose(found, (values - values.mean()) / values.std(), rtol=1e-4, atol=1e-5)
 
     class Other(Serial):
@@ -147,7 +147,7 @@ def test_advantages_are_standardized_over_all_ranks():
             return [ops.moments.of_rows(100.0 + values[:2].reshape(-1, 1)), value]
 
     both = np.concatenate([100.0 + values[:2], values])
-    found = trpo.standardized(values, Other())
+    found = rlab.policies.standardized(values, Other())
     np.testing.assert_allclose(found, (values - both.mean()) / both.std(), rtol=1e-3, atol=1e-4)
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from test_a3c_ranks import AS_COMMAND
-from test_mpi import _weights
 
 import agents
 from launch import processes
@@ -77,8 +76,16 @@ def test_a_process_that_is_no_program_of_one_command_is_never_forked(monkeypatch
         (4, "a3c", {}, (9, 1), (9, 1)),
         (4, "snes", {"population": 256}, (None, "auto"), (None, 4)),
         (4, "snes", {"population": 256, "group": 128}, (None, "auto"), (None, 2)),
-        (4, "trpo", {}, (None, "auto"), (None, 1)),
-        (4, "rpg", {}, (None, 3), (None, 3)),
+        (4, "trpo", {}, (None, "auto"), (4, 4)),
+        (1, "trpo", {}, (None, "auto"), (1, 1)),
+        (64, "trpo", {"parallel_envs": 24}, (None, "auto"), (12, 12)),
+        (4, "trpo", {}, (None, 1), (4, 1)),  # the same shares, and so the same bits
+        (4, "trpo", {}, (None, 2), (4, 2)),
+        (4, "trpo", {"shares": 8}, (None, "auto"), (8, 4)),
+        (4, "trpo", {"shares": 6}, (None, "auto"), (6, 3)),
+        (4, "rpg", {"episodes_per_batch": 6}, (None, "auto"), (3, 3)),
+        (4, "rpg", {"episodes_per_batch": 6}, (None, 2), (2, 2)),
+        (4, "rpg", {"episodes_per_batch": 3}, (None, 1), (3, 1)),
     ],
 )
 def test_how_many_workers_and_processes(monkeypatch, cores, agent, settings, flags, found):
@@ -87,11 +94,35 @@ def test_how_many_workers_and_processes(monkeypatch, cores, agent, settings, fla
     monkeypatch.setattr(local, "possible", lambda: True)
     monkeypatch.setattr(local, "fork", begun.append)
     config = importlib.import_module(f"agents.{agent}").Config(**settings)
-    config = processes.start(agent, config, *flags)
-    assert (getattr(config, "workers", None), begun[0] if begun else 1) == found
+    asked, deals = config, agent in ("trpo", "rpg")
+    config = processes.start(agent, asked, *flags, deals=deals)
+    assert (getattr(config, "workers", getattr(config, "shares", None)), begun[0] if begun else 1) == found
     begun.clear()
-    processes.start(agent, config, flags[0], "auto", learned_rewards=True)
+    alone = processes.start(agent, asked, flags[0], "auto", learned_rewards=True, deals=deals)
     assert not begun  # each process would have a model of its own
+    assert getattr(alone, "shares", 0) == (getattr(asked, "shares", 0) or int(deals))  # and each share
+
+
+@pytest.mark.parametrize(
+    ("agent", "env", "backbone", "dealt"),
+    [
+        ("rpg", "TMaze", "lstm", True),
+        ("trpo", "HalfCheetah-v5", None, True),
+        ("trpo", "CartPoleNoVel-v1", "lstm", False),
+        ("trpo", "Pong", "lstm", True),
+        ("snes", "CartPole-v1", "mlp", False),
+        ("a3c", "Pong", "small-cnn", False),
+    ],
+)
+def test_whose_batches_are_dealt_to_the_cores(agent, env, backbone, dealt):
+    assert processes.deals(agent, env, backbone) == dealt
+
+
+def test_a_run_that_knows_of_no_shares_goes_on_as_one(monkeypatch):
+    monkeypatch.setattr(processes, "usable_cores", lambda: list(range(4)))
+    monkeypatch.setattr(local, "fork", lambda size: pytest.fail("forked"))
+    for kind in (agents.TRPO, agents.RPG):
+        assert processes.start(kind.Config.agent, kind.Config(), None, "auto").shares == 0
 
 
 def test_under_mpirun_a_command_starts_no_processes(monkeypatch):
@@ -410,11 +441,33 @@ def test_what_cannot_be_is_refused(tmp_path, launch, flags, said):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("agent", "env", "steps"), [("snes", "CartPole-v1", 20_000), ("trpo", "CartPole-v1", 6000)])
-def test_processes_give_the_bits_of_one(tmp_path, launch, agent, env, steps):
+SMALL = ("--frame-size", "36", "--backbone", "small-cnn", "--batch-size", "128", "--parallel-envs", "4")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("snes", "--env", "CartPole-v1", "--steps", "20000"),
+        ("trpo", "--env", "CartPole-v1", "--steps", "6000", "--shares", "2"),
+        ("trpo", "--env", "Pong", "--steps", "256", "--shares", "2", "--critic-minibatch", "64", *SMALL),
+        ("rpg", "--env", "TMaze", "--steps", "9000", "--shares", "4"),
+    ],
+)
+def test_processes_give_the_bits_of_one(tmp_path, launch, command):
     for count in (1, 2):
-        done = launch(agent, "--env", env, "--steps", steps, "--ranks", count, "--run", tmp_path / str(count))
+        done = launch(*command, "--ranks", count, "--run", tmp_path / str(count))
         assert done.returncode == 0, done.stderr
-    one, two = (_weights(tmp_path / name) for name in ("1", "2"))
-    assert one.keys() == two.keys()
-    assert all(np.array_equal(one[name], two[name]) for name in one)
+    one, two = (Run.open(tmp_path / name).latest_checkpoint() for name in ("1", "2"))
+    assert one.arrays.keys() == two.arrays.keys()
+    assert all(np.array_equal(one.arrays[name], two.arrays[name]) for name in one.arrays)
+
+
+def test_the_shares_of_a_batch_go_on_where_they_stopped(tmp_path, launch):
+    given = ("trpo", "--env", "CartPoleNoVel-v1", "--shares", "2", "--batch-size", "512", "--parallel-envs", "16")
+    assert launch(*given, "--processes", "2", "--steps", "1024", "--run", tmp_path / "a").returncode == 0
+    assert launch(*given, "--processes", "1", "--steps", "512", "--run", tmp_path / "b").returncode == 0
+    again = launch("resume", tmp_path / "b", "--steps", "1024")  # in as many processes as there are cores for
+    assert again.returncode == 0, again.stderr
+    whole, parts = (Run.open(tmp_path / name).latest_checkpoint().arrays for name in ("a", "b"))
+    assert "collector-1/acts" in whole
+    assert all(np.array_equal(whole[name], parts[name]) for name in whole)

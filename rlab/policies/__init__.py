@@ -24,6 +24,7 @@ _HOMES = {
     "ObservationStatistics": "statistics",
     "Policy": "policy",
     "Share": "acting",
+    "standardized": "statistics",
     "PolicyOutput": "policy",
     "TrainedPolicy": "trained",
     "build": "policy",

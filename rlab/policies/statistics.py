@@ -1,4 +1,4 @@
-"""What a normalizing policy has seen of its observations, shared by all ranks."""
+"""Statistics over all ranks: of a batch, and of what a normalizing policy has seen of its observations."""
 
 import functools
 
@@ -8,6 +8,13 @@ import tensorflow as tf
 from rlab.ops import moments
 from rlab.parallel.comm import Communicator
 from rlab.policies.policy import Policy
+
+
+def standardized(values: np.ndarray, comm: Communicator) -> np.ndarray:
+    """Values of any shape, shifted and scaled to mean 0 and deviation 1 over all ranks, float32."""
+    parts = comm.gather(moments.of_rows(values.reshape(-1, 1)))
+    whole = functools.reduce(moments.merge, parts)
+    return ((values - float(whole.mean[0])) / (float(whole.deviation[0]) + 1e-8)).astype(np.float32)
 
 
 class ObservationStatistics:

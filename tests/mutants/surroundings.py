@@ -23,6 +23,7 @@ _REMOTE = into(
 )
 _A3C_PROCESSES = into("agents/a3c.py", "tests/test_local.py::test_a_fault_in_any_process_is_named_once")
 _LOOP_PROCESSES = into("rlab/runs/loop.py", "tests/test_local.py::test_a_killed_process_is_named_and_nothing_is_lost")
+_THREADS = into("rlab/parallel/threads.py", "tests/test_threads.py")
 _COMPILING = into("rlab/ops/compiling.py", "tests/test_compiling.py")
 _COMM = into("rlab/parallel/comm.py", "tests/test_mpi.py::test_ranks_gather_and_sum_the_same_bits")
 _CHECKPOINTS = into("rlab/runs/checkpoints.py", "tests/test_runs.py")
@@ -350,6 +351,16 @@ PLANTED = (
         "first, own = 0, workers[self.comm.rank]",
     ),
     _LOOP_PROCESSES("a lost process takes what was learned", "if not in_step:", "if False:"),
+    _THREADS("what is found is read too early", "self._meeting.wait()\n        return", "return"),
+    _THREADS("nobody is told of a fault", "team.part()\n                raise", "raise"),
+    _THREADS("a fault of another is none", "if fault or own:", "if own and not fault:"),
+    _THREADS("ranks are numbered anew in each process", "process.rank * team.size + number", "number"),
+    _THREADS("what is asked for counts not", "return asked if asked and", "return processes if asked and"),
+    _THREADS(
+        "the first alone is closed",
+        "for one in updates:\n            ending",
+        "for one in updates[:1]:\n            ending",
+    ),
     _COMPILING("nothing is compiled", "jit_compile=compiler == XLA", "jit_compile=False"),
     _COMPILING("graphs run over blocks", "return _traced_for.get() == XLA", "return True"),
     _COMPILING("the slower is taken", "return min(seconds, key", "return max(seconds, key"),

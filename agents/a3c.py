@@ -32,7 +32,7 @@ import numpy as np
 # These packages load TensorFlow only when it is used, so that `--help` answers at once.
 from agents import tuning
 from rlab import ops, policies, rollout, runs
-from rlab.errors import TrainingError, located
+from rlab.errors import BadInputError, TrainingError, located
 from rlab.notify import notify
 from rlab.parallel import calls, remote, shared, watch
 from rlab.parallel import comm as ranks
@@ -68,6 +68,12 @@ class Config(tuning.Tuned, agent="a3c"):
     rmsprop_epsilon: float = field(1e-10, "ε inside RMSProp's root", low=0.0, above=True)
     initial_std: float = field(0.3, "standard deviation of the first real-valued actions", low=0.0, above=True)
     compiler: str = field("auto", "how networks run; auto is the faster here", choices=("auto", "graph", "xla"))
+    precision: str = field("float32", "in which convolutions multiply", choices=("float32", "bfloat16"))
+
+    @property
+    def formulation(self) -> ops.compiling.Formulation:
+        """How its networks run."""
+        return ops.compiling.Formulation(self.compiler, self.precision)
 
 
 class _Common(NamedTuple):
@@ -113,6 +119,8 @@ class A3C:
         spaces = probe.single_observation_space, probe.single_action_space
         self.policy = policies.build(*spaces, policy, initial_std=self.config.initial_std)
         probe.close()
+        if self.config.precision != "float32" and not self.policy.reading.image:
+            raise BadInputError("--precision bfloat16 is for images, whose convolutions multiply in it")
 
     def train(
         self,
@@ -202,7 +210,7 @@ class A3C:
     ) -> "Generator[runs.Update | None, None, None]":
         """Start the workers, and pass on what they report until all are done; stops them when closed or on a fault."""
         self._choose_compiler()  # of runs of version 0.1 it is not known
-        act = policies.compile_acting(self.policy, compiler=self.config.compiler)
+        act = policies.compile_acting(self.policy, formulation=self.config.formulation)
         gradient = compile_gradient(self.policy, self.config)
         common = _Common(act, gradient, first_step, environments)
         workers = self._workers()
@@ -288,7 +296,7 @@ def _compile_gradient(policy: "policies.Policy", config: Config) -> Callable[...
         derivative *= tf.minimum(1.0, config.max_gradient_norm / (norm + 1e-8))
         return derivative, tf.stack([*losses, norm, tf.reduce_mean(values)])
 
-    return ops.compiling.compiled(gradient, config.compiler)
+    return ops.compiling.compiled(gradient, config.formulation)
 
 
 def faster_compiler(policy: "policies.Policy", config: Config) -> str:
@@ -307,7 +315,9 @@ def faster_compiler(policy: "policies.Policy", config: Config) -> str:
         return lambda: gradient(params, batch, nothing)[0].numpy()
 
     calls = {compiler: call(compiler) for compiler in ops.compiling.COMPILERS}
-    chosen, seconds = ops.compiling.fastest(calls, "a3c", policy.describe(), policy.size, length, rows)
+    chosen, seconds = ops.compiling.fastest(
+        calls, "a3c", policy.describe(), policy.size, length, rows, config.precision
+    )
     told = ", ".join(f"{name} {1e3 * taken:.1f} ms" for name, taken in seconds.items())
     notify(f"compiler {chosen}: a gradient takes by {told} on this machine; --compiler sets it")
     return chosen

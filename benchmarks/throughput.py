@@ -295,7 +295,7 @@ def limit() -> dict[str, float]:
     resets, seed, weight = np.zeros(K, np.float32), np.zeros(2, np.int32), tf.constant(0.01)
     found: dict[str, float] = {}
     for compiler in compiling.COMPILERS:
-        act = compile_acting(policy, compiler=compiler)
+        act = compile_acting(policy, formulation=compiling.Formulation(compiler))
         gradient = a3c.compile_gradient(policy, a3c.Config(compiler=compiler))
         if compiler == compiling.COMPILERS[0]:
             trajectory, _ = Collector(env, act, (), T, 0.99, 0).collect(params)
@@ -341,6 +341,7 @@ def _micro(call, seconds: float = 4.0) -> float:
 CONTENDERS = {
     "limit": limit,
     "rlab": command,
+    "rlab_bfloat16": functools.partial(command, "--precision", "bfloat16"),
     "rlab_1_worker": functools.partial(command, "--workers", "1"),
     "pfrl_a3c_2_processes": functools.partial(pfrl_a3c, 2),
     "pfrl_a3c_4_processes": functools.partial(pfrl_a3c, 4),

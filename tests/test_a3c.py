@@ -86,6 +86,33 @@ def test_one_worker_on_pong_is_deterministic(tmp_path):
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+def test_the_formulation_is_kept_and_gives_its_own_bits(tmp_path):
+    for name, given in (("graph", {}), ("xla", {"compiler": "xla"}), ("half", {"precision": "bfloat16"})):
+        _train(tmp_path / name, "Pong", 160, "small-cnn", **{"compiler": "graph", "envs_per_worker": 4} | given)
+    found = [rlab.runs.Run.open(tmp_path / name).config["config"] for name in ("graph", "xla", "half")]
+    assert [(config["compiler"], config["precision"]) for config in found] == [
+        ("graph", "float32"),
+        ("xla", "float32"),
+        ("graph", "bfloat16"),
+    ]
+    graph, xla, half = (_weights(tmp_path / name) for name in ("graph", "xla", "half"))
+    assert all(part.dtype == np.float32 for part in half.values())
+    assert not all(np.array_equal(graph[name], half[name]) for name in graph)
+    assert not all(np.array_equal(graph[name], xla[name]) for name in graph)
+    agents.A3C.resume(tmp_path / "half", functools.partial(envs.make, "Pong"), 200)
+    assert rlab.runs.Run.open(tmp_path / "half").config["config"] == found[2]
+
+
+def test_auto_is_measured_and_written_down(tmp_path):
+    _train(tmp_path / "run", "CartPole-v1", 100)
+    assert rlab.runs.Run.open(tmp_path / "run").config["config"]["compiler"] == "xla"  # of vectors
+
+
+def test_precision_is_for_images():
+    with pytest.raises(BadInputError, match="--precision bfloat16 is for images"):
+        agents.A3C(dataclasses.replace(CONFIG, precision="bfloat16"), "CartPole-v1")
+
+
 def test_a_target_score_ends_the_run_at_the_same_step_every_time(tmp_path):
     agent = agents.A3C(CONFIG, functools.partial(envs.make, toys.Matching))
     results = [agent.train(tmp_path / name, 1_000_000, target_score=6.0) for name in ("first", "second")]

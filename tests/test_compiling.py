@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rlab.models.cnn import A3C_CONVOLUTIONS, NATURE_CONVOLUTIONS, ConvSpec, StridedConv2D
+from rlab.models.cnn import A3C_CONVOLUTIONS, CNN, NATURE_CONVOLUTIONS, ConvSpec, StridedConv2D
+from rlab.models.initializers import seed_stream
 from rlab.ops import compiling
+from rlab.ops.compiling import PRECISIONS
 from rlab.policies.backbones import SMALL_CONVOLUTIONS, TINY_CONVOLUTIONS
 
 # (images, the convolution), as each convolution of a backbone meets them for frames of these sizes.
@@ -30,14 +32,14 @@ def _layers():
             channels = spec.filters
 
 
-def _with_gradients(layer, compiler):
+def _with_gradients(layer, *formulation):
     def run(images, upstream):
         with tf.GradientTape() as tape:
             tape.watch(images)
             outputs = layer(images)
         return outputs, *tape.gradient(outputs, [images, *layer.trainable_variables], upstream)
 
-    return compiling.compiled(run, compiler)
+    return compiling.compiled(run, compiling.Formulation(*formulation))
 
 
 @pytest.mark.parametrize(("side", "channels", "spec"), [*_layers(), (20, 2, ConvSpec(3, 5, 3))])
@@ -53,6 +55,19 @@ def test_both_formulations_of_a_convolution_and_its_gradient_agree(side, channel
         assert np.abs(one - other).max() <= 1e-5 * max(1.0, np.abs(one).max())
 
 
+@pytest.mark.parametrize("compiler", compiling.COMPILERS)
+def test_bfloat16_is_near_float32_and_its_sums_are_as_exact(compiler):
+    network = CNN(A3C_CONVOLUTIONS, 256, seed_stream(0))
+    network.build((16, 84, 84, 4))
+    images = tf.constant(np.random.default_rng(0).normal(size=(16, 84, 84, 4)), tf.float32)
+    upstream = tf.constant(np.random.default_rng(1).normal(size=(16, 256)), tf.float32)
+    exact, rounded = (_with_gradients(network, compiler, precision)(images, upstream) for precision in PRECISIONS)
+    assert all(part.dtype == tf.float32 for part in rounded)
+    errors = [np.linalg.norm(one - other) / np.linalg.norm(one) for one, other in zip(exact, rounded, strict=True)]
+    assert 1e-4 < errors[0] < 0.01  # 8 bits of mantissa are 0.4 % of a number
+    assert max(errors) < 0.15  # of the gradients, where some rectifiers open that were closed, or the other way
+
+
 def test_strides_are_blocks_under_xla_alone():
     seen = {}
 
@@ -61,9 +76,19 @@ def test_strides_are_blocks_under_xla_alone():
         return x
 
     for compiler in compiling.COMPILERS:
-        compiling.compiled(look, compiler)(compiler, tf.zeros(()))
+        compiling.compiled(look, compiling.Formulation(compiler))(compiler, tf.zeros(()))
     assert seen == {"xla": True, "graph": False}
     assert compiling.wants_blocks()  # of who says nothing
+
+
+def test_a_piece_of_a_graph_is_compiled_by_xla_and_gives_the_same():
+    values = tf.constant([[1.0, 2.0], [3.0, 5.0]])
+    swapped = lambda x: compiling.fused(lambda y: tf.transpose(y) * 2.0, x)  # noqa: E731
+    graph = compiling.compiled(swapped, compiling.Formulation("graph"))
+    assert np.array_equal(graph(values), 2.0 * values.numpy().T)
+    assert np.array_equal(compiling.compiled(swapped)(values), 2.0 * values.numpy().T)
+    (call,) = [node for node in graph.get_concrete_function(values).graph.get_operations() if "Call" in node.type]
+    assert call.get_attr("_XlaMustCompile")
 
     def double(x):
         return 2.0 * x
@@ -71,7 +96,7 @@ def test_strides_are_blocks_under_xla_alone():
     number = tf.zeros(())
     assert "HloModule" in compiling.compiled(double).experimental_get_compiler_ir(number)()
     with pytest.raises(ValueError, match="jit_compile"):
-        compiling.compiled(double, "graph").experimental_get_compiler_ir(number)
+        compiling.compiled(double, compiling.Formulation("graph")).experimental_get_compiler_ir(number)
 
     layer = StridedConv2D(4, 4, 2)
     layer.build((1, 8, 8, 1))
@@ -79,7 +104,9 @@ def test_strides_are_blocks_under_xla_alone():
     operations = [
         [
             node.type
-            for node in compiling.compiled(layer.call, compiler).get_concrete_function(images).graph.get_operations()
+            for node in compiling.compiled(layer.call, compiling.Formulation(compiler))
+            .get_concrete_function(images)
+            .graph.get_operations()
         ]
         for compiler in ("graph", "xla")
     ]

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from rlab.models.initializers import RECTIFIER_GAIN, orthogonal
-from rlab.ops.compiling import wants_blocks
+from rlab.ops.compiling import multiplies_in, wants_blocks
 
 
 class ConvSpec(NamedTuple):
@@ -42,11 +42,12 @@ class StridedConv2D(keras.layers.Conv2D):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         (kernel, _), (stride, _) = self.kernel_size, self.strides
         if stride == 1 or kernel % stride or self.padding != "valid" or not wants_blocks():
-            return super().call(inputs)
-        outputs = tf.nn.conv2d(
-            _blocks_to_depth(inputs, kernel, stride), self._kernel_over_blocks(kernel // stride, stride), 1, "VALID"
-        )
-        return self.activation(outputs + self.bias if self.use_bias else outputs)
+            outputs = tf.nn.conv2d(*_in_precision(inputs, self.kernel), stride, self.padding.upper())
+        else:
+            images = _blocks_to_depth(inputs, kernel, stride)
+            blocks = self._kernel_over_blocks(kernel // stride, stride)
+            outputs = tf.nn.conv2d(*_in_precision(images, blocks), 1, "VALID")
+        return self.activation(outputs + tf.cast(self.bias, outputs.dtype) if self.use_bias else outputs)
 
     def _kernel_over_blocks(self, blocks: int, stride: int) -> tf.Tensor:
         """The kernel [k, k, C, F] as [k/s, k/s, s·s·C, F]."""
@@ -54,6 +55,11 @@ class StridedConv2D(keras.layers.Conv2D):
         kernel = tf.reshape(self.kernel, (blocks, stride, blocks, stride, channels, filters))
         kernel = tf.transpose(kernel, (0, 2, 1, 3, 4, 5))
         return tf.reshape(kernel, (blocks, blocks, stride * stride * channels, filters))
+
+
+def _in_precision(*factors: tf.Tensor) -> list[tf.Tensor]:
+    """What is multiplied, in the precision that is asked for."""
+    return [tf.cast(factor, multiplies_in()) for factor in factors]
 
 
 def _blocks_to_depth(images: tf.Tensor, kernel: int, stride: int) -> tf.Tensor:
@@ -169,8 +175,12 @@ class CNN(keras.layers.Layer):
         for i, (layer, spec) in enumerate(zip(self.convolutions, self.specs, strict=True)):
             inputs = layer(inputs)
             if self.norms:
-                inputs = tf.nn.relu(normalize(self.norms[i], inputs))
+                inputs = tf.nn.relu(normalize(self.norms[i], tf.cast(inputs, tf.float32)))
             if spec.pool > 1:
                 inputs = tf.nn.max_pool2d(inputs, spec.pool, spec.pool, "VALID")
-        features = self.dense(tf.reshape(inputs, (-1, math.prod(inputs.shape[1:]))))
+        flat = tf.reshape(inputs, (-1, math.prod(inputs.shape[1:])))
+        features = tf.cast(tf.matmul(*_in_precision(flat, self.dense.kernel)), tf.float32)
+        if self.dense.use_bias:
+            features += self.dense.bias
+        features = self.dense.activation(features)
         return tf.nn.relu(normalize(self.norms[-1], features)) if self.norms else features

@@ -15,37 +15,68 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlab.files import write_atomically
 
 GRAPH, XLA = "graph", "xla"
 COMPILERS = (GRAPH, XLA)
 
-_traced_for = contextvars.ContextVar("compiler", default=XLA)
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+PRECISIONS = (FLOAT32, BFLOAT16)
+
+
+class Formulation(NamedTuple):
+    """How a function is run."""
+
+    compiler: str = XLA
+    precision: str = FLOAT32  # in which the layers of `rlab.models.cnn` multiply
+
+
+PLAIN_XLA = Formulation()
+_traced_for = contextvars.ContextVar("formulation", default=PLAIN_XLA)
 _ROUNDS = 5  # timed calls of each, of which the fastest counts
 
 
-def compiled(function: Callable[..., Any], compiler: str = XLA) -> Any:
-    """The function as a `tf.function` for one of the COMPILERS."""
+def compiled(function: Callable[..., Any], formulation: Formulation = PLAIN_XLA) -> Any:
+    """The function as a `tf.function`, run so.
+
+    In the precision `bfloat16` convolutions and the layer after them multiply numbers of 8 bits of mantissa, which
+    processors with AVX-512 BF16 or AMX do in less time; sums within a product, parameters, and whatever follows those
+    layers, are float32.
+    """
     import tensorflow as tf
 
     @functools.wraps(function)
     def traced(*arguments: Any, **named: Any) -> Any:
-        with _tracing(compiler):
+        with _tracing(formulation):
             return function(*arguments, **named)
 
-    return tf.function(traced, jit_compile=compiler == XLA, autograph=False)
+    return tf.function(traced, jit_compile=formulation.compiler == XLA, autograph=False)
+
+
+def fused(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The function of tensors at these, in a graph too by XLA, which passes over the data once."""
+    if wants_blocks():
+        return function(*arguments)
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True, autograph=False)(*arguments)
 
 
 def wants_blocks() -> bool:
     """Whether what is traced now runs strided convolutions fastest over blocks."""
-    return _traced_for.get() == XLA
+    return _traced_for.get().compiler == XLA
+
+
+def multiplies_in() -> str:
+    """The precision in which the layers of what is traced now multiply."""
+    return _traced_for.get().precision
 
 
 @contextlib.contextmanager
-def _tracing(compiler: str) -> Iterator[None]:
-    before = _traced_for.set(compiler)
+def _tracing(formulation: Formulation) -> Iterator[None]:
+    before = _traced_for.set(formulation)
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rlab.ops.compiling import XLA, compiled
+from rlab.ops.compiling import PLAIN_XLA, Formulation, compiled
 from rlab.ops.sharing import once
 from rlab.policies.actions import ActingStep, action_dtype, action_shape, shape_of
 from rlab.policies.policy import Policy
@@ -27,7 +27,7 @@ def compile_acting(
     deterministic: bool = False,
     share: Share | None = None,
     told: bool = False,
-    compiler: str = XLA,
+    formulation: Formulation = PLAIN_XLA,
 ) -> ActingStep:
     """One acting step of a batch, compiled at its first call for each batch size (`rlab.ops.compiling`).
 
@@ -36,11 +36,13 @@ def compile_acting(
     batch. One that is `told` is given actions [B, ...] in place of the seed, and takes these.
     """
     of = getattr(policy, "parts", (policy,))
-    make = functools.partial(_compile_acting, policy, deterministic, share, told, compiler)
-    return once(make, "acting", *of, deterministic, share, told, compiler)
+    make = functools.partial(_compile_acting, policy, deterministic, share, told, formulation)
+    return once(make, "acting", *of, deterministic, share, told, formulation)
 
 
-def _compile_acting(policy: Policy, deterministic: bool, share: Share | None, told: bool, compiler: str) -> ActingStep:
+def _compile_acting(
+    policy: Policy, deterministic: bool, share: Share | None, told: bool, formulation: Formulation
+) -> ActingStep:
     def act(params: tf.Tensor, state: State, observations: tf.Tensor, resets: tf.Tensor, last: tf.Tensor) -> tuple:
         output, state = policy.apply(params, observations[None], state, resets[None])
         if told:
@@ -52,7 +54,7 @@ def _compile_acting(policy: Policy, deterministic: bool, share: Share | None, to
     @functools.cache
     def concrete(batch: int) -> Callable[..., Any]:
         signature = _signature(policy, batch, told)
-        return compile_packed(act, tf.TensorSpec((policy.size,)), policy.initial_state(batch), signature, compiler)
+        return compile_packed(act, tf.TensorSpec((policy.size,)), policy.initial_state(batch), signature, formulation)
 
     tracing = threading.Lock()
 
@@ -65,7 +67,11 @@ def _compile_acting(policy: Policy, deterministic: bool, share: Share | None, to
 
 
 def compile_packed(
-    function: Callable, params: Any, state: State, arrays: Sequence[tf.TensorSpec], compiler: str = XLA
+    function: Callable,
+    params: Any,
+    state: State,
+    arrays: Sequence[tf.TensorSpec],
+    formulation: Formulation = PLAIN_XLA,
 ) -> Callable:
     """`function(params, state, *arrays)` compiled for these shapes, those of `state` with them.
 
@@ -91,7 +97,7 @@ def compile_packed(
 
     words = tf.TensorSpec((sum(sizes),), tf.int32)
     others = [*tf.nest.flatten(params), *(arrays[i] for i in apart), *tf.nest.flatten(memory)]
-    concrete = compiled(unpack_and_call, compiler).get_concrete_function(words, *others)
+    concrete = compiled(unpack_and_call, formulation).get_concrete_function(words, *others)
 
     def call(params: Any, state: State, *given: Any) -> Any:
         found = [np.asarray(part, kind) for part, kind in zip(given, kinds, strict=True)]

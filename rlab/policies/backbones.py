@@ -14,6 +14,7 @@ from rlab.models.mlp import MLP
 from rlab.models.recurrent import LSTM, RNN, RecurrentLayer
 from rlab.models.residual import DeepMLP
 from rlab.models.window import WindowEncoder
+from rlab.ops.compiling import fused
 from rlab.policies.encoders import Codes, is_encoder, read_sizes
 from rlab.policies.names import BACKBONES
 from rlab.policies.observations import SMALLEST_IMAGE, Reading, choices, one_line
@@ -225,11 +226,16 @@ def _preprocess(observations: tf.Tensor, reading: Reading, of_pixels: bool = Fal
     Pixels are standardized, or between 0 and 1 for a torso `of_pixels`.
     """
     if reading.image:
-        images = _between_0_and_1(observations, reading)
-        return _channels_last(images if of_pixels else _standardize(images), reading)
+        return fused(lambda given: _images(given, reading, of_pixels), observations)
     if reading.kind == "one-hot":
         return _one_hot(observations, reading.space)
     return tf.reshape(tf.cast(observations, tf.float32), (-1, *reading.shape))
+
+
+def _images(observations: tf.Tensor, reading: Reading, of_pixels: bool) -> tf.Tensor:
+    """Pixels of images [N, H, W, C]."""
+    images = _between_0_and_1(observations, reading)
+    return _channels_last(images if of_pixels else _standardize(images), reading)
 
 
 def _between_0_and_1(observations: tf.Tensor, reading: Reading) -> tf.Tensor:

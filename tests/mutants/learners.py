@@ -138,7 +138,7 @@ PLANTED = (
         "test_every_batch_of_rpg_is_another",
     ),
     # TRPO.
-    _TRPO(
+    into("rlab/policies/statistics.py", "tests/test_laws_of_steps.py")(
         "advantages not centred",
         "(values - float(whole.mean[0])) / (float",
         "values / (float",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from rlab.ops.compiling import PLAIN_XLA, Formulation, compiled
+from rlab.ops.compiling import GRAPH, PLAIN_XLA, XLA, Formulation, compiled
 from rlab.ops.sharing import once
 from rlab.policies.actions import ActingStep, action_dtype, action_shape, shape_of
 from rlab.policies.policy import Policy
@@ -27,15 +27,20 @@ def compile_acting(
     deterministic: bool = False,
     share: Share | None = None,
     told: bool = False,
-    formulation: Formulation = PLAIN_XLA,
+    formulation: Formulation | None = None,
 ) -> ActingStep:
-    """One acting step of a batch, compiled at its first call for each batch size (`rlab.ops.compiling`).
+    """One acting step of a batch, compiled at its first call for each batch size.
+
+    Unless a `formulation` is given it runs as a graph, whose call takes less time than one of XLA's and which needs no
+    seconds of compilation; where a memory loops within a step, by XLA (`rlab.ops.compiling`).
 
     Parameters are an argument, so one trace serves all threads and all parameter values. With `deterministic` the
     likeliest action is taken and the seed is not used. With a `share` the rows draw what they would draw in the whole
     batch. One that is `told` is given actions [B, ...] in place of the seed, and takes these.
     """
     of = getattr(policy, "parts", (policy,))
+    if formulation is None:
+        formulation = Formulation(XLA if of[0].backbone == "seq2seq" else GRAPH)
     make = functools.partial(_compile_acting, policy, deterministic, share, told, formulation)
     return once(make, "acting", *of, deterministic, share, told, formulation)
 
@@ -98,12 +103,26 @@ def compile_packed(
     words = tf.TensorSpec((sum(sizes),), tf.int32)
     others = [*tf.nest.flatten(params), *(arrays[i] for i in apart), *tf.nest.flatten(memory)]
     concrete = compiled(unpack_and_call, formulation).get_concrete_function(words, *others)
+    run = concrete if formulation.compiler == XLA else _called_directly(concrete)
 
     def call(params: Any, state: State, *given: Any) -> Any:
         found = [np.asarray(part, kind) for part, kind in zip(given, kinds, strict=True)]
         words = np.concatenate([found[i].reshape(-1).view(np.int32) for i in packed])
         weights = map(tf.convert_to_tensor, tf.nest.flatten(params))
-        return concrete(tf.constant(words), *weights, *(tf.constant(found[i]) for i in apart), *tf.nest.flatten(state))
+        return run(tf.constant(words), *weights, *(tf.constant(found[i]) for i in apart), *tf.nest.flatten(state))
+
+    return call
+
+
+def _called_directly(concrete: Any) -> Callable[..., Any]:
+    """A graph's function without TensorFlow's binding of its arguments, which takes longer than a small network."""
+    kinds, inside = [output.dtype for output in concrete.outputs], concrete.captured_inputs
+    *heads, memory = concrete.structured_outputs  # tensors, and a nest of them, which takes time to pack
+    first, remembers = len(heads), bool(tf.nest.flatten(memory))
+
+    def call(*tensors: tf.Tensor) -> Any:
+        found = tf.raw_ops.PartitionedCall(args=[*tensors, *inside], Tout=kinds, f=concrete)
+        return *found[:first], tf.nest.pack_sequence_as(memory, found[first:]) if remembers else memory
 
     return call
 

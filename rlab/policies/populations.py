@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rlab.ops.compiling import GRAPH, XLA, Formulation
 from rlab.ops.sharing import once
 from rlab.policies.acting import compile_packed
 from rlab.policies.actions import PopulationStep, action_dtype, action_shape, shape_of
@@ -48,7 +49,7 @@ def _division(policy: Policy, deterministic: bool) -> tuple[list[int], list[int]
 
 
 def compile_population(policy: Policy, rows: int, deterministic: bool = True) -> PopulationStep:
-    """One acting step of any number of members with E rows each, member after member, compiled by XLA for each number.
+    """One acting step of any number of members with E rows each, member after member, compiled for each number.
 
     The members' products are batched (`tf.vectorized_map` of the policy that all agents use), so a step costs one pass
     over their parameters, which come from `divide`. With `deterministic` the likeliest action is taken and the seeds
@@ -68,6 +69,8 @@ def _compile_population(policy: Policy, rows: int, deterministic: bool) -> Popul
 
     # A loop over TensorArrays inside a step cannot be vectorized: there the members act one after another.
     loops = policy.backbone == "seq2seq"
+    # As of `compile_acting`; but the convolutions of many members XLA runs faster.
+    formulation = Formulation(XLA if loops or policy.reading.image else GRAPH)
     seen, chosen = policy.observation_space, policy.action_space
     outputs = (
         tf.TensorSpec((rows, *action_shape(chosen)), action_dtype(chosen)),
@@ -91,7 +94,7 @@ def _compile_population(policy: Policy, rows: int, deterministic: bool) -> Popul
         given = tf.nest.map_structure(
             tf.TensorSpec.from_tensor, divide(policy, tf.zeros((members, policy.size)), deterministic)
         )
-        return compile_packed(act_together, given, memory, arrays)
+        return compile_packed(act_together, given, memory, arrays, formulation)
 
     def step(params: Any, observations: Any, state: State, resets: Any, seeds: Any) -> tuple[tf.Tensor, State]:
         return concrete(len(seeds))(params, state, observations, resets, seeds)

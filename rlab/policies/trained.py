@@ -5,7 +5,6 @@ import numpy as np
 import tensorflow as tf
 
 from rlab.errors import BadInputError
-from rlab.ops.compiling import GRAPH, XLA, Formulation
 from rlab.policies.acting import compile_acting
 from rlab.policies.actions import shape_of
 from rlab.policies.observations import are_kept, are_known, one_line
@@ -28,9 +27,7 @@ class TrainedPolicy:
         self.policy = policy
         self.parameters = parameters
         self.deterministic = deterministic
-        # A graph needs no seconds of compilation before it acts; on older processors it acts more slowly then.
-        formulation = Formulation(GRAPH if policy.reading.image else XLA)
-        self._steps = {flag: compile_acting(policy, flag, formulation=formulation) for flag in (False, True)}
+        self._steps = {flag: compile_acting(policy, flag) for flag in (False, True)}
         self._seed = derive(seed, "actions")
         self._count = 0
 

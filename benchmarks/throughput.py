@@ -11,7 +11,7 @@ its own, in turn, for several rounds; figures are medians over the rounds, count
 cores that were busy. Nothing else may run meanwhile.
 
 The limit is that of one core, taken with all others idle, times the cores: each part of a step alone, in one thread
-of a process that is held to one core, without the loop around it.
+of a process that is held to one core, without the loop around it. `limit_at_once` takes the same on all cores at once.
 """
 
 import argparse
@@ -326,6 +326,24 @@ def limit() -> dict[str, float]:
     }
 
 
+def limit_at_once() -> dict[str, float]:
+    """The same taken on all cores at once: what they leave one another of caches, memory and clock."""
+    words = [sys.executable, __file__, "--only", "limit"]
+    running = [
+        subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=functools.partial(os.sched_setaffinity, 0, {core}),
+        )
+        for core in sorted(os.sched_getaffinity(0))
+    ]
+    told = [process.communicate()[0] for process in running]
+    found = [json.loads(one.rpartition("FIGURE ")[2]) for one in told]
+    each = {name: statistics.mean(one[name] for one in found) for name in found[0]}
+    return each | {"limit": sum(one["a_core"] for one in found)}
+
+
 def _micro(call, seconds: float = 4.0) -> float:
     """Microseconds of a call, the mean over some seconds after a warm-up."""
     until = time.perf_counter() + seconds / 4
@@ -340,6 +358,7 @@ def _micro(call, seconds: float = 4.0) -> float:
 
 CONTENDERS = {
     "limit": limit,
+    "limit_at_once": limit_at_once,
     "rlab": command,
     "rlab_bfloat16": functools.partial(command, "--precision", "bfloat16"),
     "rlab_1_worker": functools.partial(command, "--workers", "1"),

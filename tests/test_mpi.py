@@ -127,7 +127,7 @@ def test_ranks_that_differ_are_found_out():
 def test_batches_must_divide_among_the_ranks(tmp_path):
     status, _, errors = _done(_ranks(2, *TASK, "--episodes-per-batch", "5", "--run", tmp_path / "run"))
     assert status == 2
-    assert errors.count("error: --episodes-per-batch must be a multiple of the 2 ranks, not 5") == 1
+    assert errors.count("error: --episodes-per-batch must be a multiple of the 2 ranks that share it, not 5") == 1
     assert not (tmp_path / "run").exists()
 
 

@@ -77,7 +77,7 @@ def shares(asked: int, processes: int) -> int:
 def require_multiple(flag: str, number: int, shares: int) -> None:
     """Raise BadInputError where so many cannot be dealt into the shares."""
     if number % shares:
-        raise BadInputError(f"{flag} must be a multiple of the {shares} shares that processes have of it, not {number}")
+        raise BadInputError(f"{flag} must be a multiple of the {shares} ranks that share it, not {number}")
 
 
 def ranks_of(process: Communicator, number: int) -> list[Communicator]:

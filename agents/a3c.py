@@ -210,7 +210,7 @@ class A3C:
     ) -> "Generator[runs.Update | None, None, None]":
         """Start the workers, and pass on what they report until all are done; stops them when closed or on a fault."""
         self._choose_compiler()  # of runs of version 0.1 it is not known
-        # What the gradients of images run by is also the faster to act by.
+        # For images by what their gradients run by, which is what was measured on this machine.
         formulation = self.config.formulation if self.policy.reading.image else None
         act = policies.compile_acting(self.policy, formulation=formulation)
         gradient = compile_gradient(self.policy, self.config)

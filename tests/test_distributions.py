@@ -8,6 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlab.ops import compiling, random
 from rlab.ops.distributions import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
 
 N = 40_000
@@ -124,3 +125,22 @@ def test_probabilities_sum_to_one_and_the_mode_is_the_likeliest_action(family, a
     likelihoods = [float(p.log_prob(tf.constant(action))) for action in actions]
     assert np.exp(likelihoods).sum() == pytest.approx(1.0, abs=1e-5)
     assert p.mode().numpy().tolist() == np.array(actions[int(np.argmax(likelihoods))]).tolist()
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (8, 3), (3, 8), (5, 3), (3, 3, 5), (1, 16, 6), (2, 0)])
+def test_random_numbers_are_xlas_own_by_xla_and_in_a_graph(shape):
+    seed = tf.constant([3, 7])
+    kinds = {random.uniform: tf.random.stateless_uniform, random.normal: tf.random.stateless_normal}
+    for ours, theirs in kinds.items():
+        expected = compiling.compiled(lambda seed, draw=theirs: draw(shape, seed))(seed)
+        for compiler in compiling.COMPILERS:
+            drawn = compiling.compiled(lambda seed, draw=ours: draw(shape, seed), compiling.Formulation(compiler))(seed)
+            np.testing.assert_allclose(drawn, expected, atol=1e-6)
+
+
+def test_random_numbers_are_uniform_and_normal():
+    u, z = (draw([N], tf.constant([1, 2])).numpy() for draw in (random.uniform, random.normal))
+    assert (u.min() >= 0.0, u.max() < 1.0) == (True, True)
+    for values, moments in ((u, (1 / 2, 1 / 3, 1 / 4)), (z, (0.0, 1.0, 0.0))):
+        for power, expected in enumerate(moments, 1):
+            _within(values**power, expected)

@@ -256,7 +256,7 @@ def test_numbers_without_bounds_are_seen_by_their_deviations():
 
 def test_a_bonus_finds_the_treasure_of_the_deep_sea(tmp_path):
     """The same agent, settings and seed without it goes left for ever."""
-    factory = functools.partial(envs.make, "DeepSea", size=12)
+    factory = functools.partial(envs.make, "DeepSea", size=10)
     config = agents.TRPO.Config(batch_size=512, max_kl=0.01)
     plain = agents.TRPO(config, factory).train(tmp_path / "plain", 20_000)
     curious = agents.TRPO(config, novelty.with_bonus(factory)).train(tmp_path / "curious", 20_000)

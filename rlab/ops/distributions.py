@@ -5,6 +5,8 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
+from rlab.ops import random
+
 _LOG_2PI = math.log(2.0 * math.pi)
 
 
@@ -38,7 +40,7 @@ class Categorical(NamedTuple):
     def sample(self, seed: tf.Tensor) -> tf.Tensor:
         # The Gumbel-max trick: argmax(logits − ln(−ln u)) has exactly the softmax distribution. The lower bound keeps
         # ln u finite; the upper bound 1 is never drawn.
-        u = tf.random.stateless_uniform(tf.shape(self.logits), seed, minval=1e-30)
+        u = tf.maximum(random.uniform(tf.shape(self.logits), seed), 1e-30)
         return tf.argmax(self.logits - tf.math.log(-tf.math.log(u)), axis=-1, output_type=tf.int32)
 
     def mode(self) -> tf.Tensor:
@@ -97,7 +99,7 @@ class Bernoulli(NamedTuple):
     logits: tf.Tensor
 
     def sample(self, seed: tf.Tensor) -> tf.Tensor:
-        u = tf.random.stateless_uniform(tf.shape(self.logits), seed)
+        u = random.uniform(tf.shape(self.logits), seed)
         return tf.cast(u < tf.sigmoid(self.logits), tf.int32)
 
     def mode(self) -> tf.Tensor:
@@ -127,7 +129,7 @@ class DiagonalGaussian(NamedTuple):
     log_std: tf.Tensor
 
     def sample(self, seed: tf.Tensor) -> tf.Tensor:
-        noise = tf.random.stateless_normal(tf.shape(self.mean), seed, dtype=self.mean.dtype)
+        noise = tf.cast(random.normal(self.mean.shape, seed), self.mean.dtype)
         return self.mean + tf.exp(self.log_std) * noise
 
     def mode(self) -> tf.Tensor:

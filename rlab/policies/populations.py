@@ -69,8 +69,8 @@ def _compile_population(policy: Policy, rows: int, deterministic: bool) -> Popul
 
     # A loop over TensorArrays inside a step cannot be vectorized: there the members act one after another.
     loops = policy.backbone == "seq2seq"
-    # As of `compile_acting`; but the convolutions of many members XLA runs faster.
-    formulation = Formulation(XLA if loops or policy.reading.image else GRAPH)
+    # As of `compile_acting`; but each member's random numbers are a loop in a graph, and convolutions were no faster.
+    formulation = Formulation(XLA if loops or policy.reading.image or not deterministic else GRAPH)
     seen, chosen = policy.observation_space, policy.action_space
     outputs = (
         tf.TensorSpec((rows, *action_shape(chosen)), action_dtype(chosen)),

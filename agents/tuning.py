@@ -4,6 +4,7 @@ The one file of `agents` that knows `envs`: an agent is handed a factory of vect
 name of an environment becomes one.
 """
 
+import dataclasses
 import functools
 import math
 import numbers
@@ -125,11 +126,19 @@ def choose(kind: type[Tuned], config: Any, env: Any, policy: str | None, seed: i
     if config is not None:
         check(config)
     if not isinstance(env, str):
-        return Chosen(config or kind(), _factory(env), policy, int(seed))
+        return Chosen(_for_rewards(config or kind(), env), _factory(env), policy, int(seed))
     found = tuned_by_name(kind.agent, env)
     made = _factory(env, **found["env"])
     backbone = policy or found["backbone"]
     return Chosen(config or kind.for_env(env), made, backbone, int(seed), found["steps"], found["target_score"])
+
+
+def _for_rewards(config: Any, env: Any) -> Any:
+    """The settings with a share to each process where rewards are learned: their model is one for all of a process."""
+    from rlab.rewards import model_of
+
+    learned = getattr(config, "shares", 0) and model_of(env)
+    return dataclasses.replace(config, shares=0) if learned else config
 
 
 def resume(agent: Any, run: str | Path, env: Any, steps: int | None) -> Any:

@@ -12,6 +12,7 @@ from launch.quiet import import_tensorflow
 from rlab.errors import BadInputError
 from rlab.launchers import launched_ranks, usable_cores
 from rlab.parallel import local
+from rlab.policies.names import REMEMBERING
 
 _MOST = 16  # workers that are started unasked, as many as the paper's; more are staler than what was measured
 _PRELOADED = ("keras", "ale_py", "gymnasium", "envs", "rlab.policies.policy", "rlab.rollout", "rlab.runs")
@@ -73,8 +74,7 @@ def deals(agent: str, env: str, backbone: str | None) -> bool:
     """
     from envs import is_atari
 
-    remembers = backbone in ("rnn", "lstm", "dnc", "seq2seq")
-    return agent == "rpg" or (agent == "trpo" and (not remembers or is_atari(env)))
+    return agent == "rpg" or (agent == "trpo" and (backbone not in REMEMBERING or is_atari(env)))
 
 
 def _shares(agent: str, config: Any, cores: int, processes: Any) -> int:

@@ -27,7 +27,7 @@ from launch.output import forget_failures
 from launch.quiet import start_tensorflow
 from launch.tasks import resume_task
 from rlab.errors import BadInputError, launch_command
-from rlab.launchers import launched_rank
+from rlab.launchers import launched_rank, launched_ranks
 from rlab.runs.directory import Run, require_free
 from rlab.runs.environment import env_factory, rewards_of, with_rewards
 from rlab.settings import check, check_whole, from_settings
@@ -196,6 +196,11 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
     check(config)
     _check(values)
     learns_rewards = bool(values["novelty"] or values["imitate"])
+    if shares := getattr(config, "shares", 0):
+        if learns_rewards:
+            raise BadInputError("--shares cannot be used with --novelty or --imitate, whose model is one for a batch")
+        if shares % launched_ranks():
+            raise BadInputError(f"--shares must be a multiple of the {launched_ranks()} ranks, not {shares}")
     deals = processes.deals(agent, env, values["backbone"])
     config = processes.start(agent, config, values.get("workers"), values["processes"], learns_rewards, deals)
     learner = make_agent(agent, env, options, config, values)

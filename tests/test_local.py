@@ -18,8 +18,11 @@ from test_a3c_ranks import AS_COMMAND
 import agents
 from launch import processes
 from launch.__main__ import main
+from rlab import novelty
 from rlab.errors import BadInputError
 from rlab.parallel import local
+from rlab.policies.backbones import _MEMORIES
+from rlab.policies.names import REMEMBERING
 from rlab.runs import Run
 from rlab.runs.metrics import read_metrics
 
@@ -116,6 +119,12 @@ def test_how_many_workers_and_processes(monkeypatch, cores, agent, settings, fla
 )
 def test_whose_batches_are_dealt_to_the_cores(agent, env, backbone, dealt):
     assert processes.deals(agent, env, backbone) == dealt
+    assert set(REMEMBERING) == set(_MEMORIES)
+
+
+def test_where_rewards_are_learned_a_process_has_one_share():
+    factory = novelty.with_bonus("CartPole-v1")
+    assert [kind(kind.Config(shares=2), factory).config.shares for kind in (agents.TRPO, agents.RPG)] == [1, 1]
 
 
 def test_a_run_that_knows_of_no_shares_goes_on_as_one(monkeypatch):
@@ -431,10 +440,14 @@ def test_a_killed_command_takes_its_processes_along(tmp_path):
         (("--ranks", "many"), "'many' is neither auto nor a whole number"),
         (("--workers", "none"), "'none' is neither auto nor a whole number"),
         (("--workers", "1025"), "--workers must be in [1, 1024], not 1025"),
+        (("trpo", "--shares", "3"), "--parallel-envs must be a multiple of the 3 ranks that share it, not 32"),
+        (("trpo", "--shares", "4", "--processes", "3"), "--processes 3 must divide --shares 4"),
+        (("rpg", "--shares", "2", "--novelty", "1"), "--shares cannot be used with --novelty or --imitate"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path, launch, flags, said):
-    done = launch(*TASK, "--steps", "1000", "--run", tmp_path / "run", *flags)
+    agent = () if flags[0] in ("trpo", "rpg") else ("a3c",)
+    done = launch(*agent, *flags, *TASK[1:], "--steps", "1000", "--run", tmp_path / "run")
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") <= 2

@@ -40,7 +40,7 @@ def compile_acting(
     """
     of = getattr(policy, "parts", (policy,))
     if formulation is None:
-        formulation = Formulation(XLA if of[0].backbone == "seq2seq" else GRAPH)
+        formulation = Formulation(XLA if of[0].loops else GRAPH)
     make = functools.partial(_compile_acting, policy, deterministic, share, told, formulation)
     return once(make, "acting", *of, deterministic, share, told, formulation)
 

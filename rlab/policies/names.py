@@ -16,6 +16,8 @@ BACKBONES = {
     "seq2seq": "a sequence encoder over the last 8 outputs of the same",
 }
 
+REMEMBERING = ("rnn", "lstm", "dnc", "seq2seq")
+
 # Those that begin with what a run has learned.
 RUN_BACKBONES = {
     "vae:RUN": "the encoder of a run of the task `vae`, as it is, over each frame of an image; 256 units over it",

@@ -140,6 +140,11 @@ class Policy:
         """Whether it sees vectors and has no memory: an update then takes less time than ranks need to share it."""
         return not (self.remembers or self.reading.image)
 
+    @property
+    def loops(self) -> bool:
+        """Whether its memory walks over time within a step."""
+        return self.backbone == "seq2seq"
+
     def describe(self) -> str:
         """What was taken: the network, and how it reads observations."""
         torso = torso_of(self.backbone, self.reading)

@@ -68,7 +68,7 @@ def _compile_population(policy: Policy, rows: int, deterministic: bool) -> Popul
         return actions[0], policy.remember(state, actions[0])
 
     # A loop over TensorArrays inside a step cannot be vectorized: there the members act one after another.
-    loops = policy.backbone == "seq2seq"
+    loops = policy.loops
     # As of `compile_acting`; but each member's random numbers are a loop in a graph, and convolutions were no faster.
     formulation = Formulation(XLA if loops or policy.reading.image or not deterministic else GRAPH)
     seen, chosen = policy.observation_space, policy.action_space

@@ -6,8 +6,9 @@
 Batches of 2,048 steps, MLP of 64 × 64, 15 iterations of conjugate gradient, damping 0.1, 10 passes of the critic in
 minibatches of 128; both libraries with 8 environments and with 32, sb3-contrib with PyTorch's own number of threads and
 with one, the faster of which counts. `rlab_lstm` has a memory and 64 environments. The sides take turns, each in a
-process of its own. An update is `TRPO.train()` there; here it is all that is not playing, the advantages too, which
-sb3-contrib computes while it plays. Writes `benchmarks/results/trpo.json`. Nothing else may run meanwhile.
+process of its own; `rlab` is one process, `rlab_command` the command as it is typed. An update is `TRPO.train()` there;
+here it is all that is not playing, the advantages too, which sb3-contrib computes while it plays. Writes
+`benchmarks/results/trpo.json`. Nothing else may run meanwhile.
 """
 
 import argparse
@@ -55,7 +56,16 @@ def ours(backbone: str | None = None, env: str = ENV, copies: int = COPIES) -> d
     return {"update_ms": 1e3 * (total - playing) / COUNTED, "steps_per_second": BATCH * COUNTED / total}
 
 
+def command(copies: int = COPIES) -> dict:
+    """Training as it is typed, with a process to each core."""
+    from throughput import measured
+
+    flags = ("--parallel-envs", str(copies), "--batch-size", str(BATCH), "--max-kl", "0.01", "--cg-iterations", "15")
+    return measured("trpo", "--env", ENV, "--steps", "500000000", "--target-score", "inf", *flags)
+
+
 def theirs(copies: int = COPIES, threads: int = 0) -> dict:
+    sys.modules["triton"] = None  # type: ignore[assignment]  # its LLVM and TensorFlow's cannot share a process
     import torch
     from sb3_contrib import TRPO
     from stable_baselines3.common.env_util import make_vec_env
@@ -82,6 +92,8 @@ def theirs(copies: int = COPIES, threads: int = 0) -> dict:
 
 SIDES = {
     "rlab": ours,
+    "rlab_command": command,
+    "rlab_command_32": functools.partial(command, 32),
     "sb3_contrib": theirs,
     "sb3_contrib_one_thread": functools.partial(theirs, threads=1),
     "rlab_32": functools.partial(ours, copies=32),
@@ -117,6 +129,8 @@ def main() -> None:
         ratios |= {
             f"update{copies}": min(rival["update_ms"] for rival in rivals) / mine["update_ms"],
             f"training{copies}": mine["steps_per_second"] / max(rival["steps_per_second"] for rival in rivals),
+            f"training{copies}_as_typed": medians[f"rlab_command{copies}"]["steps_per_second"]
+            / max(rival["steps_per_second"] for rival in rivals),
         }
     result = {"medians": medians, "ratios": ratios, "rounds": found}
     (arguments.out / "trpo.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -127,7 +127,7 @@ def test_probabilities_sum_to_one_and_the_mode_is_the_likeliest_action(family, a
     assert p.mode().numpy().tolist() == np.array(actions[int(np.argmax(likelihoods))]).tolist()
 
 
-@pytest.mark.parametrize("shape", [(1,), (7,), (8, 3), (3, 8), (5, 3), (3, 3, 5), (1, 16, 6), (2, 0)])
+@pytest.mark.parametrize("shape", [(1,), (7,), (2, 7), (8, 3), (3, 8), (5, 3), (3, 3, 5), (1, 16, 6), (2, 0)])
 def test_random_numbers_are_xlas_own_by_xla_and_in_a_graph(shape):
     seed = tf.constant([3, 7])
     kinds = {random.uniform: tf.random.stateless_uniform, random.normal: tf.random.stateless_normal}

@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 from rlab.errors import BadInputError
-from rlab.policies.acting import Share, compile_acting
+from rlab.ops.compiling import GRAPH, XLA, Formulation
+from rlab.policies.acting import Share, compile_acting, compile_packed
 from rlab.policies.actions import to_environment
 from rlab.policies.policy import Policy
 from rlab.policies.trained import TrainedPolicy
@@ -173,6 +174,16 @@ def test_shares_of_a_batch_draw_what_the_whole_batch_draws(space):
         actions, found, _ = act(params, seen[rows], (), resets[rows], seed)
         np.testing.assert_allclose(actions, whole[rows], atol=1e-6)
         np.testing.assert_allclose(found, values[rows], atol=1e-6)
+
+
+@pytest.mark.parametrize("compiler", [GRAPH, XLA])
+def test_what_is_compiled_may_hold_tensors_of_its_own(compiler):
+    own = tf.random.stateless_normal((3,), (1, 2))  # a tensor that exists already is captured, and no constant
+    row = tf.TensorSpec((3,), tf.float32)
+    add = compile_packed(lambda params, state, seen: (params * seen + own, state), row, (), [row], Formulation(compiler))
+    found, state = add(np.float32([1, 2, 3]), (), [4, 5, 6])
+    np.testing.assert_allclose(found, [4, 10, 18] + own.numpy())
+    assert state == ()
 
 
 def test_a_trained_policy_acts_on_batches_and_single_observations():

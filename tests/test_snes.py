@@ -170,6 +170,7 @@ def test_only_what_decides_is_searched():
 def test_learns(tmp_path, env, policy, changes, score):
     _train(tmp_path / "run", env, 60_000, policy, **({"population": 64, "group": 32, "episodes": 2} | changes))
     assert _score(tmp_path / "run", env) > score
+    assert rlab.load_policy(tmp_path / "run").deterministic is changes.get("deterministic", True)
 
 
 def test_the_same_seed_gives_the_same_bits(tmp_path):

@@ -4,7 +4,9 @@ import threading
 
 import numpy as np
 import pytest
+import toys
 
+import agents
 from rlab.parallel import threads
 from rlab.parallel.comm import Serial
 
@@ -94,3 +96,21 @@ def test_who_stops_early_ends_all():
     assert [next(together), next(together)] == [[0, 1], [0, 1]]
     together.close()
     assert sorted(ended) == [0, 1]
+
+
+@pytest.mark.parametrize("kind", [agents.TRPO, agents.RPG])
+def test_each_share_closes_the_environments_that_it_opened(tmp_path, kind):
+    class Counted(toys.Matching):
+        opened, closed = [], []
+
+        def __init__(self):
+            super().__init__()
+            self.opened.append(self)
+
+        def close(self):
+            self.closed.append(self)
+
+    size = {"parallel_envs": 4, "batch_size": 128} if kind is agents.TRPO else {"episodes_per_batch": 4}
+    kind(kind.Config(shares=2, **size), Counted).train(tmp_path / "run", steps=128)
+    assert len(Counted.opened) > 4
+    assert set(Counted.closed) == set(Counted.opened)

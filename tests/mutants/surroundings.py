@@ -24,6 +24,9 @@ _REMOTE = into(
 _A3C_PROCESSES = into("agents/a3c.py", "tests/test_local.py::test_a_fault_in_any_process_is_named_once")
 _LOOP_PROCESSES = into("rlab/runs/loop.py", "tests/test_local.py::test_a_killed_process_is_named_and_nothing_is_lost")
 _THREADS = into("rlab/parallel/threads.py", "tests/test_threads.py")
+_AGENT = into("agents/agent.py", "tests/test_threads.py", "tests/test_snes.py::test_learns")
+_ACTING = into("rlab/policies/acting.py", "tests/test_policies.py", "tests/test_rollout.py")
+_RANDOM = into("rlab/ops/random.py", "tests/test_distributions.py")
 _COMPILING = into("rlab/ops/compiling.py", "tests/test_compiling.py")
 _COMM = into("rlab/parallel/comm.py", "tests/test_mpi.py::test_ranks_gather_and_sum_the_same_bits")
 _CHECKPOINTS = into("rlab/runs/checkpoints.py", "tests/test_runs.py")
@@ -351,6 +354,17 @@ PLANTED = (
         "first, own = 0, workers[self.comm.rank]",
     ),
     _LOOP_PROCESSES("a lost process takes what was learned", "if not in_step:", "if False:"),
+    _AGENT("the first share alone is closed", "for one in learners:", "for one in learners[:1]:"),
+    _AGENT("how it acts is not written", "agent.policy, deterministic)", "agent.policy)"),
+    _ACTING("captured tensors are left out", "args=[*tensors, *inside]", "args=list(tensors)"),
+    _ACTING("the memory comes first", "found[first:]) if remembers", "found[:first]) if remembers"),
+    _RANDOM(
+        "of the low bits",
+        "right_shift(bits, tf.constant(9, tf.uint32))",
+        "right_shift(bits, tf.constant(8, tf.uint32))",
+    ),
+    _RANDOM("the pair is one number", "tf.cos(angle) * radius", "tf.sin(angle) * radius"),
+    _RANDOM("pairs lie along the last axis", "if size % 2 == 0), sizes", "if size < 0), sizes"),
     _THREADS("what is found is read too early", "self._meeting.wait()\n        return", "return"),
     _THREADS("nobody is told of a fault", "team.part()\n                raise", "raise"),
     _THREADS("a fault of another is none", "if fault or own:", "if own and not fault:"),

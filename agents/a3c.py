@@ -16,8 +16,9 @@ The threads may live in several processes of one machine, which have θ and g in
 rank has such workers of its own; from other machines pull and push are messages to rank 0 (`rlab/parallel/remote.py`),
 still with no waiting for one another.
 
-Departures: the loss is a mean over T·K, where the paper sums over T; the gradient's norm is bounded; advantages may be
-generalized (λ < 1) and normalized. What each setting did is in docs/algorithms/a3c.md.
+Departures: the loss is a mean over T·K, where the paper sums over T; the gradient's norm is bounded; g begins as the
+plain mean of the first Δ²; advantages may be generalized (λ < 1) and normalized. What each setting did is in
+docs/algorithms/a3c.md.
 """
 
 import dataclasses
@@ -117,7 +118,8 @@ class A3C:
         self.comm = ranks.world()
         probe = env(num_envs=1, seed=0)
         spaces = probe.single_observation_space, probe.single_action_space
-        self.policy = policies.build(*spaces, policy, initial_std=self.config.initial_std)
+        self._build = functools.partial(policies.build, *spaces, policy, initial_std=self.config.initial_std)
+        self.policy = self._build()
         probe.close()
         if self.config.precision != "float32" and not self.policy.reading.image:
             raise BadInputError("--precision bfloat16 is for images, whose convolutions multiply in it")
@@ -154,6 +156,8 @@ class A3C:
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning
+        if not checkpoint:
+            self._see_background()
         with runs.restoring():
             parameters, schedule = self.restore(checkpoint), Schedule(steps, target_score)
             if checkpoint and "schedule" in checkpoint.counters:  # older runs do not have it
@@ -175,6 +179,14 @@ class A3C:
             agree=side.agree,
             close=functools.partial(calls.close_all, environments),
         )
+
+    def _see_background(self) -> None:
+        """Let a new policy of images see its game about the brightness that most pixels have; all ranks the same."""
+        reading = self.policy.reading
+        if reading.image and reading.background is None and not self.policy.encoder:
+            seed = derive(self.seed, "background")
+            found = ranks.on_first(self.comm, lambda: rollout.background(self.env, seed))
+            self.policy = self._build(background=found)
 
     def restore(self, checkpoint: "runs.Checkpoint | None") -> shared.SharedParameters:
         """The shared parameters as a checkpoint holds them, or fresh ones."""

@@ -33,10 +33,11 @@ def tuned(agent: str, env: str, atari: bool = False) -> dict[str, Any]:
 
     `env` holds options of the environment, `config` fields of the agent's Config.
 
-    An environment that was not tuned takes those of all Atari games (`atari`) or of all tasks.
+    An environment that was not tuned takes those of all tasks; an Atari game (`atari`) those of all games, but for what
+    stands under its own name.
     """
     table = _table(agent)
-    found = table.get(env) or table["atari" if atari else "default"]
+    found = table["atari"] | table.get(env, {}) if atari else table.get(env) or table["default"]
     return {"steps": 0, "target_score": None, "backbone": None, "env": {}, "config": {}} | found
 
 

@@ -34,7 +34,7 @@ class Experiment(NamedTuple):
 
 
 def _atari(game: str, target: float, agent: str = "a3c") -> Experiment:
-    return Experiment(f"{agent} --env {game}", "mean_return", "--episodes 20 --seed 1000", "score", target)
+    return Experiment(f"{agent} --env {game}", "mean_return", "--episodes 50 --seed 1000", "score", target)
 
 
 def _control(env: str, target: float, agent: str = "a3c") -> Experiment:
@@ -71,6 +71,10 @@ def _task(command: str, score: str, target: float) -> Experiment:
 
 EXPERIMENTS = {
     "pong": _atari("Pong", 18.0),
+    "breakout": _atari("Breakout --steps 2000000", 30.0),
+    "breakout-long": _atari("Breakout", 300.0),
+    "boxing": _atari("Boxing --steps 2000000", 90.0),
+    "freeway": _atari("Freeway --steps 2000000", 30.0),
     "cartpole-v1": _control("CartPole-v1", 475.0),
     "trpo-cartpole-v1": _control("CartPole-v1", 475.0, "trpo"),
     "trpo-acrobot": _control("Acrobot-v1", -85.0, "trpo"),

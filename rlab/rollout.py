@@ -13,7 +13,7 @@ import numpy as np
 from rlab.arrays import like
 from rlab.errors import TrainingError, name_of
 from rlab.ops import moments
-from rlab.parallel import watch
+from rlab.parallel import calls, watch
 from rlab.policies.actions import (
     ActingStep,
     PopulationStep,
@@ -26,6 +26,7 @@ from rlab.policies.actions import (
 from rlab.seeding import derive
 from rlab.types import Branches, Episode, EpisodeBatch, State, Trajectory
 
+_GLANCES = 8  # steps of play for a look at what an environment shows; more than frames are stacked
 _FEWEST = 4  # members that act at once; to compile for fewer costs more than it spares
 PATIENCE = 200_000  # agent steps without the end of an episode; the longest Atari game has 27,000
 
@@ -161,6 +162,20 @@ class Collector:
         seed = np.zeros(2, np.int32)  # the action is not taken
         _, values, _ = self._act(params, observations, self._state, np.zeros_like(self._resets), seed)
         return values.numpy()
+
+
+def background(make: Callable[..., gym.vector.VectorEnv], seed: int) -> float:
+    """The brightness of an environment's images that half of the pixels reach at most, in some steps of random play."""
+    with watch.stepping(watch.START):
+        env = make(num_envs=1, seed=seed)
+    try:
+        _reset(env)
+        env.action_space.seed(seed)
+        seen = [_step(env, env.action_space.sample())[0] for _ in range(_GLANCES)]
+    finally:
+        calls.close_all([env])
+    # Stacked frames of the first steps are partly blank.
+    return float(np.median(np.asarray(seen[_GLANCES // 2 :], np.float32)))
 
 
 def blank(policy: Any, length: int, rows: int) -> Trajectory:

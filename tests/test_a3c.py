@@ -86,6 +86,16 @@ def test_one_worker_on_pong_is_deterministic(tmp_path):
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize(("game", "brightness"), [("Pong", 87.0), ("Breakout", 0.0)])
+def test_a_game_is_seen_about_its_background(tmp_path, game, brightness):
+    _train(tmp_path / "run", game, 40, "cnn", envs_per_worker=2)
+    reading = rlab.load_policy(tmp_path / "run").policy.reading
+    assert reading.background == brightness
+    assert str(reading).endswith(f"scaled from [0, 255] about {brightness:g}")
+    agents.A3C.resume(tmp_path / "run", steps=80)
+    assert rlab.load_policy(tmp_path / "run").policy.reading == reading
+
+
 def test_the_formulation_is_kept_and_gives_its_own_bits(tmp_path):
     for name, given in (("graph", {}), ("xla", {"compiler": "xla"}), ("half", {"precision": "bfloat16"})):
         _train(tmp_path / name, "Pong", 160, "small-cnn", **{"compiler": "graph", "envs_per_worker": 4} | given)

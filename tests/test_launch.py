@@ -57,7 +57,7 @@ def test_help_shows_defaults_and_does_not_start_tensorflow():
     assert done.returncode == 0, done.stderr
     for flag in ("--learning-rate", "--rollout-length", "--sticky-actions", "--backbone"):
         assert flag in done.stdout
-    assert "[default: 42]" in done.stdout  # Pong's tuned frame size
+    assert "[default: life-loss]" in done.stdout  # as all Atari games are tuned
     assert "probability of repeating the last action" in " ".join(done.stdout.split())
 
 

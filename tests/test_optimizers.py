@@ -37,6 +37,21 @@ def _work(pulled_at, worker=0, steps=5):
     return Work(0.1, pulled_at, steps, {}, [], worker)
 
 
+@given(st.integers(0, 2**31), st.floats(0.0, 0.99), st.integers(1, 300))
+def test_at_first_the_mean_square_is_a_plain_mean(seed, decay, made):
+    gradients = np.random.default_rng(seed).normal(size=(made, 4)).astype(np.float32)
+    shared = SharedParameters(np.zeros(4), decay=decay, epsilon=1e-5)
+    for gradient in gradients:
+        shared.apply(gradient, _work(shared.updates))
+    weights = np.array([min(decay, i / (i + 1)) for i in range(made)])  # with which g is kept at each update
+    kept = np.array([np.prod(weights[i + 1 :]) for i in range(made)])
+    shares = kept * (1.0 - weights)
+    np.testing.assert_allclose(shares.sum(), 1.0, rtol=1e-6)  # so that nothing of the first 0 is left
+    if made <= 1.0 / (1.0 - decay):
+        np.testing.assert_allclose(shares, 1.0 / made, rtol=1e-6)
+    np.testing.assert_allclose(shared.mean_square, shares @ np.square(gradients), rtol=1e-3)
+
+
 def test_staleness_counts_the_updates_of_others():
     shared = SharedParameters(np.zeros(3), decay=0.9, epsilon=1e-5, workers=2)
     _, mine = shared.pull()

@@ -180,9 +180,12 @@ def test_shares_of_a_batch_draw_what_the_whole_batch_draws(space):
 def test_what_is_compiled_may_hold_tensors_of_its_own(compiler):
     own = tf.random.stateless_normal((3,), (1, 2))  # a tensor that exists already is captured, and no constant
     row = tf.TensorSpec((3,), tf.float32)
-    add = compile_packed(lambda params, state, seen: (params * seen + own, state), row, (), [row], Formulation(compiler))
-    found, state = add(np.float32([1, 2, 3]), (), [4, 5, 6])
-    np.testing.assert_allclose(found, [4, 10, 18] + own.numpy())
+
+    def add(params, state, seen):
+        return params * seen + own, state
+
+    found, state = compile_packed(add, row, (), [row], Formulation(compiler))(np.float32([1, 2, 3]), (), [4, 5, 6])
+    np.testing.assert_allclose(found, np.array([4, 10, 18]) + own.numpy())
     assert state == ()
 
 

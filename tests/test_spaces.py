@@ -1,5 +1,6 @@
 """What a policy makes of spaces: actions within their bounds, and arrays that are images or vectors."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -141,6 +142,8 @@ def test_images_are_known_by_their_shape_and_bounds(shape, dtype, seen):
     assert reading.image
     assert reading.shape == seen
     assert reading_from_json(space, json.loads(json.dumps(reading.to_json()))) == reading
+    about = dataclasses.replace(reading, background=0.5)
+    assert reading_from_json(space, json.loads(json.dumps(about.to_json()))) == about != reading
     policy = Policy(space, DISCRETE)
     assert policy.backbone == ("cnn" if min(seen[:2]) >= 20 else "tiny-cnn")
     assert f"{policy.backbone} over image {seen[0]}×{seen[1]}" in policy.describe()
@@ -199,6 +202,34 @@ def test_the_dtype_and_the_layout_of_an_image_change_nothing_that_is_seen():
     np.testing.assert_array_equal(_features(gym.spaces.MultiBinary((3, 12, 8)), pixels.astype(np.int8)), expected)
     last = np.ascontiguousarray(np.moveaxis(pixels, 1, -1)).astype(bool)
     np.testing.assert_array_equal(_features(BOX(0, 1, (12, 8, 3), bool), last), expected)
+
+
+def test_images_are_seen_about_their_background_or_each_by_its_own_pixels():
+    from rlab.policies.backbones import _preprocess
+
+    space = BOX(10, 210, (3, 8, 9), np.uint8)
+    pixels = np.random.default_rng(0).integers(10, 211, (5, 3, 8, 9))
+    last = np.moveaxis(pixels, 1, -1)
+    about = _preprocess(tf.constant(pixels.astype(np.uint8)), dataclasses.replace(reading_of(space), background=60.0))
+    np.testing.assert_allclose(about, (last - 60.0) / 50.0, rtol=1e-6, atol=1e-6)
+    alone = _preprocess(tf.constant(pixels.astype(np.uint8)), reading_of(space))
+    mean, deviation = (part(last, axis=(1, 2, 3), keepdims=True) for part in (np.mean, np.std))
+    np.testing.assert_allclose(alone, (last - mean) / deviation, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("background", [60.0, None])
+def test_a_policy_keeps_the_background_that_it_was_made_for(tmp_path, background):
+    space = BOX(0, 255, (24, 24, 1), np.uint8)
+    policy = Policy(space, DISCRETE, background=background)
+    run = _saved(tmp_path / "run", policy)
+    loaded = load_policy(run).policy
+    assert loaded.reading == policy.reading
+    assert loaded.of_observations(BOX(0, 255, (30, 30, 1), np.uint8)).reading.background == background
+    assert policies.build(space, DISCRETE, read_architecture(run), background=7.0).reading.background == background
+    shown = np.full((1, 1, 24, 24, 1), 60, np.uint8)
+    shown[..., 3:9, 3:9, :] = 200
+    given = tf.constant(policy.initial_parameters(0)), shown, (), tf.zeros((1, 1))
+    np.testing.assert_array_equal(loaded.apply(*given)[0].values, policy.apply(*given)[0].values)
 
 
 @pytest.mark.parametrize("side", [7, 17, 18, 19, 20, 35, 36])
@@ -395,12 +426,15 @@ def test_a_run_goes_on_by_its_own_description(tmp_path):
     [
         {"reading": {"kind": "image", "axes": [0, 1], "low": 0, "high": 1}},
         {"reading": {"kind": "one-hot"}},
+        {"reading": {"kind": "image", "axes": [0, 1], "low": 0, "high": 255, "background": 256}},
+        {"reading": {"kind": "image", "axes": [0, 1], "low": 0, "high": 255, "background": "grey"}},
         {"reading": 3},
         {"deterministic": "yes"},
     ],
 )
 def test_a_description_that_cannot_be_is_damaged(tmp_path, change):
-    run = _saved(tmp_path / "run", Policy(VECTOR, DISCRETE), change)
+    seen = BOX(0, 255, (24, 24), np.uint8) if "background" in str(change) else VECTOR
+    run = _saved(tmp_path / "run", Policy(seen, DISCRETE), change)
     with pytest.raises(BadInputError, match="damaged"):
         load_policy(run)
 

@@ -101,7 +101,11 @@ class SharedParameters:
 
         Gives its staleness, the updates that others made since this worker's pull, and the steps made by all.
         """
-        rmsprop_update(self.vector, self.mean_square, gradient, work.learning_rate, self._decay, self._epsilon)
+        updates = self.updates
+        # Of the first gradients g is the plain mean of the squares: from 0 it would grow too slowly, and the first step
+        # of every parameter be η/√(1 − α), ten times what the others are.
+        decay = min(self._decay, updates / (updates + 1.0))
+        rmsprop_update(self.vector, self.mean_square, gradient, work.learning_rate, decay, self._epsilon)
         staleness = self.updates - work.pulled_at
         self._counts[work.worker] += 1, work.steps
         return staleness, self.steps

@@ -174,6 +174,7 @@ def _advice(reading: Reading) -> str:
 
 MEAN, DEVIATION = "observation_mean", "observation_deviation"  # the parameters of a normalizing backbone
 _BOUND = 10.0  # of normalized observations
+_CONTRAST = 4.0  # of pixels about their background
 _DEEP = ("highway", "residual")
 _DEPTH = 8  # their layers
 _WINDOW = 8  # observations that `seq2seq` reads
@@ -223,7 +224,7 @@ _SMALLEST = {
 def _preprocess(observations: tf.Tensor, reading: Reading, of_pixels: bool = False) -> tf.Tensor:
     """What the torso sees of [N, ...]: pixels, channels last; one-hot rows; or flat float vectors.
 
-    Pixels are standardized, or between 0 and 1 for a torso `of_pixels`.
+    Pixels are as the reading says, or between 0 and 1 for a torso `of_pixels`.
     """
     if reading.image:
         return fused(lambda given: _images(given, reading, of_pixels), observations)
@@ -234,16 +235,14 @@ def _preprocess(observations: tf.Tensor, reading: Reading, of_pixels: bool = Fal
 
 def _images(observations: tf.Tensor, reading: Reading, of_pixels: bool) -> tf.Tensor:
     """Pixels of images [N, H, W, C]."""
-    images = _between_0_and_1(observations, reading)
-    return _channels_last(images if of_pixels else _standardize(images), reading)
-
-
-def _between_0_and_1(observations: tf.Tensor, reading: Reading) -> tf.Tensor:
-    """Pixels in units of their bounds."""
     pixels = tf.cast(observations, tf.float32)
+    if not of_pixels and reading.background is not None:
+        # What is everywhere then drives no filter, and what differs from it has the size that layers expect.
+        return _channels_last((pixels - reading.background) * (_CONTRAST / (reading.high - reading.low)), reading)
     if reading.low:
         pixels -= reading.low
-    return pixels / (reading.high - reading.low)
+    pixels /= reading.high - reading.low
+    return _channels_last(pixels if of_pixels else _standardize(pixels), reading)
 
 
 def _channels_last(images: tf.Tensor, reading: Reading) -> tf.Tensor:

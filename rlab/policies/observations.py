@@ -24,7 +24,9 @@ class Reading:
         space: of one environment.
         kind: "image", "vector" (flattened, float32) or "one-hot".
         axes: of an image, those of height and width in the space's shape; the others become its channels.
-        low, high: of an image, what becomes 0 and 1.
+        low, high: of an image, its least and greatest brightness.
+        background: of an image, the brightness that is shown as 0, and a quarter of the range more as 1; None where
+            each image is shown with mean 0 and deviation 1 over its own pixels.
     """
 
     space: gym.Space
@@ -32,6 +34,7 @@ class Reading:
     axes: tuple[int, int] = (0, 1)
     low: float = 0.0
     high: float = 1.0
+    background: float | None = None
 
     @property
     def image(self) -> bool:
@@ -60,7 +63,8 @@ class Reading:
             first, last = self.axes[0] > 0, self.axes[1] < len(size) - 1
             where = ", channels first" if not last else ", channels last" if not first else ", stacked frames"
         pixels = _times(shape[:2] if len(size) == 2 else shape)
-        return f"image {pixels}{where}, scaled from [{self.low:g}, {self.high:g}]"
+        about = "" if self.background is None else f" about {self.background:g}"
+        return f"image {pixels}{where}, scaled from [{self.low:g}, {self.high:g}]{about}"
 
     @property
     def doubtful(self) -> str:
@@ -76,7 +80,8 @@ class Reading:
         """As data, without the space."""
         if not self.image:
             return {"kind": self.kind}
-        return {"kind": self.kind, "axes": list(self.axes), "low": self.low, "high": self.high}
+        found = {"kind": self.kind, "axes": list(self.axes), "low": self.low, "high": self.high}
+        return found if self.background is None else found | {"background": self.background}
 
 
 def reading_of(space: gym.Space) -> Reading:
@@ -115,11 +120,14 @@ def reading_from_json(space: gym.Space, data: dict[str, Any]) -> Reading:
         return Reading(space, data["kind"])
     first, second = (int(axis) for axis in data["axes"])
     low, high = float(data["low"]), float(data["high"])
+    background = None if data.get("background") is None else float(data["background"])
     size = space.shape or ()
     numbers = isinstance(space, gym.spaces.Box | gym.spaces.MultiBinary)
-    if data["kind"] != "image" or not numbers or not 0 <= first == second - 1 < len(size) - 1 or not _spans(low, high):
+    within = background is None or low <= background <= high
+    sides = 0 <= first == second - 1 < len(size) - 1
+    if data["kind"] != "image" or not (numbers and sides and within and _spans(low, high)):
         raise ValueError(f"observations of {one_line(space)} cannot be read as {data}")
-    return Reading(space, "image", (first, second), low, high)
+    return Reading(space, "image", (first, second), low, high, background)
 
 
 def choices(space: gym.Space) -> list[int]:

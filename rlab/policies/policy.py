@@ -1,5 +1,6 @@
 """The policy: a pure function of explicit parameters and explicit memory."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Hashable
@@ -103,7 +104,8 @@ class Policy:
         observation_scale: a factor on vectors, normalized or not.
         encoder: sizes of the encoder of a backbone `vae:RUN`; without them they and its weights are read from the run.
         scale_actions: let [−1, 1] be all that lies between finite bounds; version 0.1 only cut actions off there.
-        reading: how observations are read; None for what `reading_of` says.
+        background: of images, the brightness that is shown as 0 (`Reading`); None to standardize each image.
+        reading: how observations are read; None for what `reading_of` and `background` say.
     """
 
     def __init__(
@@ -118,11 +120,13 @@ class Policy:
         observation_scale: float = 1.0,
         encoder: dict[str, Any] | None = None,
         scale_actions: bool = True,
+        background: float | None = None,
         reading: Reading | None = None,
     ) -> None:
         self.observation_space = observation_space
         self.action_space = action_space
-        self.reading, self.scale_actions = reading or reading_of(observation_space), scale_actions
+        self.reading = reading or dataclasses.replace(reading_of(observation_space), background=background)
+        self.scale_actions = scale_actions
         self._outputs = head_size(action_space)
         self.backbone, self._encoder = backbone or default_backbone(self.reading), encoder
         if is_encoder(self.backbone) and not encoder:
@@ -168,6 +172,7 @@ class Policy:
             self.observation_scale,
             self._encoder,
             self.scale_actions,
+            self.reading.background,
         )
 
     def _build(self, seed: int) -> ActorCritic:

@@ -142,7 +142,7 @@ def test_what_is_no_setting_is_refused_in_a_line(agent, tmp_path):
 def test_a_config_for_an_environment_is_the_command_line_s(agent):
     kind = getattr(agents, AGENTS[agent]).Config
     for name in (*tuning.tuned_names(agent), "Breakout", "MountainCar-v0"):
-        settings = tuning.tuned(agent, name, name == "Breakout")["config"]
+        settings = tuning.tuned(agent, name, name in ("Breakout", "Pong"))["config"]
         assert kind.for_env(name) == kind(**settings)
     assert kind.for_env("cartpole-V1", learning_rate=0.5).learning_rate == 0.5
     for arguments, told in [
@@ -155,6 +155,12 @@ def test_a_config_for_an_environment_is_the_command_line_s(agent):
         kind.for_env("CartPole-v1", learnin_rate=1.0)
     with pytest.raises(BadInputError, match="--learning-rate must be"):
         kind.for_env("CartPole-v1", learning_rate=-1.0)
+
+
+def test_what_a_game_does_not_name_is_that_of_all_games():
+    game, other = tuning.tuned("a3c", "Pong", True), tuning.tuned("a3c", "Breakout", True)
+    assert (game["steps"], game["target_score"], other["target_score"]) == (8_000_000, 18.5, None)
+    assert all(game[name] == other[name] for name in ("backbone", "env", "config"))
 
 
 def test_a_name_brings_what_is_tuned_for_it():

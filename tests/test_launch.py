@@ -57,8 +57,9 @@ def test_help_shows_defaults_and_does_not_start_tensorflow():
     assert done.returncode == 0, done.stderr
     for flag in ("--learning-rate", "--rollout-length", "--sticky-actions", "--backbone"):
         assert flag in done.stdout
-    assert "[default: life-loss]" in done.stdout  # as all Atari games are tuned
-    assert "probability of repeating the last action" in " ".join(done.stdout.split())
+    told = " ".join(done.stdout.split())
+    assert "[default: life-loss]" in told  # as all Atari games are tuned
+    assert "probability of repeating the last action" in told
 
 
 def test_list_as_data(launch):

@@ -156,37 +156,25 @@ class A3C:
 
     def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
         run, steps, target_score, checkpoint = beginning
-        if not checkpoint:
-            self._see_background()
         with runs.restoring():
             parameters, schedule = self.restore(checkpoint), Schedule(steps, target_score)
             if checkpoint and "schedule" in checkpoint.counters:  # older runs do not have it
                 schedule.restore(checkpoint.counters["schedule"], checkpoint.steps)
-        if self.comm.rank == 0:
-            runs.save_architecture(run.path, self.policy)
         kind = remote.Guest if self.comm.rank else remote.Host
         side = kind(shared.Exchange(parameters, schedule), self.comm, self._workers())
         environments: list[Any] = []
         return runs.run_loop(
             run,
-            self._updates(side, parameters.steps, environments),
+            self._updates(side, parameters.steps, environments, functools.partial(self._settle, run, not checkpoint)),
             functools.partial(self._checkpoint, parameters, schedule),
             steps,
             parameters.steps,
-            graph=functools.partial(policies.trace_graph, self.policy),
+            graph=lambda: policies.trace_graph(self.policy),
             comm=self.comm,
             env=self.env,
             agree=side.agree,
             close=functools.partial(calls.close_all, environments),
         )
-
-    def _see_background(self) -> None:
-        """Let a new policy of images see its game about the brightness that most pixels have; all ranks the same."""
-        reading = self.policy.reading
-        if reading.image and reading.background is None and not self.policy.encoder:
-            seed = derive(self.seed, "background")
-            found = ranks.on_first(self.comm, lambda: rollout.background(self.env, seed))
-            self.policy = self._build(background=found)
 
     def restore(self, checkpoint: "runs.Checkpoint | None") -> shared.SharedParameters:
         """The shared parameters as a checkpoint holds them, or fresh ones."""
@@ -217,11 +205,25 @@ class A3C:
         counters = {"updates": parameters.updates, "schedule": schedule.state()}
         return runs.Checkpoint(parameters.steps, arrays, counters)
 
+    def _settle(self, run: "runs.Run", new: bool) -> None:
+        """What has to be known before a worker acts, all ranks the same; then the policy's description is written."""
+        self._choose_compiler()  # of runs of version 0.1 it is not known
+        if new and self.policy.reading.image and not self.policy.encoder:
+            seed = derive(self.seed, "background")
+            found = ranks.on_first(self.comm, lambda: rollout.background(self.env, seed))
+            self.policy = self._build(background=found)
+        if self.comm.rank == 0:
+            runs.save_architecture(run.path, self.policy)
+
     def _updates(
-        self, side: "remote.Host | remote.Guest", first_step: int, environments: list[Any]
+        self,
+        side: "remote.Host | remote.Guest",
+        first_step: int,
+        environments: list[Any],
+        settle: Callable[[], None],
     ) -> "Generator[runs.Update | None, None, None]":
         """Start the workers, and pass on what they report until all are done; stops them when closed or on a fault."""
-        self._choose_compiler()  # of runs of version 0.1 it is not known
+        settle()
         # For images by what their gradients run by, which is what was measured on this machine.
         formulation = self.config.formulation if self.policy.reading.image else None
         act = policies.compile_acting(self.policy, formulation=formulation)

@@ -15,6 +15,7 @@ from rlab.parallel import local
 from rlab.policies.names import REMEMBERING
 
 _MOST = 16  # workers that are started unasked, as many as the paper's; more are staler than what was measured
+_MOST_AT_ONCE = 256  # members of SNES that act in one call unasked
 _PRELOADED = ("keras", "ale_py", "gymnasium", "envs", "rlab.policies.policy", "rlab.rollout", "rlab.runs")
 _SHARE = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE")  # ranks on this machine
 
@@ -44,6 +45,8 @@ def start(
         if processes not in (AUTO, 1):
             raise BadInputError(f"--processes {processes} cannot be used under mpirun, which starts the ranks itself")
         return _with(config, workers=max(1, cores // _ranks_here()) if workers == AUTO else workers)
+    if agent == "snes" and not config.group:
+        config = _with(config, group=_group(config, cores if processes == AUTO else max(cores, processes)))
     if workers == AUTO:
         workers = min(cores, _MOST) if processes == AUTO else max(min(cores, _MOST), processes)
     config = _with(config, workers=workers)
@@ -82,6 +85,13 @@ def _shares(agent: str, config: Any, cores: int, processes: Any) -> int:
     dealt = config.parallel_envs if agent == "trpo" else config.episodes_per_batch
     found = _largest_divisor(dealt, min(cores, _MOST))
     return found if processes == AUTO or found % processes == 0 else processes
+
+
+def _group(config: Any, parts: int) -> int:
+    """Members to a group such that each part of a machine has one, which acts in one call; 0 where none fits."""
+    pair = 2 if config.mirrored else 1
+    most = min(config.population // parts, _MOST_AT_ONCE)
+    return max((size for size in range(pair, most + 1, pair) if config.population % size == 0), default=0)
 
 
 def _largest_divisor(number: int, most: int) -> int:

@@ -79,6 +79,8 @@ def test_a_process_that_is_no_program_of_one_command_is_never_forked(monkeypatch
         (4, "a3c", {}, (9, 1), (9, 1)),
         (4, "snes", {"population": 256}, (None, "auto"), (None, 4)),
         (4, "snes", {"population": 256, "group": 128}, (None, "auto"), (None, 2)),
+        (3, "snes", {"population": 64}, (None, "auto"), (None, 3)),
+        (2, "snes", {"population": 64}, (None, 8), (None, 8)),
         (4, "trpo", {}, (None, "auto"), (4, 4)),
         (1, "trpo", {}, (None, "auto"), (1, 1)),
         (64, "trpo", {"parallel_envs": 24}, (None, "auto"), (12, 12)),
@@ -104,6 +106,29 @@ def test_how_many_workers_and_processes(monkeypatch, cores, agent, settings, fla
     alone = processes.start(agent, asked, flags[0], "auto", learned_rewards=True, deals=deals)
     assert not begun  # each process would have a model of its own
     assert getattr(alone, "shares", 0) == (getattr(asked, "shares", 0) or int(deals))  # and each share
+
+
+@pytest.mark.parametrize(
+    ("cores", "settings", "asked", "group"),
+    [
+        (1, {"population": 256}, "auto", 256),
+        (1, {"population": 4096}, "auto", 256),
+        (2, {"population": 256}, "auto", 128),
+        (2, {"population": 256}, 1, 128),  # the same group, and so the same bits
+        (2, {"population": 256}, 8, 32),
+        (3, {"population": 64}, "auto", 16),
+        (2, {"population": 6}, "auto", 2),  # pairs stay together
+        (2, {"population": 7, "mirrored": False}, "auto", 1),
+        (16, {"population": 8}, "auto", 0),
+        (2, {"population": 256, "group": 32}, "auto", 32),
+    ],
+)
+def test_a_group_of_snes_is_what_a_core_has_of_the_population(monkeypatch, cores, settings, asked, group):
+    monkeypatch.setattr(processes, "usable_cores", lambda: list(range(cores)))
+    monkeypatch.setattr(local, "possible", lambda: True)
+    monkeypatch.setattr(local, "fork", lambda count: None)
+    config = importlib.import_module("agents.snes").Config(**settings)
+    assert processes.start("snes", config, None, asked).group == group
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def _lead(
         display.begin()
         with contextlib.closing(updates):
             if graph and not first_step:
-                writer.write_graph(graph())
+                updates = _with_graph(updates, writer, graph)
             try:
                 _drive(updates, recorder, saver, agree, stop)
                 # Workers are stopped before the last checkpoint, so that it holds everything that was learned.
@@ -200,6 +200,19 @@ def _drive(
             return
         saver.save_in_time()
     stop.signal = None  # it came when all was done
+
+
+def _with_graph(
+    updates: Generator[Update | None, None, None], writer: MetricsWriter, graph: Callable[[], tf.Graph]
+) -> Generator[Update | None, None, None]:
+    """The updates; after the first the graph is drawn, which would only hold it up."""
+    drawn = False
+    with contextlib.closing(updates):
+        for update in updates:
+            yield update
+            if update and not drawn:
+                writer.write_graph(graph())
+                drawn = True
 
 
 def _seconds_between(run: Run) -> float:

@@ -16,6 +16,9 @@ _NOVELTY = into("rlab/novelty.py", "tests/test_rewards.py")
 _IMITATION = into("rlab/imitation.py", "tests/test_rewards.py")
 _SCHEDULES = into("rlab/schedules.py", "tests/test_schedules.py")
 _SEEDING = into("rlab/seeding.py", "tests/test_laws.py::test_who_plays_has_streams_of_their_own")
+_BACKGROUND = into("rlab/rollout.py", "tests/test_a3c.py::test_a_game_is_seen_about_its_background")
+_BACKGROUND_OF_A3C = into("agents/a3c.py", "tests/test_a3c.py::test_a_game_is_seen_about_its_background")
+_PIXELS = into("rlab/policies/backbones.py", "tests/test_spaces.py")
 _SHARED = into("rlab/parallel/shared.py", "tests/test_optimizers.py")
 _LOCAL = into("rlab/parallel/local.py", "tests/test_local.py::test_all_ranks_find_the_same")
 _REMOTE = into(
@@ -38,6 +41,11 @@ _WRAPPERS = into("envs/wrappers.py", "tests/test_envs.py")
 
 PLANTED = (
     # Play.
+    _BACKGROUND("the first frames are looked at", "seen[_GLANCES // 2 :]", "seen[:1]"),
+    _BACKGROUND("the background is a mean", "np.median(", "np.mean("),
+    _BACKGROUND_OF_A3C("images are standardized", "if new and self.policy.reading.image", "if False"),
+    _PIXELS("pixels are about their least", "pixels - reading.background", "pixels - reading.low"),
+    _PIXELS("a unit is the whole range", "_CONTRAST = 4.0", "_CONTRAST = 1.0"),
     _ROLLOUT("a time limit is an end", "self._discount * (1.0 - terminated)", "self._discount * (1.0 - ended)"),
     _ROLLOUT(
         "memory is not cleared",
@@ -247,6 +255,18 @@ PLANTED = (
         "return self.vector.copy(), updates",
         "return self.vector, updates",
         "test_a_snapshot_does_not_move",
+    ),
+    _SHARED(
+        "the mean square grows from 0",
+        "min(self._decay, updates / (updates + 1.0))",
+        "self._decay",
+        "test_at_first_the_mean_square_is_a_plain_mean",
+    ),
+    _SHARED(
+        "the mean square stays a plain mean",
+        "min(self._decay, updates / (updates + 1.0))",
+        "updates / (updates + 1.0)",
+        "test_at_first_the_mean_square_is_a_plain_mean",
     ),
     _SHARED("steps are not counted", "+= 1, work.steps", "+= 1, 0", "test_threads_lose_no_count"),
     _SHARED(

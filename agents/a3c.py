@@ -17,8 +17,8 @@ rank has such workers of its own; from other machines pull and push are messages
 still with no waiting for one another.
 
 Departures: the loss is a mean over T·K, where the paper sums over T; the gradient's norm is bounded; g begins as the
-plain mean of the first Δ²; advantages may be generalized (λ < 1) and normalized. What each setting did is in
-docs/algorithms/a3c.md.
+plain mean of the first Δ²; images are shown about the brightness that most of their pixels have; advantages may be
+generalized (λ < 1) and normalized. What each setting did is in docs/algorithms/a3c.md.
 """
 
 import dataclasses

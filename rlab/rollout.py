@@ -129,20 +129,10 @@ class Collector:
                 episodes += finished_episodes(whole_ends(ended, info), info)
         # Where nothing ended, the next observation's value is already known.
         next_values[:-1] = np.where(boundaries[:-1] == 0.0, values[1:], next_values[:-1])
-        return (
-            Trajectory(
-                observations,
-                resets,
-                np.stack(actions),
-                rewards,
-                discounts,
-                boundaries,
-                values,
-                next_values,
-                initial_state,
-            ),
-            episodes,
+        trajectory = Trajectory(
+            observations, resets, np.stack(actions), rewards, discounts, boundaries, values, next_values, initial_state
         )
+        return trajectory, episodes
 
     def _step(
         self, params: Any, observations: np.ndarray, resets: np.ndarray, told: np.ndarray | None = None

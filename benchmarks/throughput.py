@@ -289,10 +289,11 @@ def limit() -> dict[str, float]:
     from rlab.ops.optimizers import rmsprop_update
     from rlab.policies.acting import compile_acting
     from rlab.policies.policy import Policy
-    from rlab.rollout import Collector
+    from rlab.rollout import Collector, background
 
     env = envs.make("Pong", K, 0)
-    policy = Policy(env.single_observation_space, env.single_action_space, "cnn")
+    brightness = background(functools.partial(envs.make, "Pong"), 0)  # as A3C's policies see images
+    policy = Policy(env.single_observation_space, env.single_action_space, "cnn", background=brightness)
     params = tf.constant(policy.initial_parameters(0))
     resets, seed, weight = np.zeros(K, np.float32), np.zeros(2, np.int32), tf.constant(0.01)
     found: dict[str, float] = {}

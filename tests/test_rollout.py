@@ -1,11 +1,13 @@
 import functools
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import tensorflow as tf
 import toys
 
 import envs
+from rlab import rollout
 from rlab.evaluation import play_episodes, summarize
 from rlab.ops import returns
 from rlab.policies.acting import compile_acting
@@ -137,3 +139,38 @@ def test_a_lost_life_ends_an_episode_for_learning_and_the_score_is_that_of_the_g
     assert trajectory.boundaries.sum() == 5
     np.testing.assert_array_equal(trajectory.discounts == 0.0, trajectory.boundaries == 1.0)
     assert [(episode.score, episode.length) for episode in episodes] == [(1.0, 195)]
+
+
+class Shown:
+    """One copy whose images are blank at first, then of brightness 30 but for a few pixels; it may break at a step."""
+
+    action_space = gym.spaces.MultiDiscrete([3])
+
+    def __init__(self, breaks_at=99):
+        self.steps, self.closed, self._breaks_at = 0, False, breaks_at
+
+    def _images(self):
+        images = np.zeros((1, 8, 8), np.uint8) if self.steps < 4 else np.full((1, 8, 8), 30, np.uint8)
+        images[:, :2, :2] = 255
+        return images
+
+    def reset(self, seed=None):
+        return self._images(), {}
+
+    def step(self, actions):
+        self.steps += 1
+        if self.steps == self._breaks_at:
+            raise ValueError("broke")
+        return self._images(), np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), {}
+
+    def close(self):
+        self.closed = True
+
+
+def test_the_background_is_what_most_pixels_are_once_frames_are_full():
+    shown, broken = Shown(), Shown(breaks_at=3)
+    assert rollout.background(lambda num_envs, seed: shown, 0) == 30.0
+    with pytest.raises(ValueError, match="broke"):
+        rollout.background(lambda num_envs, seed: broken, 0)
+    assert shown.closed
+    assert broken.closed

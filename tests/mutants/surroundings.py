@@ -42,6 +42,7 @@ _WRAPPERS = into("envs/wrappers.py", "tests/test_envs.py")
 PLANTED = (
     # Play.
     _BACKGROUND("the first frames are looked at", "seen[_GLANCES // 2 :]", "seen[:1]"),
+    _ROLLOUT("what was looked at stays open", "calls.close_all([env])", "pass"),
     _BACKGROUND("the background is a mean", "np.median(", "np.mean("),
     _BACKGROUND_OF_A3C("images are standardized", "if new and self.policy.reading.image", "if False"),
     _PIXELS("pixels are about their least", "pixels - reading.background", "pixels - reading.low"),

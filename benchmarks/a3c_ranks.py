@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZES = {"Pong": 151_639, "CartPole-v1": 4_675}
+SIZES = {"Pong": 677_943, "CartPole-v1": 4_675}
 TRIPS = 1000
 ROOT_USER = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # does nothing for anyone else
 

@@ -33,9 +33,7 @@ SMALL = {"CartPole": ("--env", "CartPole-v1", "--steps", "2000"), "Pong": ("--en
 def first_row(tree: Path, words: tuple[str, ...], run: Path, rows: int = 0) -> float:
     """Seconds until the run has more than so many rows of metrics; the command is then stopped."""
     began, table = time.monotonic(), run / "metrics.csv"
-    with subprocess.Popen(
-        _called(words), env=_environment(tree), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    with subprocess.Popen(_called(words), cwd=tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not table.exists() or table.read_text().count("\n") < rows + 2:  # the first line names the columns
             time.sleep(0.01)
             if process.poll() is not None and table.read_text().count("\n") < rows + 2:
@@ -48,16 +46,12 @@ def first_row(tree: Path, words: tuple[str, ...], run: Path, rows: int = 0) -> f
 def whole(tree: Path, words: tuple[str, ...]) -> float:
     """Seconds until the command ends."""
     began = time.monotonic()
-    subprocess.run(_called(words), env=_environment(tree), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(_called(words), cwd=tree, check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - began
 
 
 def _called(words: tuple[str, ...]) -> list[str]:
     return [sys.executable, "-m", "launch", *words]
-
-
-def _environment(tree: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(tree)}
 
 
 def measure(tree: Path, directory: Path) -> dict[str, float]:

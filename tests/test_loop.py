@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+import types
 
 import pytest
 from rich.console import Console
@@ -139,8 +140,10 @@ def test_damaged_seconds_are_named(tmp_path, every):
 
 def test_rows_come_by_time_too(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_ROWS", 1)
-    monkeypatch.setattr(loop, "_ROW_SECONDS", 0.05)
-    run, _ = _train(tmp_path, Counting(6, {2: lambda: time.sleep(0.06), 4: lambda: time.sleep(0.06)}))
+    clock = [0.0]  # a machine may be slow
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: clock[0]))
+    wait = lambda: clock.append(clock.pop() + 11.0)  # noqa: E731
+    run, _ = _train(tmp_path, Counting(6, {2: wait, 4: wait}))
     assert [row["steps"] for row in read_metrics(run.path)] == [3, 5, 6]
 
 

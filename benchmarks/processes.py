@@ -24,6 +24,7 @@ COMMANDS = (
     "rpg --env CartPole-v1",
     "rpg --env CartPoleNoVel-v1",
     "snes --env CartPole-v1",
+    "snes --env CartPole-v1 --group 64",
     "snes --env HalfCheetah-v5",
     "snes --env Pong",
 )

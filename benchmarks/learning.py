@@ -71,8 +71,12 @@ def _task(command: str, score: str, target: float) -> Experiment:
 
 EXPERIMENTS = {
     "pong": _atari("Pong", 18.0),
+    "pong-bfloat16": _atari("Pong --precision bfloat16", 18.0),
+    "pong-1-worker": _atari("Pong --workers 1", 18.0),
+    "pong-8-workers": _atari("Pong --workers 8", 18.0),
     "breakout": _atari("Breakout --steps 2000000", 30.0),
     "breakout-long": _atari("Breakout", 300.0),
+    "breakout-300": _atari("Breakout --target-score 300", 300.0),
     "boxing": _atari("Boxing --steps 2000000", 90.0),
     "freeway": _atari("Freeway --steps 2000000", 30.0),
     "cartpole-v1": _control("CartPole-v1", 475.0),

@@ -16,286 +16,207 @@ and another fits the critic. Observations and returns may be standardized by wha
 
 Departures: the critic learns by Adam on minibatches, not by a trust region; advantages are standardized in each batch;
 the policy's entropy may be given a weight in L.
-The mathematics is in `rlab/ops/trust_region.py`, and `rlab/policies/trust.py` brings policies to it; what each setting
-did is in docs/algorithms/trpo.md.
+Conjugate gradient and line search are in `rlab/ops/trust_region.py`; what each setting did is in
+docs/algorithms/trpo.md.
 """
 
-import dataclasses
 import functools
-import inspect
 import operator
 from collections.abc import Callable, Generator
 from concurrent import futures
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
-# These packages load TensorFlow only when it is used, so that `--help` answers at once.
-from agents import tuning
-from agents.agent import drive
-from rlab import ops, policies, rewards, rollout, runs, vine
-from rlab.errors import BadInputError, TrainingError, fault_at
+from agents.agent import Agent, Setup
+from agents.configs import TRPOConfig
+from rlab import ops, policies, runs
+from rlab.environments import EnvironmentFactory, VectorEnvironment
+from rlab.errors import TrainingError, fault_at
 from rlab.notify import notify
-from rlab.parallel import calls, threads, watch
+from rlab.ops import trust_region
+from rlab.ops.distributions import Distribution
+from rlab.ops.sharing import once
+from rlab.parallel import calls
 from rlab.parallel import comm as ranks
-from rlab.schedules import Schedule
+from rlab.policies import Batch, Policy, Share, batches, distribution_of, log_probabilities
+from rlab.sampling import rollout, vine
 from rlab.seeding import derive, playing
-from rlab.settings import field
-
-if TYPE_CHECKING:
-    import gymnasium as gym
-
-    from rlab.types import Branches, Trajectory
+from rlab.state import pack, subset
+from rlab.types import Branches, Episode, Trajectory
 
 
-@dataclasses.dataclass(frozen=True)
-class Config(tuning.Tuned, agent="trpo"):
-    """The settings of TRPO; each is a command-line flag. `defaults/trpo.toml` tunes them by environment."""
+class TrustRegion(NamedTuple):
+    """The bound on a step, and the search for one; the settings of `agents.TRPO` by their names."""
 
-    batch_size: int = field(1024, "agent steps to an update, over all ranks", low=2)
-    parallel_envs: int = field(16, "environments that play them side by side, over all ranks", low=1)
-    shares: int = field(0, "shares of a batch; as many give the same bits on any number of processes", low=0, auto=True)
-    sampling: str = field("single-path", "how the gradient is sampled", choices=("single-path", "vine"))
-    vine_spacing: int = field(16, "steps of the vine between the states from which its branches go", low=1)
-    vine_length: int = field(32, "steps of a branch, after which the critic judges", low=1)
-    vine_actions: int = field(
-        0, "branches of a state; 0 for each of discrete actions, or 4 drawn from the policy", low=0
-    )
-    max_kl: float = field(0.03, "δ, bound on the mean KL divergence of an update, nats", low=0.0, above=True)
-    decay_max_kl: bool = field(False, "let δ fall linearly to 0 at the last step")
-    entropy_weight: float = field(0.0, "weight in L of the policy's mean entropy, per nat", low=0.0)
-    damping: float = field(0.1, "added to the diagonal of the Fisher information", low=0.0, above=True)
-    cg_iterations: int = field(10, "iterations of conjugate gradient", low=1)
-    fisher_subsampling: int = field(1, "take one of n states, others each time, for Fisher products", low=1)
-    backtrack: float = field(0.8, "α, factor between the line search's steps", low=0.0, high=0.99, above=True)
-    line_search_steps: int = field(10, "steps of the line search at most", low=1)
-    discount: float = field(0.99, "γ, per step", low=0.0, high=1.0)
-    gae_lambda: float = field(0.95, "λ of the generalized advantage estimate", low=0.0, high=1.0)
-    critic: str = field("network", "what expects the returns", choices=("network", "linear"))
-    learning_rate: float = field(1e-3, "step size of the critic's Adam", low=0.0, above=True)
-    critic_epochs: int = field(10, "passes of the critic over a batch", low=1)
-    critic_minibatch: int = field(128, "steps to one step of the critic; one with memory takes whole batches", low=1)
-    normalize_observations: bool = field(False, "shift and scale observed vectors by what was seen of them so far")
-    observation_scale: float = field(1.0, "factor on observed vectors, normalized or not", low=0.0, above=True)
-    normalize_returns: bool = field(True, "let the critic learn standardized returns")
-    observe_actions: bool = field(False, "let policy and critic see the previous action")
-    initial_std: float = field(1.0, "deviation of first real-valued actions, between −1 and 1", low=0.0, above=True)
-    memory_horizon: int = field(0, "steps over which a new LSTM remembers; 0 for forget gates at a bias of 1", low=0)
+    max_kl: float
+    entropy_weight: float
+    damping: float
+    cg_iterations: int
+    backtrack: float
+    line_search_steps: int
 
 
-_Config = Config  # inside the class the name means its attribute
+def surrogate(log_prob: tf.Tensor, old: tf.Tensor, batch: Batch) -> tf.Tensor:
+    """The surrogate objective L, from `log_probabilities` now and as they were when the batch was played.
 
-
-class TRPO:
-    """Learns from batches of steps, each update within a trust region.
-
-    Args:
-        config: the settings; None for those tuned for a named environment, or else `Config()`.
-        env: what `envs.factory` takes: a name, which brings what is tuned for it; a class or function that makes one
-            `gymnasium.Env`; or one that takes `num_envs` and makes a `VectorEnv` (for a vine with `restorable`, or with
-            `can_save`, `save_state` and `load_state`, as those of `envs.make`).
-        policy: a backbone's name (`rlab.policies.BACKBONES`); None for that tuned for a named environment, or else the
-            feed-forward one that fits the observations.
-        seed: of parameters, actions and environments. The same seed gives the same bits; resumed runs too, where the
-            environment's state can be saved (the project's own environments).
-
-    Raises BadInputError for settings out of range and for spaces that no policy fits.
+    Of a single path E[π/π_old A]; of a vine the mean over its states of Σ_k w_k Q_k / Σ_k w_k, with w_k = π/π_old of
+    actions that were drawn, and w_k = π where each action was tried (TRPO, section 5.2).
     """
+    if batch.branches is None:
+        return tf.reduce_mean(tf.exp(log_prob - old) * batch.advantages)
+    weights = tf.exp(log_prob - batch.branches.sampled * old)
+    valued = tf.reduce_sum(weights * batch.branches.values, 0)
+    return tf.reduce_mean(valued / tf.reduce_sum(weights, 0))
 
-    Config = Config
 
-    def __init__(
-        self,
-        config: _Config | None = None,
-        env: "str | Callable[..., Any] | None" = None,
-        policy: str | None = None,
-        seed: int = 0,
-    ) -> None:
-        self._chosen = tuning.choose(Config, config, env, policy, seed)
-        self.config, env, policy, seed, *_ = self._chosen
-        self.env, self.seed = env, seed
-        self.comm = ranks.world()
-        self.config = check_sizes(self.config, self.comm.size)
-        probe = self.make_env(num_envs=1, seed=0)
-        if self.config.sampling == "vine" and not getattr(probe, "can_save", False):
-            raise BadInputError("--sampling vine needs an environment whose state can be saved and restored")
-        build = functools.partial(
-            policies.build,
-            probe.single_observation_space,
-            probe.single_action_space,
-            policy,
-            observe_actions=self.config.observe_actions,
-            normalize_observations=self.config.normalize_observations,
-            observation_scale=self.config.observation_scale,
-            horizon=self.config.memory_horizon,
-            initial_std=self.config.initial_std,
-        )
-        self.policy = build()
-        linear = self.config.critic == "linear"
-        if not (linear or self.policy.remembers):
-            _check_minibatch(self.config)
-        self.critic = policies.LinearCritic(probe.single_observation_space) if linear else build()
-        probe.close()
+def gradient(
+    policy: Policy, region: TrustRegion, params: tf.Tensor, batch: Batch
+) -> tuple[tf.Tensor, tf.Tensor, Distribution]:
+    """∇L at the parameters [D] that played the batch, the mean entropy there, and π at each step."""
+    with tf.GradientTape() as tape:
+        tape.watch(params)
+        now = distribution_of(policy, params, batch)
+        log_prob = log_probabilities(now, batch)
+        entropy = tf.reduce_mean(now.entropy())
+        value = surrogate(log_prob, tf.stop_gradient(log_prob), batch) + region.entropy_weight * entropy
+    return tape.gradient(value, params), entropy, now
 
-    def make_env(self, num_envs: int, seed: int) -> "gym.vector.VectorEnv":
-        """Environments to train in; for a vine such as can be put back to a state, where the factory knows how."""
-        restorable = self.config.sampling == "vine" and "restorable" in inspect.signature(self.env).parameters
-        return self.env(num_envs=num_envs, seed=seed, **({"restorable": True} if restorable else {}))
 
-    def make_fitter(self, among: ranks.Communicator) -> Any:
-        """What keeps the critic's parameters, fresh, among the ranks that share the work of learning."""
-        config = self.config
-        if config.critic == "linear":
-            return policies.LinearFitter(self.critic, among)
-        settings = config.learning_rate, config.critic_epochs, config.critic_minibatch, config.normalize_returns
-        return policies.NetworkFitter(self.critic, among, self.seed, *settings)
+def fisher_product(policy: Policy, params: tf.Tensor, batch: Batch, vector: tf.Tensor) -> tf.Tensor:
+    """The Fisher-vector product F v, float [D], with F the mean Fisher information of π over the states of a batch."""
+    return trust_region.fisher_vector_product(lambda at: distribution_of(policy, at, batch), params, vector)
 
-    def train(
-        self,
-        run: str | Path,
-        steps: int | None = None,
-        target_score: float | None = None,
-        checkpoint_every: float = 60.0,
-    ) -> "runs.TrainingResult":
-        """Train in a new run directory for `steps` agent steps, summed over the ranks (None: as tuned).
 
-        With `target_score` training ends early (`rlab.schedules`). A checkpoint is saved every `checkpoint_every`
-        seconds, 0 being after each update. Ctrl-C raises KeyboardInterrupt after one, and the run can be resumed.
-        """
-        length = self._chosen.length(steps, target_score)
-        return self._train(runs.begin("trpo", self, run, *length, self.comm, checkpoint_every))
+def evaluate(policy: Policy, region: TrustRegion, params: tf.Tensor, batch: Batch, old: Distribution) -> tf.Tensor:
+    """L and D of parameters [D], float [2]; `old` is π as it played the batch."""
+    new = distribution_of(policy, params, batch)
+    value = surrogate(log_probabilities(new, batch), log_probabilities(old, batch), batch)
+    value += region.entropy_weight * tf.reduce_mean(new.entropy())
+    return tf.stack([value, tf.reduce_mean(old.kl(new))])
 
-    @classmethod
-    def resume(
-        cls, run: str | Path, env: "str | Callable[..., Any] | None" = None, steps: int | None = None
-    ) -> "runs.TrainingResult":
-        """Go on with a run from its newest checkpoint, up to `steps` in all (None: as many as the run was begun with).
 
-        With `steps` the run's target score, if it has one, no longer ends it.
-        """
-        return tuning.resume(cls, run, env, steps)
+class StepParts(NamedTuple):
+    """The functions that make up a step, as compiled by `compile_step`; means are over the states of all ranks."""
 
-    def _train(self, beginning: "runs.Beginning") -> "runs.TrainingResult":
-        _, steps, target_score, checkpoint = beginning
-        own = threads.ranks_of(self.comm, self.config.shares)
-        with fault_at("before the first step"), watch.stepping(watch.START):
-            learners = [Learner(self, Schedule(steps, target_score), checkpoint, rank) for rank in own]
-        if checkpoint and not learners[0].exact and self.comm.rank == 0:
-            notify("the environment's state was not saved: new episodes begin")
-        return drive(self, beginning, own, learners, ("score", "success", "kl", "entropy"))
+    gradient: Callable[..., Any]  # (θ, Batch) to ∇L, the entropy and π there, of this rank's states
+    direction: Callable[..., Any]  # (θ, Batch, ∇L) to s ≈ (F + damping)⁻¹ ∇L
+    product: Callable[..., Any]  # (θ, Batch, v) to (F + damping) v
+    evaluate: Callable[..., Any]  # (θ, Batch, π_old) to L and D, of this rank's states
+    mean: Callable[[tf.Tensor], tf.Tensor]  # over the ranks
+
+
+def take_step(
+    parts: StepParts, region: TrustRegion, params: tf.Tensor, batch: Batch, max_kl: tf.Tensor
+) -> tuple[trust_region.Step, tf.Tensor]:
+    """One step from the parameters [D] within a region of `max_kl` nats, and the mean entropy before it."""
+    # Once, and not for every product; None where there are no branches.
+    batch = tf.nest.map_structure(lambda part: part if part is None else tf.convert_to_tensor(part), batch)
+    slope, entropy, old = parts.gradient(params, batch)
+    slope, fewer = parts.mean(slope), policies.subsampled(batch)
+    direction = parts.direction(params, fewer, slope)
+    found = trust_region.trust_region_step(
+        lambda at: tuple(tf.unstack(parts.mean(parts.evaluate(at, batch, old)))),
+        slope,
+        direction,
+        parts.product(params, fewer, direction),
+        params,
+        max_kl,
+        region.damping,
+        region.backtrack,
+        region.line_search_steps,
+    )
+    return found, parts.mean(entropy)
+
+
+def compile_step(policy: Policy, comm: ranks.Communicator, region: TrustRegion) -> Callable[..., Any]:
+    """Compile (parameters [D], Batch, δ) to the step within a trust region of δ nats and the entropy before it.
+
+    On one rank, for vectors without memory, all of it is one call of XLA. A memory's Fisher-vector products are plain
+    TensorFlow: in a loop that is differentiated twice XLA takes the data for constants, and compiles anew for each
+    batch. So are those of images: inside a loop XLA's convolutions run ten times slower. Each of several ranks that
+    share a batch compiles its parts, and a mean over states is one over those of all ranks.
+    """
+    make = functools.partial(_compile_step, policy, comm, region)
+    return once(make, "trust", policy, id(comm) if comm.size > 1 else None, region)
+
+
+def _compile_step(policy: Policy, comm: ranks.Communicator, region: TrustRegion) -> Callable[..., Any]:
+    alone, whole = comm.size == 1, comm.size == 1 and policy.is_cheap
+    compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+    compiled_products = functools.partial(tf.function, jit_compile=policy.is_cheap, autograph=False)
+    as_it_is = lambda function: function  # noqa: E731
+    by_itself = as_it_is if whole else compiled
+    fisher = functools.partial(fisher_product, policy)
+    fisher = fisher if alone else compiled_products(fisher)
+
+    def mean(value: tf.Tensor) -> tf.Tensor:
+        return value if alone else tf.constant(comm.sum(value.numpy()) / np.float32(comm.size))
+
+    def product(params: tf.Tensor, batch: Batch, vector: tf.Tensor) -> tf.Tensor:
+        return mean(fisher(params, batch, vector)) + region.damping * vector
+
+    def direction(params: tf.Tensor, batch: Batch, slope: tf.Tensor) -> tf.Tensor:
+        if alone:  # what does not depend on the vector is computed once
+            matvec = trust_region.fisher_matvec(functools.partial(distribution_of, policy, batch=batch), params)
+            damped = lambda vector: matvec(vector) + region.damping * vector  # noqa: E731
+        else:
+            damped = functools.partial(product, params, batch)
+        return trust_region.conjugate_gradient(damped, slope, region.cg_iterations).x
+
+    kept = compiled_products if alone and not whole else as_it_is
+    parts = StepParts(
+        by_itself(functools.partial(gradient, policy, region)),
+        kept(direction),
+        kept(product),
+        by_itself(functools.partial(evaluate, policy, region)),
+        mean,
+    )
+    step = functools.partial(take_step, parts, region)
+    return compiled(step) if whole else step
 
 
 class Learner:
     """One training run of TRPO: parameters, critic and environments, and the updates that change them."""
 
-    def __init__(
-        self,
-        agent: TRPO,
-        schedule: Schedule,
-        checkpoint: "runs.Checkpoint | None" = None,
-        comm: ranks.Communicator | None = None,
-    ) -> None:
-        import tensorflow as tf
-
-        self.config, self.policy, self.seed, self.comm = agent.config, agent.policy, agent.seed, comm or agent.comm
+    def __init__(self, setup: Setup[TRPOConfig]) -> None:
+        self.config, self.policy, self.setup, self._comm = setup.config, setup.policy, setup, setup.comm
         # Who shares the work of learning: where ranks gather the steps, each has all of it.
-        self._among = ranks.Serial() if self.policy.light else self.comm
-        config, self._schedule = self.config, schedule
-        self.rows = config.parallel_envs // self.comm.size
-        self.time = config.batch_size // config.parallel_envs
-        self._first = self.rows * self.comm.rank
-        self._batch_steps = config.batch_size
-        if config.sampling == "vine":
-            number, _ = vine.actions_to_try(agent.policy.action_space, config.vine_actions)
-            self._batch_steps += config.batch_size // config.vine_spacing * number * config.vine_length
-        self._pair = policies.ActorCriticPair(agent.policy, agent.critic)
-        self.critic = agent.make_fitter(self._among)
-        self._statistics = policies.ObservationStatistics(agent.policy)
-        self.params = tf.constant(self.policy.initial_parameters(derive(self.seed, "parameters")))
+        self._learning_comm = ranks.Serial() if self.policy.is_cheap else self._comm
+        config = self.config
+        self._rows, self._time = config.parallel_envs // self._comm.size, config.batch_size // config.parallel_envs
+        self._first = self._rows * self._comm.rank
+        critic = make_critic(self.policy, config)
+        self.pair = policies.ActorCriticPair(self.policy, critic)
+        self.critic = self._make_fitter(critic)
+        self._statistics = policies.ObservationNormalizer(self.policy)
+        self.params = tf.constant(self.policy.initial_parameters(derive(setup.seed, "parameters")))
         self.steps = self.batches = 0
-        with runs.restoring():
-            self._played = self._restore(checkpoint) if checkpoint else {}
-        self.exact = bool(self._played)
-        self._begun = checkpoint.counters["begun"] if checkpoint and self.exact else self.steps
-        self._share = share = policies.Share(self._first, config.parallel_envs) if self.comm.size > 1 else None
-        # A run that begins new episodes must not replay the same ones: the seeds depend on where it begins them.
-        seeds = playing(self.seed, "episodes", self._begun)
-        self._env = agent.make_env(num_envs=self.rows, seed=seeds.environments + self._first)
-        self._learned = rewards.model_of(agent.env)
-        self._collector = rollout.Collector(
-            self._env,
-            policies.compile_acting(self._pair, share=share),
-            self._pair.initial_state(self.rows),
-            self.time,
-            config.discount,
-            seeds.actions,
-            policies.compile_acting(self._pair, told=True),
-            self._pair.to_environment,
-        )
-        if self.exact:
-            with runs.restoring():
-                self._collector.load(runs.subset(self._played, _place_of(self.comm.rank)))
-        self.region = policies.TrustRegion(**{name: getattr(config, name) for name in policies.TrustRegion._fields})
-        self._step = policies.compile_trust_step(self.policy, self._among, self.region)
+        self._begun = 0  # the steps at which the episodes of this run's seeds began
+        self._played: dict[str, np.ndarray] = {}  # of all ranks' environments, after the last update
+        self._share = Share(self._first, config.parallel_envs) if self._comm.size > 1 else None
+        self._env: VectorEnvironment | None = None
+        self.region = TrustRegion(**{name: getattr(config, name) for name in TrustRegion._fields})
+        self.find_step = compile_step(self.policy, self._learning_comm, self.region)
         self._beside = futures.ThreadPoolExecutor(1)
         self._advantages = ops.sharing.compiled_once(ops.returns.generalized_advantage)
 
-    def updates(self) -> "Generator[runs.Update | None, None, None]":
-        """Play, step within the trust region, fit the critic; until the schedule is done."""
-        while not self._schedule.done(self.steps):
+    def _make_fitter(self, critic: Any) -> Any:
+        """A new fitter, which keeps the critic's parameters."""
+        config = self.config
+        if isinstance(critic, policies.LinearCritic):
+            return policies.LinearFitter(critic, self._learning_comm)
+        settings = config.learning_rate, config.critic_epochs, config.critic_minibatch, config.normalize_returns
+        return policies.NetworkFitter(critic, self._learning_comm, self.setup.seed, *settings)
+
+    def updates(self) -> Generator[runs.Update | None, None, None]:
+        """Play, step within the trust region and fit the critic, until the schedule is done."""
+        while not self.setup.schedule.done(self.steps):
             yield self._update()
 
-    def close(self) -> None:
-        """Close the environments, once no more updates are asked for."""
-        calls.close_all([self._env])
-        self._beside.shutdown()
-
-    def play(self) -> "tuple[policies.Batch, np.ndarray, Any, list[Any]]":
-        """A batch, its returns [T, B], its trajectory, and the episodes that ended in it."""
-        parts = policies.Parts(self.params, self.critic.params, self.critic.scale)
-        with fault_at(self._place):
-            trajectory, episodes, branches = self._collect(self._pair.join(parts))
-        if self._among.size < self.comm.size:
-            trajectory, branches = rollout.join(self.comm.gather((trajectory, branches)))
-        values, following = trajectory.values, trajectory.next_values
-        got = trajectory.rewards, trajectory.discounts, trajectory.boundaries
-        advantages = self._advantages(*got, values, following, self.config.gae_lambda).numpy()
-        returns = advantages + values
-        seen = trajectory.observations, trajectory.resets, trajectory.actions
-        standard = policies.standardized(advantages, self._among)
-        number, share = self.config.fisher_subsampling, self._share if self._among.size > 1 else None
-        fewer = policies.fewer_columns(self.policy, values.shape, number, self.seed, self.batches, share)
-        batch = policies.Batch(*seen, standard, trajectory.state[0], branches, fewer)
-        return policies.as_rows(batch), returns, trajectory, episodes
-
-    def _collect(self, params: Any) -> "tuple[Trajectory, list[Any], Branches | None]":
-        """A trajectory, the episodes that ended in it, and, of a vine, its branches, with standardized values."""
-        config = self.config
-        if config.sampling != "vine":
-            return *self._collector.collect(params), None
-        segments = self.time // config.vine_spacing
-        trajectory, episodes, branches = vine.collect(
-            self._collector,
-            params,
-            segments,
-            config.vine_spacing,
-            config.vine_length,
-            config.vine_actions,
-            self._advantages,
-            self._learned,
-        )
-        better = branches.values - branches.values.mean(axis=0)  # than the others of the same state
-        return trajectory, episodes, branches._replace(values=policies.standardized(better, self.comm))
-
-    @property
-    def _place(self) -> str:
-        return f"batch {self.batches}, step {self.steps}"
-
-    def _update(self) -> "runs.Update":
-        import tensorflow as tf
-
-        comm = self.comm
+    def _update(self) -> runs.Update:
+        comm = self._comm
         batch, returns, trajectory, episodes = self.play()
         (step, entropy), (loss, unexplained) = self._learn(batch, returns, trajectory)
         self.params = tf.convert_to_tensor(step.params)
@@ -306,95 +227,157 @@ class Learner:
                 f"{self._place}: observations, rewards, parameters or the critic are not finite (NaN or infinity), by "
                 + ", ".join(wrong)
             )
-        self._statistics.add(trajectory.observations, self._among)
+        self._statistics.add(trajectory.observations, self._learning_comm)
         self.params = self._statistics.tell(self.policy, self.params)
         self.critic.tell(self._statistics)
-        self.steps, self.batches = self.steps + self._batch_steps, self.batches + 1
+        self.steps, self.batches = self.steps + batch_steps(self.config, self.policy), self.batches + 1
         episodes = [episode for part in comm.gather(episodes) for episode in part]
-        self._schedule.add(episodes, self.steps)
+        self.setup.schedule.add(episodes, self.steps)
         ranks.require_equal(comm, np.asarray(self.params), "the policy's parameters")
         if comm.size > 1:  # a checkpoint is the first rank's, and may come at any time
             self._played = functools.reduce(operator.or_, comm.gather(self._saved()))
-        return runs.Update(self.steps, metrics, episodes, self._schedule.end)
+        return runs.Update(self.steps, metrics, episodes, self.setup.schedule.end)
 
-    def _learn(self, batch: "policies.Batch", returns: np.ndarray, trajectory: "Trajectory") -> tuple[Any, Any]:
-        """The step with the entropy before it, and what came of fitting the critic; neither needs the other."""
-        import tensorflow as tf
+    def play(self) -> tuple[Batch, np.ndarray, Trajectory, list[Episode]]:
+        """A batch, its returns [T, B], its trajectory, and the episodes that ended in it."""
+        with fault_at(self._place):
+            trajectory, episodes, branches = self.collect()
+        if self._learning_comm.size < self._comm.size:
+            trajectory, branches = rollout.join(self._comm.gather((trajectory, branches)))
+        values, following = trajectory.values, trajectory.next_values
+        got = trajectory.rewards, trajectory.discounts, trajectory.boundaries
+        advantages = self._advantages(*got, values, following, self.config.gae_lambda).numpy()
+        returns = advantages + values
+        seen = trajectory.observations, trajectory.resets, trajectory.actions
+        standard = policies.standardized(advantages, self._learning_comm)
+        share = self._share if self._learning_comm.size > 1 else None
+        number, seed = self.config.fisher_subsampling, derive(self.setup.seed, "fisher", self.batches)
+        fewer = batches.columns(values.shape, number, seed, self.batches, self.policy.is_recurrent, share)
+        batch = Batch(*seen, standard, trajectory.state[0], branches, fewer)
+        return policies.as_rows(batch), returns, trajectory, episodes
 
-        left = self._schedule.left(self.steps) if self.config.decay_max_kl else 1.0
-        find = functools.partial(self._step, self.params, batch, tf.constant(left * self.config.max_kl))
+    def collect(self) -> tuple[Trajectory, list[Episode], Branches | None]:
+        """A trajectory, the episodes that ended in it, and, of a vine, its branches, with standardized values."""
+        config, collector = self.config, self.collector
+        params = self.pair.join(policies.Parts(self.params, self.critic.params, self.critic.scale))
+        if config.sampling != "vine":
+            return *collector.collect(params), None
+        trajectory, episodes, branches = vine.collect(
+            collector,
+            params,
+            self._time // config.vine_spacing,
+            config.vine_spacing,
+            config.vine_length,
+            config.vine_actions,
+            self._advantages,
+            self.setup.rewards,
+        )
+        better = branches.values - branches.values.mean(axis=0)  # than the others of the same state
+        return trajectory, episodes, branches._replace(values=policies.standardized(better, self._comm))
+
+    @functools.cached_property
+    def collector(self) -> rollout.Collector:
+        """The collector with the environments that it plays, made at the first batch."""
+        # A run that begins new episodes must not replay the same ones: the seeds depend on where it begins them.
+        seeds = playing(self.setup.seed, "episodes", self._begun)
+        self._env = self.setup.make_env(self._rows, seeds.environments + self._first)
+        collector = rollout.Collector(
+            self._env,
+            policies.compile_acting(self.pair, share=self._share),
+            self.pair.initial_state(self._rows),
+            self._time,
+            self.config.discount,
+            seeds.actions,
+            policies.compile_acting(self.pair, forced_actions=True),
+            self.pair.to_environment,
+        )
+        if self._played:
+            with runs.restoring():
+                collector.load(subset(self._played, _place_of(self._comm.rank)))
+        return collector
+
+    @property
+    def _place(self) -> str:
+        return f"batch {self.batches}, step {self.steps}"
+
+    def _learn(self, batch: Batch, returns: np.ndarray, trajectory: Trajectory) -> tuple[Any, Any]:
+        """Take the step and fit the critic, independently: (the step, the entropy before it) and the critic's fit."""
+        left = self.setup.schedule.left(self.steps) if self.config.decay_max_kl else 1.0
+        find = functools.partial(self.find_step, self.params, batch, tf.constant(left * self.config.max_kl))
         fit = functools.partial(self.critic.fit, trajectory, returns)
-        comm = self.comm
+        comm = self._comm
         if comm.size == 1:  # each keeps one core busy
             fitting = self._beside.submit(fit)
             return find(), fitting.result()
-        if self._among.size > 1:  # they take turns to talk
+        if self._learning_comm.size > 1:  # they take turns to talk
             return find(), fit()
         first, last = comm.rank == 0, comm.rank == comm.size - 1
         found = tf.nest.map_structure(np.asarray, find()) if first else None
-        fitted = (fit(), self.critic.arrays()) if last else None
+        fitted = (fit(), pack(self.critic.state())) if last else None
         heard = comm.gather((found, fitted))
         loss, arrays = heard[-1][1]
         self.critic.restore(arrays)
         return heard[0][0], loss
 
-    def checkpoint(self) -> "runs.Checkpoint":
-        """All that a later process needs to go on."""
-        arrays = {f"policy/{name}": part for name, part in self.policy.named(np.asarray(self.params)).items()}
-        arrays |= {f"observations/{name}": part for name, part in self._statistics.arrays().items()}
-        arrays |= {f"critic/{name}": part for name, part in self.critic.arrays().items()}
-        arrays |= self._saved() if self.comm.size == 1 else self._played
-        counters = {"batches": self.batches, "begun": self._begun, "schedule": self._schedule.state()}
-        return runs.Checkpoint(self.steps, arrays, counters)
-
     def _saved(self) -> dict[str, np.ndarray]:
-        """This rank's environments and how far they are, for a checkpoint; nothing where they cannot be saved."""
-        place = _place_of(self.comm.rank)
-        return {f"{place}/{name}": part for name, part in (self._collector.save() or {}).items()}
+        """The state of this rank's environments and rollout, for a checkpoint; empty where it cannot be saved."""
+        place = _place_of(self._comm.rank)
+        return {f"{place}/{name}": part for name, part in (self.collector.save() or {}).items()}
 
-    def _restore(self, checkpoint: "runs.Checkpoint") -> dict[str, np.ndarray]:
-        """Go on from a checkpoint; what it holds of the environments of as many ranks, if it does."""
-        import tensorflow as tf
+    def state(self) -> dict[str, Any]:
+        learned = {
+            "policy": self.policy.named(np.asarray(self.params)),
+            "observations": self._statistics.state(),
+            "critic": self.critic.state(),
+            "batches": self.batches,
+            "begun": self._begun,
+        }
+        return learned | (self._saved() if self._comm.size == 1 else self._played)
 
-        self.params = tf.constant(self.policy.flatten(runs.subset(checkpoint.arrays, "policy")))
-        self._statistics.restore(runs.subset(checkpoint.arrays, "observations"))
-        self.critic.restore(runs.subset(checkpoint.arrays, "critic"))
+    def restore(self, checkpoint: runs.Checkpoint) -> None:
+        arrays, places = checkpoint.arrays, {_place_of(rank) for rank in range(self._comm.size)}
+        self.params = tf.constant(self.policy.flatten(subset(arrays, "policy")))
+        self._statistics.restore(subset(arrays, "observations"))
+        self.critic.restore(subset(arrays, "critic"))
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
-        self._schedule.restore(checkpoint.counters["schedule"], checkpoint.steps)
-        saved = {name: part for name, part in checkpoint.arrays.items() if name.startswith(_place_of(0))}
-        places = {_place_of(rank) for rank in range(self.comm.size)}
-        return saved if {name.partition("/")[0] for name in saved} == places else {}
+        saved = {name: part for name, part in arrays.items() if name.startswith(_place_of(0))}
+        if {name.partition("/")[0] for name in saved} == places:
+            self._played, self._begun = saved, checkpoint.counters["begun"]
+            return
+        self._begun = self.steps
+        if self._comm.rank == 0:
+            notify("the environment's state was not saved: new episodes begin")
+
+    def close(self) -> None:
+        calls.close_all([self._env] if self._env else [])
+        self._beside.shutdown()
+
+
+def make_critic(policy: Policy, config: TRPOConfig) -> Any:
+    """The critic, with parameters of its own: linear, or of the policy's architecture."""
+    return policies.LinearCritic(policy.observation_space) if config.critic == "linear" else policy
+
+
+def batch_steps(config: TRPOConfig, policy: Policy) -> int:
+    """Agent steps of a batch, with those of a vine's branches."""
+    if config.sampling != "vine":
+        return config.batch_size
+    number, _ = vine.actions_to_try(policy.action_space, config.vine_actions)
+    return config.batch_size + config.batch_size // config.vine_spacing * number * config.vine_length
 
 
 def _place_of(rank: int) -> str:
-    """Where a checkpoint has a rank's environments."""
+    """The prefix of the names that a rank's environments have in a checkpoint."""
     return f"collector-{rank}" if rank else "collector"
 
 
-def check_sizes(config: Config, size: int) -> Config:
-    """The settings with as many shares as there are on so many ranks.
+class TRPO(Agent[TRPOConfig]):
+    """Learns from batches of steps, each update within a trust region."""
 
-    Raises BadInputError where a batch does not divide as it must.
-    """
-    config = dataclasses.replace(config, shares=threads.shares(config.shares, size))
-    threads.require_multiple("--parallel-envs", config.parallel_envs, config.shares)
-    if config.batch_size % config.parallel_envs:
-        raise BadInputError(
-            f"--batch-size must be a multiple of the {config.parallel_envs} environments, not {config.batch_size}"
-        )
-    time = config.batch_size // config.parallel_envs
-    if config.sampling == "vine" and time % config.vine_spacing:
-        raise BadInputError(f"--vine-spacing must divide {time} steps of each environment, not {config.vine_spacing}")
-    if config.sampling == "vine" and config.vine_actions == 1:
-        raise BadInputError("--vine-actions must be at least 2, to be compared, or 0, not 1")
-    return config
+    Config, learner_class = TRPOConfig, Learner
+    shown = ("score", "success", "kl", "entropy")
 
-
-def _check_minibatch(config: Config) -> None:
-    """Raise BadInputError where a batch does not divide into minibatches."""
-    each, over = divmod(config.critic_minibatch, config.parallel_envs)
-    if over or not each or config.batch_size % config.critic_minibatch:
-        raise BadInputError(
-            f"--critic-minibatch must be a multiple of the {config.parallel_envs} environments that divides the batch "
-            f"of {config.batch_size} steps, not {config.critic_minibatch}"
-        )
+    def settled(self, config: TRPOConfig, policy: Policy, env: EnvironmentFactory) -> TRPOConfig:
+        if not (config.critic == "linear" or policy.is_recurrent):
+            config.check_minibatch()
+        return config

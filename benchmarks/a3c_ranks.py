@@ -34,8 +34,8 @@ def trips(size: int) -> None:
     remote.common = lambda comm, size: (None, [False] * comm.size)  # as of ranks on several machines
     comm = world()
     parameters = shared.SharedParameters(np.zeros(size), decay=0.99, epsilon=1e-5)
-    exchange = shared.Exchange(parameters, Schedule(TRIPS))
-    side = (remote.Guest if comm.rank else remote.Host)(exchange, comm, [0, 1])
+    exchange = shared.LocalParameters(parameters, Schedule(TRIPS))
+    side = (remote.RankClient if comm.rank else remote.ParameterServer)(exchange, comm, [0, 1])
     taken, gradient = [], np.ones(size, np.float32)
 
     def work() -> None:

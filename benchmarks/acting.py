@@ -32,7 +32,7 @@ CASES = (
 def measure(one_core: bool) -> list[dict]:
     if one_core:
         os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-    from launch.quiet import start_tensorflow
+    from launch.process import start_tensorflow
 
     start_tensorflow()
     import numpy as np

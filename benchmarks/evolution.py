@@ -59,21 +59,19 @@ def evotorch(kind: str) -> dict:
 def rlab(group: int, form: str) -> dict:
     import agents
     import envs
-    from agents import snes
 
-    config = snes.Config(population=POPULATION, group=group, form=form, learning_rate=0.03)
+    config = agents.SNES.Config(population=POPULATION, group=group, form=form, learning_rate=0.03)
     if form == "full":
-        config = snes.Config(population=POPULATION, group=group, form=form, utilities="nes", learning_rate=1.0)
+        config = agents.SNES.Config(population=POPULATION, group=group, form=form, utilities="nes", learning_rate=1.0)
     return _evolve(agents.SNES(config, functools.partial(envs.make, "CartPole-v1")))
 
 
 def pong(group: int, threads: int = 2) -> dict:
     import agents
     import envs
-    from agents import snes
 
     make = functools.partial(envs.make, "Pong", frame_size=42, max_frames=1600, threads=threads)
-    agent = agents.SNES(snes.Config(population=32, group=group, mirrored=group > 1), make, "small-cnn")
+    agent = agents.SNES(agents.SNES.Config(population=32, group=group, mirrored=group > 1), make, "small-cnn")
     return _evolve(agent)
 
 
@@ -89,13 +87,12 @@ def costs(env: str) -> dict[str, float]:
 
     import agents
     import envs
-    from agents import snes
     from rlab.schedules import Schedule
 
     make = functools.partial(envs.make, env, **TASKS[env])
     backbone = "small-cnn" if env == "Pong" else None
-    config = snes.Config(population=2 * GROUP, group=GROUP, normalize_observations=env != "Pong")
-    learner = snes.Learner(agents.SNES(config, make, backbone), Schedule(10**9))
+    config = agents.SNES.Config(population=2 * GROUP, group=GROUP, normalize_observations=env != "Pong")
+    learner = agents.SNES(config, make, backbone).learner(Schedule(10**9))
     updates = learner.updates()
     next(updates)
     start = time.perf_counter()
@@ -104,8 +101,8 @@ def costs(env: str) -> dict[str, float]:
     group = (time.perf_counter() - start) / 4
     found = {"parameters": learner.policy.size, "group": group}
     for population in (256, 1024):
-        wide = snes.Learner(agents.SNES(snes.Config(population=population, group=GROUP), make, backbone), Schedule(1))
-        told = (wide._noise, wide.search, wide._adam, tf.constant(0), tf.zeros(population), tf.constant(0.01))
+        wide = agents.SNES(agents.SNES.Config(population=population, group=GROUP), make, backbone).learner(Schedule(1))
+        told = (wide.noise, wide.search, wide._adam, tf.constant(0), tf.zeros(population), tf.constant(0.01))
         wide._tell(*told)
         start = time.perf_counter()
         for _ in range(3):
@@ -145,10 +142,9 @@ def scaling(out: Path) -> None:
 
 
 def _evolve(agent: "agents.SNES") -> dict:
-    from agents import snes
     from rlab.schedules import Schedule
 
-    learner = snes.Learner(agent, Schedule(10**9))
+    learner = agent.learner(Schedule(10**9))
     updates = learner.updates()
 
     def play() -> tuple[int, float]:

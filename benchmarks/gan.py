@@ -91,10 +91,10 @@ def main() -> None:
         for seed in arguments.seeds
     }
 
-    from launch.quiet import start_tensorflow
+    from launch.process import start_tensorflow
 
     start_tensorflow(all_cores=True)
-    from rlab.tasks import grids
+    from rlab.tasks import image_grids
 
     judge, apply = opened(runs / "classifier")
     real = features(judge, apply, judge.splits.test.images[:10_000])
@@ -117,7 +117,7 @@ def main() -> None:
         }
         results["runs"].append(found)
         print(json.dumps(found), flush=True)
-        grids.save(images[:100], arguments.out / f"gan-{kind}-{seed}.png", scale=1)
+        image_grids.save(images[:100], arguments.out / f"gan-{kind}-{seed}.png", scale=1)
     (arguments.out / "gan.json").write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from models import seconds
 
-from launch.quiet import start_tensorflow
+from launch.process import start_tensorflow
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = ("vae", "vae cnn", "gan", "gan cnn", "pixelcnn", "row-lstm", "diagonal-bilstm")
@@ -205,7 +205,7 @@ def pixel_twin(part: str, task: Any, Fitted: type) -> type:
     import tensorflow as tf
     from keras import layers
 
-    from rlab.models.diagonal import skew, unskew
+    from rlab.models.pixelrnn_diagonal import skew, unskew
 
     config, (height, width) = task.config, task.pixels.shape
     units = config.units

@@ -21,7 +21,7 @@ import toys
 
 import agents
 import rlab
-from rlab.evaluation import play_episodes
+from rlab.sampling.evaluation import play_episodes
 
 STEPS = {"A3C": 20_000, "TRPO": 20_000, "RPG": 60_000, "SNES": 500_000}
 KINDS = {"2 symbols": 2, "10 symbols": 10, "Box": 0}

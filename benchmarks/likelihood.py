@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from gan import opened
 
-from launch.quiet import start_tensorflow
+from launch.process import start_tensorflow
 
 ROOT = Path(__file__).resolve().parents[1]
 

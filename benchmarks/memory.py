@@ -32,22 +32,21 @@ TASKS = {  # the tuned settings, and steps enough for who can learn it
 
 def speed(_: argparse.Namespace) -> dict:
     """Steps per second of 64 copies with an LSTM of 64 units: acting alone, and training with the tuned settings."""
-    from launch.quiet import start_tensorflow
+    from launch.process import start_tensorflow
 
     start_tensorflow()
     import numpy as np
 
     import agents
     import envs
-    from agents import rpg
     from agents.tuning import tuned
     from rlab import policies
     from rlab.policies.actions import to_environment
     from rlab.schedules import Schedule
 
     factory = functools.partial(envs.make, TASK)
-    config = rpg.Config(**(tuned("rpg", TASK)["config"] | {"episodes_per_batch": COPIES}))
-    learner = rpg.Learner(agents.RPG(config, factory, "lstm"), Schedule(10**9))
+    config = agents.RPG.Config(**(tuned("rpg", TASK)["config"] | {"episodes_per_batch": COPIES}))
+    learner = agents.RPG(config, factory, "lstm").learner(Schedule(10**9))
     env, policy = factory(num_envs=COPIES, seed=0), learner.policy
     act, params = policies.compile_acting(policy), learner.parameters()
     state, (observations, _) = policy.initial_state(COPIES), env.reset()

@@ -20,7 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from launch.quiet import start_tensorflow
+from launch.process import start_tensorflow
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMORIES = {"lstm": (40, 64), "dnc": (9, 16)}  # steps and sequences of a batch

@@ -20,13 +20,14 @@ def measured(policy, params: np.ndarray, game: str, seed: int = 0) -> dict[str, 
     """Quantiles over some rollouts of the policy."""
     import tensorflow as tf
 
+    import agents
     import envs
     from agents import a3c, tuning
     from rlab.policies import compile_acting
-    from rlab.rollout import Collector
+    from rlab.sampling.rollout import Collector
 
     tuned = tuning.tuned("a3c", game, atari=True)
-    config = dataclasses.replace(a3c.Config(**tuned["config"]), max_gradient_norm=1e9, compiler="graph")
+    config = dataclasses.replace(agents.A3C.Config(**tuned["config"]), max_gradient_norm=1e9, compiler="graph")
     gradients = {
         precision: a3c.compile_gradient(policy, dataclasses.replace(config, precision=precision))
         for precision in ("float32", "bfloat16")
@@ -63,13 +64,13 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    from launch.quiet import start_tensorflow
+    from launch.process import start_tensorflow
 
     start_tensorflow()
     import envs
     import rlab
     from rlab.policies import Policy
-    from rlab.rollout import background
+    from rlab.sampling.rollout import background
 
     found = {}
     for game in ("Pong", "Breakout"):

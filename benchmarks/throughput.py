@@ -277,19 +277,20 @@ def limit() -> dict[str, float]:
     """Microseconds of each part of a step alone on one core, and what a core could make of them."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})  # before TensorFlow counts them
-    from launch.quiet import start_tensorflow
+    from launch.process import start_tensorflow
 
     start_tensorflow()
     import numpy as np
     import tensorflow as tf
 
+    import agents
     import envs
     from agents import a3c
     from rlab.ops import compiling
     from rlab.ops.optimizers import rmsprop_update
     from rlab.policies.acting import compile_acting
     from rlab.policies.policy import Policy
-    from rlab.rollout import Collector, background
+    from rlab.sampling.rollout import Collector, background
 
     env = envs.make("Pong", K, 0)
     brightness = background(functools.partial(envs.make, "Pong"), 0)  # as A3C's policies see images
@@ -299,7 +300,7 @@ def limit() -> dict[str, float]:
     found: dict[str, float] = {}
     for compiler in compiling.COMPILERS:
         act = compile_acting(policy, formulation=compiling.Formulation(compiler))
-        gradient = a3c.compile_gradient(policy, a3c.Config(compiler=compiler))
+        gradient = a3c.compile_gradient(policy, agents.A3C.Config(compiler=compiler))
         if compiler == compiling.COMPILERS[0]:
             trajectory, _ = Collector(env, act, (), T, 0.99, 0).collect(params)
         images = trajectory.observations[0]
@@ -316,7 +317,7 @@ def limit() -> dict[str, float]:
     # The values after the last step of a rollout are one acting call more.
     total = found["emulation"] + acting * (T + 1) / T + learning + found["push_and_pull"]
     collector = Collector(env, compile_acting(policy, formulation=_fastest(found, "acting")), (), T, 0.99, 0)
-    gradient = a3c.compile_gradient(policy, a3c.Config(compiler=_fastest(found, "gradient").compiler))
+    gradient = a3c.compile_gradient(policy, agents.A3C.Config(compiler=_fastest(found, "gradient").compiler))
 
     def rollout() -> None:
         change = gradient(tf.constant(vector.copy()), collector.collect(params)[0], weight)[0].numpy()

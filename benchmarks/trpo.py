@@ -26,17 +26,16 @@ WARM, COUNTED = 10, 40  # updates
 
 
 def ours(backbone: str | None = None, env: str = ENV, copies: int = COPIES) -> dict:
-    from launch.quiet import start_tensorflow
+    from launch.process import start_tensorflow
 
     start_tensorflow()
     import agents
     import envs
-    from agents import trpo
     from rlab.schedules import Schedule
 
-    config = trpo.Config(batch_size=BATCH, parallel_envs=copies, max_kl=0.01, cg_iterations=15)
-    learner = trpo.Learner(agents.TRPO(config, functools.partial(envs.make, env), backbone), Schedule(10**9))
-    collect, playing = learner._collector.collect, 0.0
+    config = agents.TRPO.Config(batch_size=BATCH, parallel_envs=copies, max_kl=0.01, cg_iterations=15)
+    learner = agents.TRPO(config, functools.partial(envs.make, env), backbone).learner(Schedule(10**9))
+    collect, playing = learner.collector.collect, 0.0
 
     def timed(params):
         nonlocal playing
@@ -45,7 +44,7 @@ def ours(backbone: str | None = None, env: str = ENV, copies: int = COPIES) -> d
         playing += time.perf_counter() - start
         return result
 
-    learner._collector.collect = timed
+    learner.collector.collect = timed
     updates = learner.updates()
     for _ in range(WARM):
         next(updates)

@@ -13,9 +13,9 @@ What every environment of `make` promises, whatever it is made of:
 """
 
 from envs.atari import ATARI_OPTIONS
+from envs.construction import is_atari, make, names, option_help, options, require_options, resolve
 from envs.factories import factory
 from envs.filming import make_filmed
-from envs.making import is_atari, make, names, option_help, options, require_options, resolve
 
 __all__ = [
     "ATARI_OPTIONS",

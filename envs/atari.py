@@ -8,7 +8,7 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from envs.emulated import EmulatedGame
+from envs.restorable_atari import EmulatedGame
 from rlab.errors import BadInputError
 
 # Each step of the preprocessing with its default, its meaning and its source. Mnih 2015 is "Human-level control through
@@ -32,7 +32,7 @@ ATARI_HELP = {name: text for name, (_, text) in _OPTIONS.items()}
 
 
 class Games(AtariVectorEnv):
-    """As ale-py has them, with `info["life_lost"]` bool [B]: where an end is that of a life, and the game goes on.
+    """ale-py's vector environment with `info["life_lost"]`, bool [B]: an end is that of a life, and the game goes on.
 
     ale-py ends an episode there with `life_loss_info`; with `episodic_life` it begins a new game each time.
     """

@@ -3,9 +3,9 @@
 import gymnasium as gym
 import numpy as np
 
-from envs import pictures
+from envs import drawing
+from envs.batched import Outcome
 from envs.memory import whole
-from envs.rows import Outcome
 
 _CELL = 4  # pixels to a side
 
@@ -50,7 +50,7 @@ class Catch:
     def picture(self, state: np.ndarray) -> np.ndarray:
         row, column, paddle = state.astype(int)
         cell = 12
-        picture = pictures.blank(self.size * cell, self.size * cell)
-        pictures.draw_box(picture, paddle * cell, (self.size - 1) * cell, cell, cell, pictures.GREEN)
-        pictures.draw_box(picture, column * cell, row * cell, cell, cell, pictures.RED)
+        picture = drawing.blank(self.size * cell, self.size * cell)
+        drawing.draw_box(picture, paddle * cell, (self.size - 1) * cell, cell, cell, drawing.GREEN)
+        drawing.draw_box(picture, column * cell, row * cell, cell, cell, drawing.RED)
         return picture

@@ -1,4 +1,4 @@
-"""The end of an environment, which may raise or never come, and must neither stop nor delay what goes on."""
+"""The closing of environments, which may raise or hang, and must neither stop nor delay what goes on."""
 
 import contextlib
 import threading
@@ -13,7 +13,7 @@ LIMIT = 5.0  # seconds for an environment to close
 
 
 def close(env: VectorEnv, name: str) -> None:
-    """Close an environment; what it raises, or that it hangs, is said in one line. Its processes do not outlive it."""
+    """Close an environment; an error or a hang is reported in one line, and its processes do not outlive it."""
     faults: list[BaseException] = []
 
     def shut() -> None:

@@ -1,4 +1,6 @@
-"""The one shape in which every vector environment arrives, whoever made it."""
+"""The one contract to which every vector environment is brought, whoever made it."""
+
+from __future__ import annotations
 
 import functools
 import os
@@ -11,10 +13,10 @@ import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
-from envs import closing, saving
+from envs import closing, snapshots
+from envs.batched import SEEDS, RowVectorEnv
 from envs.copies import Copy, add_info, array_kind
-from envs.rows import SEEDS, RowVectorEnv
-from rlab.errors import BadInputError, TrainingError, described, worded
+from rlab.errors import BadInputError, TrainingError, described, foreign, worded
 from rlab.policies.observations import are_kept, are_known, choices, one_line
 from rlab.seeding import check_seed
 
@@ -33,8 +35,8 @@ def conform(
     episode_limit: int | None = None,
     clip_rewards: bool = False,
     life_loss: bool = False,
-) -> "Conformed":
-    """A vector environment, ours or anyone's, as `Conformed` promises it.
+) -> Conformed:
+    """A vector environment, ours or anyone's, brought to the contract of `Conformed`.
 
     Args:
         env: what a factory made. Autoreset SAME_STEP is taken as it is; DISABLED, and NEXT_STEP of gymnasium's own
@@ -48,15 +50,18 @@ def conform(
 
     Raises BadInputError for what is no vector environment, or none that can be adapted, and for a bad seed.
     """
-    try:
+    # Spaces and metadata of others may be anything.
+    with foreign(lambda error: BadInputError(f"environment {name} is no usable VectorEnv: {described(error)}")):
         masked = _check_once(env, name, num_envs)
         if _is_conformed(env):  # its own wrappers, or another's, are around it
             return env
         return Conformed(env, name, check_seed(seed), masked, episode_limit, clip_rewards, life_loss)
-    except BadInputError:
-        raise
-    except (Exception, SystemExit) as error:  # spaces and metadata of others may be anything
-        raise BadInputError(f"environment {name} is no usable VectorEnv: {described(error)}") from error
+
+
+def _raised(method: str, error: BaseException) -> TrainingError:
+    dead = isinstance(error, EOFError | ConnectionError)
+    what = f"{worded(error)} (one of its processes has ended)" if dead else described(error)
+    return TrainingError(f"{method}: {what}")
 
 
 def _is_conformed(env: VectorEnv) -> bool:
@@ -68,7 +73,7 @@ def _is_conformed(env: VectorEnv) -> bool:
 
 
 def _check_once(env: Any, name: str, num_envs: int | None) -> bool:
-    """Whether what has ended must be reset by a call of its own; raises BadInputError for what cannot be adapted."""
+    """Tell whether ended copies must be reset by a call of its own; raises BadInputError for what cannot be adapted."""
     if not isinstance(env, VectorEnv):
         kind = f"{type(env).__module__}.{type(env).__qualname__}"
         single = ", which is a single environment: envs.make takes its factory" if isinstance(env, gym.Env) else ""
@@ -120,6 +125,8 @@ class Conformed(VectorWrapper):
     a TrainingError that names the environment. `close` raises nothing and waits some seconds at most.
     """
 
+    shows_reward = False
+
     def __init__(
         self,
         env: VectorEnv,
@@ -153,7 +160,7 @@ class Conformed(VectorWrapper):
         self.episode_returns, self.episode_lengths = np.zeros(B), np.zeros(B, np.int64)
 
     def __del__(self) -> None:
-        """Nothing: what is inside has its own."""
+        """Do nothing: the environment inside has a finalizer of its own."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is None:
@@ -188,42 +195,37 @@ class Conformed(VectorWrapper):
 
     @property
     def can_save(self) -> bool:
-        """Whether the environment's state can be saved and loaded."""
-        return saving.can_save(self)
+        """True if the environment's state can be saved and loaded."""
+        return snapshots.can_save(self)
 
     def save_state(self) -> dict[str, np.ndarray] | None:
         """All that the next steps depend on, where the environment's state can be saved; else None."""
-        return saving.save(self)
+        return snapshots.save(self)
 
     def load_state(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on, after a reset, from what `save_state` of an environment of the same make gave."""
-        saving.load(self, arrays)
+        snapshots.load(self, arrays)
 
     def _fold(self, seed: int) -> Any:
-        """The seed as the environment takes it, where it keeps those of its copies in an int32."""
+        """The seed as the environment takes it: one for each copy, below 2^31, where Atari games would overflow."""
         over = seed + self.num_envs > SEEDS
         if over and isinstance(self.env.unwrapped, AtariVectorEnv):
             return ((seed + np.arange(self.num_envs, dtype=object)) % SEEDS).astype(np.int64)
         return seed
 
     def _ask(self, method: str, count: int, *arguments: Any, **keywords: Any) -> Any:
-        """What the environment's method gives, which must be so many values."""
+        """Call a method of the environment; raises TrainingError if it raises, or gives another number of values."""
         try:
-            given = getattr(self.env, method)(*arguments, **keywords)
+            with foreign(functools.partial(_raised, method)):
+                given = getattr(self.env, method)(*arguments, **keywords)
         except TrainingError as error:
             raise TrainingError(f"environment {self.name}, {error}") from error
-        except BadInputError:
-            raise
-        except (Exception, SystemExit) as error:  # whatever the environment raises
-            dead = isinstance(error, EOFError | ConnectionError)
-            what = f"{worded(error)} (one of its processes has ended)" if dead else described(error)
-            raise TrainingError(f"environment {self.name}, {method}: {what}") from error
         if not isinstance(given, tuple) or len(given) != count:
             raise TrainingError(f"environment {self.name}: {method} must give {count} values")
         return given
 
     def _seen(self, observations: Any, ended: np.ndarray | None = None) -> Any:
-        """Observations [B, ...] of the space's dtype, finite; of those where an episode `ended`, the rows that did."""
+        """Observations [B, ...] of the space's dtype, checked; given `ended` bool [B], in the numbers of those rows."""
         if self._shape is None or self._dtype is None:
             return observations
         array, what = as_array(observations), "the observation" if ended is None else "the last observation"
@@ -244,13 +246,13 @@ class Conformed(VectorWrapper):
         return array
 
     def _usable(self, array: np.ndarray) -> Any:
-        """Where observations are what a network can be shown."""
+        """The mask of numbers that a network can be shown: finite, or known to a discrete space."""
         if self._float:
             return _is_finite(array)
         return are_known(array, self.env.single_observation_space) if self._counted else np.True_
 
     def _rewards(self, rewards: Any) -> np.ndarray:
-        """Finite float64 [B]."""
+        """Rewards as finite float64 [B]; raises TrainingError where they are not one finite number a copy."""
         array = as_array(rewards)
         if array.size != self.num_envs or array.dtype.kind not in "biuf":
             raise TrainingError(
@@ -263,7 +265,7 @@ class Conformed(VectorWrapper):
         return array
 
     def _flags(self, flags: Any) -> np.ndarray:
-        """bool [B]."""
+        """Flags as bool [B]; raises TrainingError where they are not one number a copy."""
         array = as_array(flags)
         if array.size != self.num_envs or array.dtype.kind not in "biuf":
             raise TrainingError(
@@ -273,7 +275,7 @@ class Conformed(VectorWrapper):
         return array.reshape(self.num_envs).astype(bool)
 
     def _refuse(self, array: np.ndarray, right: np.ndarray, what: str, ended: np.ndarray | None) -> None:
-        """Raise the TrainingError that names the first entry which is not right, if one is in rows that count."""
+        """Raise a TrainingError that names the first wrong entry, if there is one in the rows that count."""
         wrong = ~right
         if ended is not None:
             wrong[~ended] = False
@@ -321,7 +323,7 @@ class Conformed(VectorWrapper):
         return info
 
     def _goes_on(self, info: dict[str, Any], ended: np.ndarray, truncated: np.ndarray) -> np.ndarray:
-        """Where the end is that of a life only, bool [B]."""
+        """The mask of ends that are those of a life only, bool [B]."""
         lost = info.get("life_lost", _dictionary(info.get("final_info")).get("life_lost")) if self._lives else None
         return np.zeros_like(ended) if lost is None else ended & ~truncated & np.asarray(lost, bool)
 
@@ -353,7 +355,7 @@ def _share(one: Any, other: Any) -> bool:
 
 
 def as_array(given: Any) -> np.ndarray:
-    """What was given as an array; one of objects where its parts do not fit together."""
+    """The given value as an array; one of objects where its parts do not fit together."""
     try:
         return np.asarray(given)
     except ValueError:
@@ -361,7 +363,7 @@ def as_array(given: Any) -> np.ndarray:
 
 
 def _is_finite(array: np.ndarray) -> np.ndarray:
-    """Where numbers are finite in float32, which is what networks compute with."""
+    """The mask of numbers that are finite in float32, which is what networks compute with."""
     return np.abs(array) <= _LARGEST if array.dtype == np.float64 else np.isfinite(array)
 
 
@@ -370,7 +372,7 @@ def _dictionary(info: Any) -> dict[str, Any]:
 
 
 def _without_ours(info: dict[str, Any]) -> dict[str, Any]:
-    """Information without what is told here of every environment, whatever one meant by these names."""
+    """The information without the keys that are set here for every environment, whatever this one meant by them."""
     return info if _OURS.isdisjoint(info) else {key: value for key, value in info.items() if key not in _OURS}
 
 

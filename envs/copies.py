@@ -1,4 +1,4 @@
-"""Single environments that step in a row: what each of them gives is checked, named and copied here."""
+"""The single environments of a vector environment: results are checked and copied here, and errors name the copy."""
 
 import warnings
 from collections.abc import Callable
@@ -7,15 +7,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from envs.rows import SEEDS
-from rlab.errors import TrainingError, described
+from envs.batched import SEEDS
+from rlab.errors import TrainingError, described, foreign
 from rlab.policies.observations import are_kept
 
 _OBJECT = np.dtype(object)
 
 
 class SingleEpisode(gym.Wrapper):
-    """One episode after each seeded reset; then it rests: it stays where it is, gets nothing and costs nothing."""
+    """An environment that plays one episode after each seeded reset, then rests: no change, no reward, no cost."""
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
@@ -73,25 +73,21 @@ class Copy(gym.Wrapper):
         return observation, reward, *ended, _dictionary(info)
 
     def render(self) -> Any:
-        """As of the environment; without gymnasium's warnings of what its metadata leave out."""
+        """The environment's picture, without gymnasium's warnings about its metadata."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return self.env.render()
 
     def last_picture(self) -> Any:
-        """What was to be seen at the end of the last episode, of a copy that is filmed."""
+        """The picture at the end of the last episode, of a copy that is filmed."""
         return self._last_picture
 
     def _ask(self, call: Callable[[], Any], place: str) -> Any:
-        try:
+        with foreign(lambda error: self._fault(f"{place}: {described(error)}")):
             return call()
-        except TrainingError:
-            raise
-        except (Exception, SystemExit) as error:  # whatever the environment raises
-            raise self._fault(f"{place}: {described(error)}") from error
 
     def _seen(self, observation: Any) -> Any:
-        """The observation, which must be one of its space's shape and kind of numbers."""
+        """The observation, which must have its space's shape and kind of numbers; raises TrainingError otherwise."""
         if self._shape is None or self._dtype is None:
             return observation
         array = self._ask(lambda: np.asarray(observation), "the observation is no array")

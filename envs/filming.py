@@ -9,9 +9,9 @@ import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from envs.atari import make_colour_twin
+from envs.construction import is_atari, make, resolve
 from envs.contract import conform
-from envs.making import is_atari, make, resolve
-from rlab.errors import BadInputError, TrainingError, name_of, worded
+from rlab.errors import BadInputError, TrainingError, foreign, name_of, worded
 
 
 class Filmed(NamedTuple):
@@ -52,33 +52,29 @@ def _speed(told: Any) -> float:
 
 
 class _Camera:
-    """Asks the only copy of a vector environment for its pictures."""
+    """The camera on the only copy of a vector environment."""
 
     def __init__(self, env: VectorEnv, mujoco: bool) -> None:
         self._env, self._mujoco = env, mujoco
 
     def frame(self) -> np.ndarray:
-        """What the environment shows now, uint8 [H, W, 3]."""
+        """The environment's present picture, uint8 [H, W, 3]."""
         return self._picture("render")
 
     def last_frame(self) -> np.ndarray:
-        """What it showed when its last episode ended, uint8 [H, W, 3]."""
+        """The picture at the end of the last episode, uint8 [H, W, 3]."""
         return self._picture("last_picture")
 
     def _picture(self, what: str) -> np.ndarray:
         name = name_of(self._env)
-        try:
+        needs = "; without a screen MUJOCO_GL=egl needs libegl1, and MUJOCO_GL=osmesa libosmesa6" * self._mujoco
+        with foreign(lambda error: BadInputError(f"environment {name} cannot be filmed: {worded(error)}{needs}")):
             (picture,) = self._env.unwrapped.call(what)  # type: ignore[attr-defined]
-        except (Exception, SystemExit) as error:  # what a renderer raises without its libraries is its own affair
-            needs = "; without a screen MUJOCO_GL=egl needs libegl1, and MUJOCO_GL=osmesa libosmesa6"
-            raise BadInputError(
-                f"environment {name} cannot be filmed: {worded(error)}{needs if self._mujoco else ''}"
-            ) from error
         return as_picture(picture, name)
 
 
 def as_picture(picture: Any, name: str) -> np.ndarray:
-    """What an environment renders as uint8 [H, W, 3]; raises BadInputError for what is no picture."""
+    """The rendered picture as uint8 [H, W, 3]; raises BadInputError for what is no picture."""
     if isinstance(picture, list | tuple) and len(picture):  # all frames since the last one
         picture = picture[-1]
     if picture is None:

@@ -40,7 +40,7 @@ def find(name: str) -> str | None:
 
 @functools.cache
 def say_convention(name: str) -> None:
-    """Say once, on standard error, in what an id means another way to play than the one that is played."""
+    """Say once, on standard error, how the way to play that an id means differs from the one that is played."""
     found = _parse(name)
     convention = _convention(*(found[1][part] for part in ("kind", "version"))) if found else ""
     if found and convention and not launched_rank():
@@ -62,7 +62,7 @@ def _parse(name: str) -> tuple[str, dict[str, str | None]] | None:
 
 
 def _convention(kind: str | None, version: str | None) -> str:
-    """What an id of a version means, where that is something else than what is played."""
+    """The way to play that an id with a version means, in words; empty without one, which means what is played."""
     if version is None:
         return ""
     kind = (kind or "").strip("-")

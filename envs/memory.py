@@ -3,8 +3,8 @@
 import gymnasium as gym
 import numpy as np
 
-from envs import pictures
-from envs.rows import Outcome
+from envs import drawing
+from envs.batched import Outcome
 from rlab.errors import BadInputError
 
 _NORTH, _EAST, _SOUTH, _WEST = range(4)
@@ -16,7 +16,7 @@ class TMaze:
     A corridor leads east from the start to a junction. A sign at the start tells whether the goal lies north or south
     of the junction. Observations float32 [3]: 011 or 110 at the start (the sign), 101 in the corridor, 010 at the
     junction. Actions: north, east, south, west. 4 for the right turn at the junction and −0.1 for the wrong one, both
-    of which end the episode; −0.1 for standing still, as one does who walks into a wall. An episode that has
+    of which end the episode; −0.1 for standing still, as after a step into a wall. An episode that has
     not turned after twenty times as many steps as the way is long is truncated: a policy that knows nothing walks at
     random, and covers only the root of its steps.
 
@@ -53,13 +53,13 @@ class TMaze:
     def picture(self, state: np.ndarray) -> np.ndarray:
         position, side = state.astype(int)
         cell = 16
-        picture = pictures.blank(5 * cell, (self.corridor + 3) * cell)
-        pictures.draw_box(picture, cell, 2 * cell, (self.corridor + 1) * cell, cell, pictures.GREY)
+        picture = drawing.blank(5 * cell, (self.corridor + 3) * cell)
+        drawing.draw_box(picture, cell, 2 * cell, (self.corridor + 1) * cell, cell, drawing.GREY)
         for turn in (0, 1):
-            colour = pictures.GREEN if turn == side else pictures.GREY
-            pictures.draw_box(picture, (self.corridor + 1) * cell, (1 + 2 * turn) * cell, cell, cell, colour)
+            colour = drawing.GREEN if turn == side else drawing.GREY
+            drawing.draw_box(picture, (self.corridor + 1) * cell, (1 + 2 * turn) * cell, cell, cell, colour)
         centre = ((position + 1.5) * cell, 2.5 * cell)
-        pictures.draw_line(picture, centre, centre, 10, pictures.RED)
+        drawing.draw_line(picture, centre, centre, 10, drawing.RED)
         return picture
 
 
@@ -103,7 +103,7 @@ class NBack:
         return np.eye(self.k, dtype=np.float32)[shown]
 
     def picture(self, state: np.ndarray) -> np.ndarray:
-        return pictures.draw_symbols(self.k, int(self.observe(state[None])[0].argmax()), state[0] >= self.n)
+        return drawing.draw_symbols(self.k, int(self.observe(state[None])[0].argmax()), state[0] >= self.n)
 
 
 class DelayedRecall:
@@ -143,7 +143,7 @@ class DelayedRecall:
 
     def picture(self, state: np.ndarray) -> np.ndarray:
         shown = int(state[1]) if state[0] == 0.0 else None
-        return pictures.draw_symbols(self.k, shown, state[0] == self.delay + 1)
+        return drawing.draw_symbols(self.k, shown, state[0] == self.delay + 1)
 
 
 def whole(name: str, value: object, low: int) -> int:

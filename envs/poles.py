@@ -6,8 +6,8 @@ from collections.abc import Callable
 import gymnasium as gym
 import numpy as np
 
-from envs import pictures
-from envs.rows import Outcome
+from envs import drawing
+from envs.batched import Outcome
 
 
 class CartPole:
@@ -48,7 +48,7 @@ class CartPole:
         return states[:, self._seen].astype(np.float32)
 
     def picture(self, state: np.ndarray) -> np.ndarray:
-        return pictures.draw_cart(state[0], state[2:3], np.array([1.0]))
+        return drawing.draw_cart(state[0], state[2:3], np.array([1.0]))
 
 
 class Pendulum:
@@ -83,10 +83,10 @@ class Pendulum:
         return np.stack([np.cos(theta), np.sin(theta), theta_dot][: self._seen], axis=1).astype(np.float32)
 
     def picture(self, state: np.ndarray) -> np.ndarray:
-        picture = pictures.blank(200, 200)
+        picture = drawing.blank(200, 200)
         tip = (100 - 80 * np.sin(state[0]), 100 - 80 * np.cos(state[0]))
-        pictures.draw_line(picture, (100, 100), tip, 12, pictures.RED)
-        pictures.draw_line(picture, (100, 100), (100, 100), 8, pictures.BLACK)
+        drawing.draw_line(picture, (100, 100), tip, 12, drawing.RED)
+        drawing.draw_line(picture, (100, 100), (100, 100), 8, drawing.BLACK)
         return picture
 
 
@@ -132,7 +132,7 @@ class PoleBalancing:
         return (states[:, self._seen] / self._scale).astype(np.float32)
 
     def picture(self, state: np.ndarray) -> np.ndarray:
-        return pictures.draw_cart(state[0], state[2::2], 2.0 * self.half_lengths)
+        return drawing.draw_cart(state[0], state[2::2], 2.0 * self.half_lengths)
 
     def derivatives(self, states: np.ndarray, force: np.ndarray) -> np.ndarray:
         """The time derivatives of the states [B, S] under a force [B] in newtons; Wieland's equations."""

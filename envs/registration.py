@@ -6,11 +6,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from envs.batched import ROWS, register
 from envs.catch import Catch
-from envs.exploration import DeepSea
+from envs.deep_sea import DeepSea
 from envs.memory import DelayedRecall, NBack, TMaze
 from envs.poles import CartPole, DoublePole, Pendulum, SinglePole
-from envs.rows import ROWS, register
 
 
 def lunar_lander_without_velocities(**options: Any) -> gym.Env:

@@ -70,7 +70,7 @@ def launch(context: click.Context) -> None:
 
 
 def main() -> int:
-    """Run the command of the process's arguments; the exit status."""
+    """Run the command of the process's arguments, and return the exit status."""
     asked = sys.argv[1:2] or ["list"]
     if launched_rank() and (asked[0] in _OF_ONE or {"-h", "--help"} & set(sys.argv)):
         return 0  # the first rank does it
@@ -94,7 +94,7 @@ def _run() -> int:
 
 
 def _explain(error: BaseException) -> int:
-    """Say what went wrong; the exit status."""
+    """Report an error on standard error, and return the exit status."""
     if isinstance(error, click.Abort):
         raise error
     if isinstance(error, BadInputError):
@@ -116,7 +116,7 @@ def _explain(error: BaseException) -> int:
 
 
 def _fail(message: str, status: int, named: bool = False) -> int:
-    """One line on standard error, whatever the message was; of bad input on all ranks the first speaks for them.
+    """Write one line on standard error, whatever the message, and return the status; of bad input the first rank alone.
 
     Of a fault the line says on which rank it was, unless the message has it `named`.
     """

@@ -1,7 +1,6 @@
 """`python -m launch slurm`: a job script that trains on a cluster, and goes on after its time limit."""
 
 import glob
-import importlib
 import importlib.util
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import click
 
 from agents import AGENTS
+from agents.configs import CONFIGS
 from launch.flags import named_directory, unknown_command, value_of, without
 from launch.tasks import make_task, task_command
 from launch.train import make_agent, resume, run_to_resume, train_command
@@ -54,7 +54,7 @@ class Planned(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What the script asks of Slurm, and how it starts the ranks."""
+    """The resources that the script asks of Slurm, and the way it starts the ranks."""
 
     nodes: int
     ntasks_per_node: int
@@ -117,7 +117,7 @@ def slurm(
 
     The command is checked at once. Before its time limit the job saves a checkpoint and queues up again.
     """
-    _check_options(asked, job_name)
+    check_options(asked, job_name)
     ranks = asked["nodes"] * asked["ntasks_per_node"]
     mpirun = _mpirun(launcher) if ranks > 1 else None
     group = context.parent and context.parent.command
@@ -129,7 +129,7 @@ def slurm(
         run = run.with_name(f"{run.name}-{secrets.token_hex(2)}")
         words += ["--run", str(run)]
     if asked["array"] is not None:
-        words = _check_members(words, run, _members(asked["array"]))
+        words = check_members(words, run, members(asked["array"]))
     job = Job(
         **asked, cpus_per_task=cpus_per_task or planned.threads, job_name=job_name or planned.label, mpirun=mpirun
     )
@@ -198,7 +198,7 @@ def _setup(job: Job) -> str:
 
 
 def _command(job: Job, words: list[str], run: Path, python: str) -> str:
-    """What begins the run, and what goes on with it."""
+    """The lines of bash that begin the run, and those that go on with it."""
     launch = " ".join(map(quote, (python, "-m", "launch")))
     begin, seed, where = f"{launch} {' '.join(map(quote, words))}", "", quote(str(run))
     if words[0] == "resume":
@@ -231,7 +231,7 @@ launcher=({start} --map-by slot:pe={job.cpus_per_task} --bind-to core:overload-a
 """
 
 
-def _check_options(asked: dict[str, Any], job_name: str | None) -> None:
+def check_options(asked: dict[str, Any], job_name: str | None) -> None:
     for name in ("partition", "account", "array"):
         _require_line(f"--{name}", asked[name])
     for line in asked["setup"]:
@@ -250,7 +250,7 @@ def _check_options(asked: dict[str, Any], job_name: str | None) -> None:
             raise BadInputError(f"--sbatch --{found[1]}: give it without --sbatch")
     if asked["time"] is None:
         return
-    limit = _seconds(asked["time"])
+    limit = parse_time(asked["time"])
     if limit <= asked["grace"] + _EARLY:
         raise BadInputError(
             f"--time {asked['time']} leaves no time to train: the job is asked to save {asked['grace']} seconds before "
@@ -258,7 +258,7 @@ def _check_options(asked: dict[str, Any], job_name: str | None) -> None:
         )
 
 
-def _members(array: str) -> set[int]:
+def members(array: str) -> set[int]:
     """The numbers of an array's jobs, in the form of Slurm's `--array`."""
     wrong = f"--array must be seeds such as 0-4 or 1,3,5-9%2 (two at a time), not {array!r}"
     if not _ARRAY.fullmatch(array):
@@ -277,8 +277,8 @@ def _members(array: str) -> set[int]:
     return found
 
 
-def _check_members(words: list[str], run: Path, members: set[int]) -> list[str]:
-    """The words of a command without those that differ among the members of an array, whose directories are free."""
+def check_members(words: list[str], run: Path, members: set[int]) -> list[str]:
+    """The words of an array's command without `--run`; raises BadInputError where a member's directory is taken."""
     if words[0] == "resume":
         raise BadInputError(
             "--array begins runs with seeds of their own; the script of a study, submitted again, resumes them"
@@ -305,7 +305,7 @@ def _require_bash(line: str) -> None:
             raise BadInputError(f"--setup is no line of bash: {line!r}")
 
 
-def _seconds(text: str) -> int:
+def parse_time(text: str) -> int:
     """A time in one of Slurm's forms."""
     for form in _TIMES:
         if found := re.fullmatch(form, text, re.ASCII):
@@ -315,7 +315,7 @@ def _seconds(text: str) -> int:
 
 
 def _mpirun(launcher: str) -> str | None:
-    """Where mpirun is: this interpreter's own, or else the first on the path."""
+    """The path of mpirun: this interpreter's own, or else the first that is found; None for srun."""
     if importlib.util.find_spec("mpi4py") is None:
         raise BadInputError("several ranks need mpi4py and an MPI library: pip install '.[mpi]'")
     if launcher == "srun":
@@ -364,10 +364,10 @@ def _plan_resume(path: Path, steps: int | None) -> Planned:
         return Planned(label, path)
     agent = opened.config["agent"]
     env_factory(opened.config, path)
-    from rlab.runs.beginning import find
+    from rlab.runs.start import find_run
 
-    find(agent, path, steps)
-    config = from_settings(importlib.import_module(f"agents.{agent}").Config, opened.config["config"])
+    find_run(agent, path, steps)
+    config = from_settings(CONFIGS[agent], opened.config["config"])
     return Planned(label, path, getattr(config, "workers", 1), agent, config)
 
 
@@ -375,13 +375,11 @@ def _check_ranks(planned: Planned, name: str, ranks: int) -> None:
     if ranks > 1 and planned.agent is None:
         raise BadInputError(f"{name}: a task learns in one process; leave out --nodes and --ntasks-per-node")
     if planned.agent:
-        sizes = getattr(importlib.import_module(f"agents.{planned.agent}"), "check_sizes", None)
-        if sizes:
-            sizes(planned.config, ranks)
+        planned.config.of_ranks(ranks)
 
 
 def _submit(text: str) -> str:
-    """Hand a script to sbatch; the job's number."""
+    """Hand a script to sbatch, and return the job's number."""
     if shutil.which("sbatch") is None:
         raise BadInputError("there is no sbatch here; without --submit the script is printed")
     done = subprocess.run(["sbatch", "--parsable"], input=text, capture_output=True, text=True, check=False)

@@ -1,18 +1,19 @@
-"""`python -m launch doctor`: whether the mathematics of a run holds on its own data."""
+"""`python -m launch doctor`: checks of a run's mathematics on its own data."""
 
 from pathlib import Path
 
 import click
 
 import agents
+from agents.configs import TRPOConfig
 from launch.flags import PATH
 from launch.output import json_option, show_json
-from launch.quiet import start_tensorflow
+from launch.process import start_tensorflow
 from launch.tasks import require_alone
 from rlab.errors import BadInputError, launch_command
 from rlab.notify import waiting
 from rlab.runs.directory import Run
-from rlab.runs.environment import env_factory, rewards_of, with_rewards
+from rlab.runs.environment import env_factory, reward_settings
 from rlab.schedules import Schedule
 from rlab.settings import from_settings
 
@@ -35,18 +36,13 @@ def doctor(agent: str, run: Path, as_json: bool) -> int:
         raise BadInputError(f"{run} has no checkpoint yet; `{launch_command('resume', run)}` goes on with it")
     factory = env_factory(settings, run)
     start_tensorflow()
-    from agents import trpo
-    from rlab.policies.checking import check_trust_region
-    from rlab.runs.beginning import restore_rewards
+    from agents.trpo import Learner
+    from agents.trpo_checks import check_trust_region
 
-    factory = with_rewards(factory, rewards_of(opened), settings["seed"])
-    restore_rewards(factory, checkpoint)
-    config = from_settings(trpo.Config, settings["config"])
-    learner = trpo.Learner(
-        agents.TRPO(config, factory, settings["backbone"], settings["seed"]),
-        Schedule(settings["steps"]),
-        checkpoint,
-    )
+    config = from_settings(TRPOConfig, settings["config"])
+    trained = agents.TRPO(config, factory, settings["backbone"], settings["seed"], rewards=reward_settings(opened))
+    learner = trained.learner(Schedule(settings["steps"]), checkpoint)
+    assert isinstance(learner, Learner)
     with waiting("checking"):
         batch, *_ = learner.play()
         checks = check_trust_region(learner.policy, learner.params, batch, learner.region)

@@ -1,6 +1,5 @@
-"""What a trained policy is worth (`evaluate`), and what it looks like (`record`)."""
+"""The score of a trained policy (`evaluate`), and records of its play (`record`)."""
 
-import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import click
 
 from launch.flags import NAMED_VALUE, PATH, SEED
 from launch.output import json_option, show_json
-from launch.quiet import start_tensorflow
+from launch.process import start_tensorflow
 from launch.tasks import evaluate_task
 from rlab.errors import BadInputError
 from rlab.files import FILMS, require_place, write_atomically, writing
@@ -66,14 +65,16 @@ def evaluate(
             raise BadInputError(f"--env-option: {run} is a run of a task, which has no environment")
         evaluate_task(opened, as_json)
         return
-    factory = _env_to_play(opened, dict(changes))
+    name, options = env_to_play(opened, dict(changes))
     start_tensorflow()
-    from rlab.evaluation import as_trained, play_episodes, summarize
-    from rlab.runs.loading import load_policy
+    import envs
+    from rlab.runs.policy_files import load_policy
+    from rlab.sampling.evaluation import as_trained, play_episodes, summarize
 
     policy = load_policy(run, seed)
     chosen = as_trained(policy, deterministic)
-    summary = summarize(play_episodes(policy, factory, episodes, seed, chosen, max_steps=max_steps))
+    env = envs.factory(name, **options)
+    summary = summarize(play_episodes(policy, env, episodes, seed, chosen, max_steps=max_steps))
     summary["deterministic"] = chosen
     if as_json:
         show_json(summary)
@@ -87,12 +88,12 @@ def evaluate(
 
 
 def actions_taken(deterministic: bool) -> str:
-    """How actions were taken, in words."""
+    """The way in which actions were taken, in words."""
     return "likeliest actions (--deterministic)" if deterministic else "sampled actions (--sample)"
 
 
-def _env_to_play(run: Run, changes: dict[str, Any]) -> functools.partial:
-    """The environment of a run with some of its options changed, and without an end at a lost life.
+def env_to_play(run: Run, changes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name and options of a run's environment, with some changed, and without an end at a lost life.
 
     A score is that of a whole game, and of every game; no state of one is restored.
     """
@@ -102,14 +103,15 @@ def _env_to_play(run: Run, changes: dict[str, Any]) -> functools.partial:
         envs.require_options(changes)
     except BadInputError as error:
         raise BadInputError(f"--env-option: {error}") from error
-    factory = env_factory(run.config, run.path)
+    described = env_factory(run.config, run.path).description
+    assert described is not None
     left_out = ("life_loss", "single_episode", "restorable")
-    options = {key: value for key, value in factory.keywords.items() if key not in left_out}
-    return functools.partial(factory.func, *factory.args, **(options | changes))
+    options = {key: value for key, value in described["options"].items() if key not in left_out}
+    return described["name"], options | changes
 
 
 def counted(episodes: int) -> str:
-    """So many episodes, in words."""
+    """A count of episodes, in words."""
     return "1 episode" if episodes == 1 else f"{episodes:,} episodes"
 
 
@@ -141,23 +143,23 @@ def record(
     opened = Run.open(run)
     if opened.of_task:
         raise BadInputError(f"{run} is a run of the task {opened.config['task']!r}, which plays nothing to film")
-    factory = _env_to_play(opened, dict(changes))
+    name, options = env_to_play(opened, dict(changes))
     start_tensorflow()
-    from rlab.evaluation import as_trained, film_episodes
-    from rlab.runs.loading import load_policy
+    from rlab.runs.policy_files import load_policy
+    from rlab.sampling.evaluation import as_trained, film_episodes
 
     policy = load_policy(run, seed)
     chosen = as_trained(policy, deterministic)
     if demonstrations:
-        from rlab import demonstrations as demos
+        from rlab.rewards import demonstrations as demos
 
-        found = demos.demonstrate(policy, factory, episodes, seed, chosen, max_steps)
+        found = demos.demonstrate(policy, envs.factory(name, **options), episodes, seed, chosen, max_steps)
         with writing(out):
             write_atomically(out.absolute(), demos.save(found))
         told = f"{counted(episodes)}, {len(found.actions):,} steps, mean score {found.returns.mean():g}"
         click.echo(f"{out}: {told}, {actions_taken(chosen)}", err=True)
         return
-    filmed = envs.make_filmed(factory.args[0], derive(seed, "recording"), **factory.keywords)
+    filmed = envs.make_filmed(name, derive(seed, "recording"), **options)
     policy.require_fit(filmed.env)
     scores = film_episodes(policy, filmed, out, episodes, chosen, max_steps)
     told = f"{counted(episodes)}, score {', '.join(f'{score:g}' for score in scores)}, {actions_taken(chosen)}"

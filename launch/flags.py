@@ -175,7 +175,7 @@ def without(flag: str, arguments: list[str]) -> list[str]:
 
 
 def said(error: click.ClickException) -> str:
-    """What is said of a command line that cannot be read: click's own words, where they tell enough."""
+    """The message for a command line that cannot be read: click's own words, where they tell enough."""
     if isinstance(error, click.NoSuchOption):
         params = error.ctx.command.params if error.ctx else []
         known = [flag for param in params if isinstance(param, click.Option) for flag in param.opts]
@@ -187,7 +187,7 @@ def said(error: click.ClickException) -> str:
 
 
 def unknown_command(name: str, names: list[str]) -> BadInputError:
-    """What is said of a word that is no agent, task or command."""
+    """The error for a word that is no agent, task or command."""
     near = nearest(name, names) or "; `python -m launch` shows those there are"
     return BadInputError(f"unknown agent, task or command {name!r}{near}")
 

@@ -1,4 +1,4 @@
-"""What there is: agents, environments, backbones."""
+"""The names of all there is: agents, tasks, environments, backbones."""
 
 import click
 
@@ -6,7 +6,7 @@ from launch.output import json_option, show_json
 
 
 def front_page() -> str:
-    """What `python -m launch` alone shows."""
+    """The text that `python -m launch` alone shows."""
     return """rlab: reinforcement learning that you can read.
 
 agents      a3c  rpg  snes  trpo
@@ -30,7 +30,7 @@ def list_names(as_json: bool) -> None:
     import agents
     import envs
     from agents.tuning import tuned_names
-    from rlab.policies.names import BACKBONES, RUN_BACKBONES
+    from rlab.policies.backbone_names import BACKBONES, RUN_BACKBONES
     from rlab.tasks import TASKS
 
     games = [name for name in envs.names() if envs.is_atari(name)]

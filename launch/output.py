@@ -1,4 +1,4 @@
-"""Standard output and standard error of `python -m launch`: what cannot be written, and what only JSON may be on."""
+"""Standard output and standard error of `python -m launch`: writes that fail, and output that must be JSON alone."""
 
 import ctypes
 import errno
@@ -51,7 +51,7 @@ def output_status(status: int) -> int:
 
 
 def forget_failures() -> None:
-    """What was printed so far was nobody's result, as what an environment prints while it trains."""
+    """Forget the writes that failed so far: they were no result, but what an environment prints while it trains."""
     if isinstance(sys.stdout, Unfailing):
         sys.stdout.failure = None
 
@@ -81,7 +81,7 @@ def _keep_for_json(context: click.Context, parameter: click.Parameter, value: bo
 
 
 def _keep_output() -> Callable[[], None]:
-    """Send standard output to standard error, but for `show_json`; returns what undoes it."""
+    """Send standard output to standard error, but for `show_json`; returns the function that undoes it."""
     before = sys.stdout
     before.flush()
     try:

@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 from launch.flags import AUTO, AUTO_WHOLE
-from launch.quiet import import_tensorflow
+from launch.process import import_tensorflow
 from rlab.errors import BadInputError
 from rlab.launchers import launched_ranks, usable_cores
 from rlab.parallel import local
-from rlab.policies.names import REMEMBERING
+from rlab.policies.backbone_names import REMEMBERING
 
 _MOST = 16  # workers that are started unasked, as many as the paper's; more are staler than what was measured
 _MOST_AT_ONCE = 256  # members of SNES that act in one call unasked
-_PRELOADED = ("keras", "ale_py", "gymnasium", "envs", "rlab.policies.policy", "rlab.rollout", "rlab.runs")
+_PRELOADED = ("keras", "ale_py", "gymnasium", "envs", "rlab.policies.policy", "rlab.sampling.rollout", "rlab.runs")
 _SHARE = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE")  # ranks on this machine
 
 
@@ -34,7 +34,7 @@ processes_option = click.option(
 def start(
     agent: str, config: Any, workers: Any, processes: Any, learned_rewards: bool = False, deals: bool = False
 ) -> Any:
-    """Become so many processes, each of which goes on from here as a rank; the config with its workers or shares.
+    """Fork into ranks, each of which goes on from here; returns the config with its workers or shares.
 
     `workers` is a number or AUTO, None of an agent without; `processes` is a number or AUTO. Where the agent `deals`
     its batches to ranks, there is a share to each core, if nothing else is asked for. Raises BadInputError for more
@@ -71,9 +71,9 @@ def start(
 
 
 def deals(agent: str, env: str, backbone: str | None) -> bool:
-    """Whether a batch of the agent is dealt to the cores unasked.
+    """Tell whether a batch of the agent is divided among the cores by default.
 
-    What TRPO makes of vectors with a memory is slower dealt: each Fisher product is then a call of its own.
+    TRPO on vectors with a memory would be slower so: each Fisher-vector product is then a call of its own.
     """
     from envs import is_atari
 
@@ -81,14 +81,14 @@ def deals(agent: str, env: str, backbone: str | None) -> bool:
 
 
 def _shares(agent: str, config: Any, cores: int, processes: Any) -> int:
-    """A share to each core, as far as a batch can be dealt so, or to each process that is asked for."""
+    """The number of shares: one to each core, as far as a batch divides so, or to each process that is asked for."""
     dealt = config.parallel_envs if agent == "trpo" else config.episodes_per_batch
     found = _largest_divisor(dealt, min(cores, _MOST))
     return found if processes == AUTO or found % processes == 0 else processes
 
 
 def _group(config: Any, parts: int) -> int:
-    """Members to a group such that each part of a machine has one, which acts in one call; 0 where none fits."""
+    """Size of a group such that each part of the machine has one, which acts in one call; 0 where none fits."""
     pair = 2 if config.mirrored else 1
     most = min(config.population // parts, _MOST_AT_ONCE)
     return max((size for size in range(pair, most + 1, pair) if config.population % size == 0), default=0)
@@ -99,18 +99,16 @@ def _largest_divisor(number: int, most: int) -> int:
 
 
 def _most_useful(agent: str, config: Any) -> int:
-    """How many processes at most have something to do, and give what one process gives: of A3C in any order."""
+    """The largest number of processes that all have work, and give what one process gives: of A3C in any order."""
     if agent == "a3c":
         return config.workers
     if agent == "snes":
-        from agents.snes import check_sizes
-
-        return config.population // check_sizes(config, 1).group
+        return config.population // config.of_ranks(1).group
     return 1  # of a run that knows of no shares
 
 
 def described(config: Any) -> str:
-    """What is said of the workers and the processes at the start, with a comma after it; nothing of a process alone."""
+    """The numbers of workers, shares and processes in words, with a comma after them; empty where there is none."""
     workers, shares, parts = getattr(config, "workers", 0), getattr(config, "shares", 0), []
     if workers:
         parts.append(f"{workers} worker{'s' * (workers > 1)}")
@@ -126,5 +124,5 @@ def _with(config: Any, **changes: Any) -> Any:
 
 
 def _ranks_here() -> int:
-    """How many of the ranks are on this machine, as far as the launcher says."""
+    """The number of ranks on this machine, as far as the launcher says; else 1."""
     return next((int(os.environ[name]) for name in _SHARE if os.environ.get(name, "").isdigit()), 1)

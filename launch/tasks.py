@@ -17,7 +17,7 @@ from launch.flags import (
     value_of,
 )
 from launch.output import show_json
-from launch.quiet import start_tensorflow
+from launch.process import start_tensorflow
 from rlab.errors import BadInputError, launch_command
 from rlab.files import require_place, writing
 from rlab.launchers import launched_ranks
@@ -52,7 +52,7 @@ def task_command(task: str, arguments: list[str], act: Callable[..., Any] | None
 
 
 def _name(kind: type) -> str:
-    """What a Config is the settings of, from its docstring."""
+    """The subject of a Config's settings, from its docstring."""
     return (kind.__doc__ or "").removeprefix("The settings of ")
 
 
@@ -110,7 +110,7 @@ def require_alone(what: str) -> None:
 
 
 def _report(task: Any, result: Any) -> int:
-    """Say what came of it; the exit status."""
+    """Report the result of training on standard error, show what was learned, and return the exit status."""
     if result.stopped_by:
         click.echo(f"stopped at {result.steps:,} updates; next: {launch_command('resume', result.run)}", err=True)
         return 128 + result.stopped_by
@@ -121,7 +121,7 @@ def _report(task: Any, result: Any) -> int:
 def _show(task: Any, run: Run, steps: int) -> int:
     """Print predictions beside targets and the test metrics, keep these, and draw the pictures."""
     from rlab.tasks import training
-    from rlab.tasks.pictures import save_pictures, show_pictures
+    from rlab.tasks.figures import save_pictures, show_pictures
 
     click.echo("testing ...", err=True)
     applied = training.load(task, run)
@@ -148,12 +148,12 @@ def sample(run: Path, out: Path, count: int, seed: int) -> None:
         kind = f"the task {opened.config['task']!r}" if opened.of_task else f"the agent {opened.config['agent']!r}"
         raise BadInputError(f"{run} is a run of {kind}, which draws no images; {', '.join(GENERATIVE)} do")
     task = _task_of(opened)
-    from rlab.tasks import grids, training
+    from rlab.tasks import image_grids, training
 
     with waiting("drawing"):
         images = task.sample(training.load(task, opened), count, seed)
     with writing(out):
-        grids.save(images, out)
+        image_grids.save(images, out)
     click.echo(f"{out}: {count} images", err=True)
 
 

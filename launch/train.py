@@ -1,7 +1,5 @@
 """Training from the command line: one command for each agent, and `resume`."""
 
-import functools
-import importlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 import click
 
 import agents
+from agents.configs import CONFIGS
 from agents.tuning import tuned
 from launch import processes
 from launch.flags import (
@@ -24,13 +23,14 @@ from launch.flags import (
     value_of,
 )
 from launch.output import forget_failures
-from launch.quiet import start_tensorflow
+from launch.process import start_tensorflow
 from launch.tasks import resume_task
+from rlab import rewards
 from rlab.errors import BadInputError, launch_command
 from rlab.launchers import launched_rank, launched_ranks
 from rlab.runs.directory import Run, require_free
-from rlab.runs.environment import env_factory, rewards_of, with_rewards
-from rlab.settings import check, check_whole, from_settings
+from rlab.runs.environment import env_factory, reward_settings
+from rlab.settings import check_whole, from_settings
 
 _STEPS = "agent steps in all (each four frames of an Atari game); the last update is finished"
 _NOVELTY = "weight of a bonus for observations that are new; 0 for none"
@@ -43,7 +43,7 @@ def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | No
 
     It trains, or calls `act` with the agent's name, the environment's, its options, the agent's settings, all values.
     """
-    module = importlib.import_module(f"agents.{agent}")
+    kind = CONFIGS[agent]
     name, settings, known = _environment(agent, arguments)
     options = [
         click.Option(
@@ -69,16 +69,16 @@ def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | No
         click.Option(["--imitate"], type=PATH, help=_IMITATE),
         checkpoint_option(),
     ]
-    options += config_options(module.Config, settings["config"])
+    options += config_options(kind, settings["config"])
     flags = {str(option.name) for option in options}
     of_env = env_options(known, settings["env"], flags, _texts(name) if known else {})
 
     def run(**values: Any) -> Any:
         import envs
 
-        said = {key: values[key] for key in settings_of(module.Config)}
+        said = {key: values[key] for key in settings_of(kind)}
         # What is auto is found out where it trains.
-        config = from_settings(module.Config, {key: value for key, value in said.items() if value != AUTO})
+        config = from_settings(kind, {key: value for key, value in said.items() if value != AUTO})
         chosen = {option.name: values[option.name] for option in of_env}
         # A game's options are all written to the config; of another environment's only those that differ from its own.
         atari = envs.is_atari(name)
@@ -91,13 +91,13 @@ def train_command(agent: str, arguments: list[str], act: Callable[..., Any] | No
         agent,
         params=[*options, *of_env],
         callback=run,
-        help=f"Train {(module.__doc__ or agent).splitlines()[0]}\n\nDefaults are those tuned for --env.",
+        help=f"Train {(kind.__doc__ or '').removeprefix('Settings of ')}\n\nDefaults are those tuned for --env.",
     )
     return processes.processes_option(command)
 
 
 def _texts(env: str) -> dict[str, str]:
-    """What the environment's options mean."""
+    """The meaning of each of the environment's options."""
     import envs
 
     return envs.option_help(env)
@@ -120,15 +120,12 @@ def resume(run: Path, steps: int | None, **values: Any) -> int:
         if values["processes"] not in (AUTO, 1):
             raise BadInputError(f"--processes is for agents, and {run} is a run of the task {config['task']!r}")
         return resume_task(opened, steps)
-    factory = env_factory(config, run)
-    rewards = rewards_of(opened)
-    settings = from_settings(importlib.import_module(f"agents.{config['agent']}").Config, config["config"])
-    check(settings)
+    env, rewards = env_factory(config, run), reward_settings(opened)
+    settings = from_settings(CONFIGS[config["agent"]], config["config"])
     workers = getattr(settings, "workers", None)
     processes.start(config["agent"], settings, workers, values["processes"], rewards is not None)
     start_tensorflow()
-    factory = with_rewards(factory, rewards, config["seed"])
-    result = getattr(agents, agents.AGENTS[config["agent"]]).resume(run, factory, steps)
+    result = getattr(agents, agents.AGENTS[config["agent"]]).resume(run, env, steps)
     return _report(result)
 
 
@@ -140,9 +137,9 @@ def run_to_resume(path: Path, steps: int | None) -> Run:
     if not opened.of_task and opened.config["agent"] not in agents.AGENTS:
         raise BadInputError(f"{path} is a run of {opened.config['agent']!r}, which this version cannot resume")
     if not opened.of_task:
-        from rlab.runs.beginning import find
+        from rlab.runs.start import find_run
 
-        find(opened.config["agent"], path, steps)  # refused before anything is loaded
+        find_run(opened.config["agent"], path, steps)  # refused before anything is loaded
     return opened
 
 
@@ -160,24 +157,23 @@ def _environment(agent: str, arguments: list[str]) -> tuple[str, dict[str, Any],
 
 
 def make_agent(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> Any:
-    """The agent that a command asks for, ready to train; raises BadInputError for what cannot be."""
+    """The agent that a command asks for, ready to train; raises BadInputError for what cannot be made."""
     import envs
 
     _check(values)
     start_tensorflow()
-    factory = functools.partial(envs.make, env, **options)
-    described = None
+    learned: rewards.RewardSettings | None = None
     if values["novelty"]:
-        described = {"kind": "novelty", "weight": values["novelty"]}
+        learned = rewards.NoveltyConfig(weight=values["novelty"])
     if values["imitate"]:
-        described = {"kind": "imitation", "demonstrations": str(values["imitate"].resolve())}
-    factory = with_rewards(factory, described, values["seed"])
-    return getattr(agents, agents.AGENTS[agent])(config, env=factory, policy=values["backbone"], seed=values["seed"])
+        learned = rewards.ImitationConfig(demonstrations=str(values["imitate"].resolve()))
+    kind, factory = getattr(agents, agents.AGENTS[agent]), envs.factory(env, **options)
+    return kind(config, env=factory, policy=values["backbone"], seed=values["seed"], rewards=learned)
 
 
 def _check(values: dict[str, Any]) -> None:
-    """Raise BadInputError for what needs nothing loaded to be refused."""
-    from rlab.runs.beginning import check_target
+    """Raise BadInputError for values that can be refused before anything is loaded."""
+    from rlab.runs.start import check_target
 
     check_whole("--steps", values["steps"])
     if values["target_score"] != math.inf:
@@ -193,7 +189,6 @@ def _check(values: dict[str, Any]) -> None:
 
 
 def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: dict[str, Any]) -> int:
-    check(config)
     _check(values)
     learns_rewards = bool(values["novelty"] or values["imitate"])
     if shares := getattr(config, "shares", 0):
@@ -216,7 +211,7 @@ def _train(agent: str, env: str, options: dict[str, Any], config: Any, values: d
 
 
 def _report(result: Any) -> int:
-    """Say what came of it; the exit status."""
+    """Report the result of training on standard error, and return the exit status."""
     forget_failures()
     what = f"stopped at {result.steps:,} steps" if result.stopped_by else f"done: {result.steps:,} steps"
     score = f"mean score {result.mean_score:.1f} over the last {result.episodes} episodes"
@@ -227,6 +222,6 @@ def _report(result: Any) -> int:
 
 
 def _say(text: str) -> None:
-    """A line on standard error; of many ranks the first speaks for all."""
+    """Write a line on standard error; of several ranks the first one does."""
     if launched_rank() == 0:
         click.echo(text, err=True)

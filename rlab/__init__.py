@@ -1,12 +1,13 @@
 """rlab: a reinforcement-learning research toolkit.
 
 Submodules load when they are first used, so that importing `rlab` costs nothing and TensorFlow starts only when
-tensors are needed: `python -m launch --help` answers at once.
+tensors are needed: `python -m launch --help` answers at once. `__init__.pyi` lists them, for readers, editors and the
+loader alike; so it is in every package.
 """
 
-import importlib
 import os
-from typing import Any
+
+import lazy_loader
 
 from rlab import quiet
 
@@ -15,31 +16,4 @@ quiet.hush_tensorflow()
 
 __version__ = "0.1.0"
 
-_SUBMODULES = {
-    "errors",
-    "evaluation",
-    "imitation",
-    "models",
-    "novelty",
-    "ops",
-    "parallel",
-    "policies",
-    "rewards",
-    "rollout",
-    "runs",
-    "seeding",
-    "types",
-    "vine",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name == "load_policy":
-        return importlib.import_module("rlab.runs.loading").load_policy
-    if name in _SUBMODULES:
-        return importlib.import_module(f"rlab.{name}")
-    raise AttributeError(f"module 'rlab' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({"load_policy", "__version__", *_SUBMODULES})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

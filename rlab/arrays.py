@@ -28,7 +28,7 @@ _HEADER = 10_000  # bytes of the header of an .npz file's array
 
 
 class Named(dict[str, Any]):
-    """What a file holds, by name; one that is missing raises BadInputError, which names the `source`."""
+    """The content of a file by name; one that is missing raises BadInputError, which names the `source`."""
 
     def __init__(self, found: Mapping[str, Any], source: str) -> None:
         super().__init__(found)
@@ -141,7 +141,7 @@ def read_weights(path: Path, most: int = LARGEST) -> Weights:
 
 
 def are_weights_of(path: Path, steps: int) -> bool:
-    """Whether a file holds whole weights of that step."""
+    """Tell whether a file holds undamaged weights of that step."""
     try:
         arrays, metadata = read_safetensors(path)
     except (OSError, BadInputError):
@@ -157,12 +157,12 @@ def to_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def read_npz(path: str | Path, names: Iterable[str], digested: bool = False) -> dict[str, np.ndarray]:
-    """Arrays of an .npz file that the user named, and no other.
+    """The named arrays, and no others, of an .npz file of the user's.
 
     With `digested` they must be what `to_npz` wrote; one without a digest is of version 0.1, and noted. What the
     file's directory and its arrays' headers say of sizes is checked before anything is unpacked. Executes nothing.
 
-    Raises BadInputError, naming the file, when it is missing, when it is none, and for an array that is not there.
+    Raises BadInputError, naming the file, when it is missing or no .npz, and for an array that is not there.
     """
     path, names = Path(path), tuple(names)
     try:
@@ -224,7 +224,7 @@ def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -
 
 
 def like(found: Mapping[str, np.ndarray], name: str, present: Any) -> np.ndarray:
-    """The array of that name; raises BadInputError where its shape or dtype is not that of what stands at its place."""
+    """The array of that name; raises BadInputError where its shape or dtype is not that of `present`."""
     array, shape, dtype = found[name], tuple(present.shape), np.asarray(present).dtype
     if array.shape != shape or array.dtype != dtype:
         source = getattr(found, "source", "the checkpoint")

@@ -4,7 +4,7 @@ import difflib
 import re
 import shlex
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,7 +26,7 @@ def _in_a_line(part: object) -> object:
 
 
 class BadInputError(ValueError):
-    """What the user asked for cannot be done; the message is one line that names what would be right (status 2).
+    """An error for a request that cannot be met; its message is one line that names what would be right (status 2).
 
     What it quotes may come from a file of anyone's, so it is escaped where a terminal would act on it.
     """
@@ -43,7 +43,7 @@ class TrainingError(RuntimeError):
 
 
 class ElsewhereError(TrainingError):
-    """A fault of another rank, which says so itself; the message begins with `rank N: `."""
+    """A fault of another rank, which reports it itself; the message begins with `rank N: `."""
 
 
 class RankLostError(TrainingError):
@@ -60,9 +60,9 @@ def located(error: BaseException, place: str) -> TrainingError:
 
 
 def described(error: BaseException) -> str:
-    """What was raised, in a line, and the line of code that did: `SystemExit: 3 (pendulum.py:12)`.
+    """An error in one line, with the line of code that raised it: `SystemExit: 3 (pendulum.py:12)`.
 
-    A TrainingError says it all itself.
+    Of a TrainingError it is the message alone.
     """
     if isinstance(error, TrainingError):
         return " ".join(str(error).split())
@@ -71,12 +71,12 @@ def described(error: BaseException) -> str:
 
 
 def worded(error: BaseException) -> str:
-    """Kind and words of what was raised, in a line: `SystemExit: 3`."""
+    """The type and the message of an error in one line: `SystemExit: 3`."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
 
 
 def name_of(env: Any) -> str:
-    """What an environment is called in messages."""
+    """The name of an environment in messages."""
     while env is not None:
         if isinstance(name := getattr(env, "name", None), str):
             return name
@@ -101,6 +101,30 @@ class fault_at:  # noqa: N801
     ) -> None:
         if error is not None and not isinstance(error, BadInputError | ElsewhereError | KeyboardInterrupt):
             raise located(error, self._place)
+
+
+class foreign:  # noqa: N801
+    """While entered, whatever foreign code raises, SystemExit too, becomes what `fault` makes of it.
+
+    The project's own errors and Ctrl-C stay what they are. It is entered at every step, so it is a class.
+    """
+
+    def __init__(self, fault: Callable[[BaseException], Exception]) -> None:
+        self._fault = fault
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception | SystemExit) and not isinstance(error, BadInputError | TrainingError):
+            raise self._fault(error) from error
+
+
+def cannot_be_made(name: str) -> foreign:
+    """While entered, whatever a constructor raises becomes a BadInputError that names the environment."""
+    return foreign(lambda error: BadInputError(f"environment {name!r} cannot be made: {worded(error)}"))
 
 
 def launch_command(*words: object) -> str:
@@ -131,7 +155,7 @@ def _bare(name: str) -> str:
 
 
 def _likeness(word: str, choice: str) -> float:
-    """How near a word is to a choice, from 0 to 1; short names are easily found in other words, and must not be."""
+    """The likeness of a word to a choice, from 0 to 1; a short name that is merely found in another word has none."""
     if (len(word) >= 3 and word in choice) or (len(word) == 2 and choice.startswith(word)):
         return 0.9 if word != choice else 1.0
     if len(choice) >= 4 and word.startswith(choice):

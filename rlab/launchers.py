@@ -1,4 +1,4 @@
-"""Which of several processes this is, as what started them tells it, and of which machine and cores."""
+"""The rank of this process among those started together, as told by their launcher; its machine and its cores."""
 
 import math
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 # Rank and number of ranks, as set by the launchers of Open MPI, of MPICH and its kin, and by Slurm's `srun --mpi=pmix`;
 # of Slurm alone every process of a job has a number, whether MPI joins them or not.
-_LAUNCHERS = (
+LAUNCHERS = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
     ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
@@ -16,30 +16,30 @@ _become: tuple[int, int] | None = None  # rank and number of ranks of a command 
 
 
 def become(rank: int, size: int) -> None:
-    """This process is one of several that one command has started by itself."""
+    """Record the rank of this process among those that one command has forked, and their number."""
     global _become
     _become = rank, size
 
 
 def leads() -> bool:
-    """Whether signals are for this process to hear: not for what a command has forked, which rank 0 tells."""
+    """Tell whether signals are for this process to handle: not for a forked one, which hears of them from rank 0."""
     return not (_become and _become[0])
 
 
 def launched_ranks() -> int:
-    """How many processes were started together; 1 of a process alone."""
+    """The number of processes that were started together; 1 of a process alone."""
     return _launched()[1]
 
 
 def launched_rank() -> int:
-    """Which of them this is."""
+    """The rank of this process among them; 0 of a process alone."""
     return _launched()[0]
 
 
 def _launched() -> tuple[int, int]:
     if _become:
         return _become
-    for names in _LAUNCHERS:
+    for names in LAUNCHERS:
         rank, size = (os.environ.get(name, "") for name in names)
         if rank.isdigit() and size.isdigit():
             return int(rank), int(size)
@@ -65,5 +65,5 @@ def _share() -> int | None:
 
 
 def machine() -> str:
-    """This boot of this machine, and its table of processes; OSError where there is no /proc."""
+    """An identifier of this boot of this machine and of its table of processes; OSError where there is no /proc."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")

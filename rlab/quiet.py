@@ -34,31 +34,31 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def _execute(execute: Callable[[Any], None], module: Any) -> None:
-    with _without_greetings():
+    with without_greetings():
         execute(module)
 
 
 def hush_tensorflow() -> None:
-    """Let TensorFlow be imported without its greetings, when it is; its devices are for whoever needs them."""
+    """Let TensorFlow be imported without its greetings, whenever it is; its devices are not looked for yet."""
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """While TensorFlow may find its devices for the first time; a decorator too."""
+    """While entered, let TensorFlow find its devices for the first time, without greetings; a decorator too."""
     global _started
     if _started:
         yield
         return
-    with _without_greetings():
+    with without_greetings():
         yield
     _started = True
 
 
 @contextlib.contextmanager
-def _without_greetings() -> Iterator[None]:
-    """What C++ writes meanwhile to file descriptor 2 comes afterwards, less the greetings.
+def without_greetings() -> Iterator[None]:
+    """While entered, hold back what C++ writes to file descriptor 2; it comes afterwards, less the greetings.
 
     They are written before any setting of TensorFlow's is read, so nothing else keeps them away.
     """

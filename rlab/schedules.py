@@ -1,4 +1,4 @@
-"""When a run ends, and how its step sizes fall until then."""
+"""The end of a run, and how its step sizes fall until then."""
 
 import threading
 from collections import deque
@@ -27,7 +27,7 @@ class Line(NamedTuple):
 
 
 def _line(start: int, end: int, height: float) -> Line:
-    """A line of a checkpoint."""
+    """A line from the numbers in a checkpoint; raises ValueError for what is none."""
     whole = type(start) is int and type(end) is int and 0 <= start < end
     if not whole or not isinstance(height, int | float) or not 0.0 <= height <= 1.0:
         raise ValueError(f"{[start, end, height]} is no line")
@@ -35,7 +35,7 @@ def _line(start: int, end: int, height: float) -> Line:
 
 
 class Schedule:
-    """Falls linearly from 1 to 0 over `steps`; from the moment the last 100 episodes average `target_score`, faster.
+    """A factor that falls linearly from 1 to 0 over `steps`, faster once the last 100 episodes average `target_score`.
 
     A policy that has reached the target under a large step size wavers still: it is cooled down, over a twentieth of
     the steps. If it averages the target at the end of that too, the run ends; else the slow fall goes on where it would
@@ -52,7 +52,7 @@ class Schedule:
         self._lock = threading.Lock()
 
     def done(self, steps: int) -> bool:
-        """Whether the run is over after so many steps."""
+        """Tell whether the run is over after so many steps."""
         if steps < self._line.end:
             return False
         with self._lock:  # the first worker to come decides for all
@@ -63,12 +63,12 @@ class Schedule:
 
     @property
     def is_over(self) -> bool:
-        """Whether somebody who asked was told that the run is over."""
+        """True once a caller of `done` was told that the run is over."""
         return self._over
 
     @property
     def line(self) -> Line:
-        """What step sizes fall along, as things stand."""
+        """The line that step sizes fall along, as things stand."""
         return self._line
 
     @property

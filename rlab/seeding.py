@@ -10,7 +10,7 @@ from rlab.errors import BadInputError
 
 
 class Streams(NamedTuple):
-    """Seeds of what plays."""
+    """Seeds for playing: of the environments, and of the actions."""
 
     environments: int
     actions: int
@@ -40,5 +40,5 @@ def derive(seed: int, *path: int | str) -> int:
 
 
 def playing(seed: int, *path: int | str) -> Streams:
-    """The seeds of who plays under the name `path`, such as `playing(seed, "worker", 3, first_step)`."""
+    """The seeds for playing under the name `path`, such as `playing(seed, "worker", 3, first_step)`."""
     return Streams(derive(seed, *path, "environments"), derive(seed, *path, "actions"))

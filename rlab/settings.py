@@ -22,7 +22,7 @@ def field(
 ) -> Any:
     """A dataclass field; numbers must lie in [low, high], or in (low, high] with `above`, words among `choices`.
 
-    One that is `auto` is found out by a command that is not told it.
+    One that is `auto` is chosen by a command to which it is not given.
     """
     metadata = {"help": help, "low": low, "high": high, "above": above, "choices": tuple(choices), "auto": auto}
     return dataclasses.field(default=default, metadata=metadata)

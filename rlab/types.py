@@ -25,7 +25,7 @@ class Trajectory(NamedTuple):
 
 
 class Branches(NamedTuple):
-    """What several actions came to from each of N states of a trajectory, all else being equal (TRPO's vine)."""
+    """The outcomes of several actions from each of N states of a trajectory, all else being equal (TRPO's vine)."""
 
     steps: Any  # int32 [N], which of the T·B steps, time-major, the states are
     actions: Any  # [K, N, ...]
@@ -48,7 +48,7 @@ class EpisodeBatch(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """What is reported of one finished episode."""
+    """The report of one finished episode."""
 
     score: float  # undiscounted sum of the environment's own rewards, before any clipping
     length: int  # agent steps

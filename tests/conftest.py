@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""The fixtures and settings that all tests share."""
 
 import os
 import subprocess
@@ -10,6 +10,17 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 ROOT = Path(__file__).parents[1]
+# Modules whose tests are mathematics, laws and refusals, of tenths of a second each: `python -m pytest -m fast`.
+_FAST = {
+    *["architecture", "distributions", "evolution", "flags", "laws", "linear", "map", "memory_envs", "moments"],
+    *["notify", "optimizers", "returns", "schedules", "signals", "state", "tuning", "types"],
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in _FAST:
+            item.add_marker(pytest.mark.fast)
 
 
 @pytest.fixture(scope="session")

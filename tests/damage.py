@@ -1,4 +1,4 @@
-"""What comes of damaged artefacts: `python tests/damage.py --count 10000 --seed 0`, apart from the suite.
+"""Damaged artefacts, read as the commands do: `python tests/damage.py --count 10000 --seed 0`, apart from the suite.
 
 Small runs of every agent and of some tasks, policies, demonstrations and data are made once. Then each case damages one
 file of one of them at random and calls what the commands call. Right is a BadInputError, or the very numbers that were
@@ -35,7 +35,7 @@ def make_artefacts(place: Path) -> None:
     import agents
     import envs
     import rlab
-    from rlab import demonstrations
+    from rlab.rewards import demonstrations
     from rlab.tasks import training
     from rlab.tasks.classification import ImageTask
     from rlab.tasks.configs import CONFIGS
@@ -62,10 +62,11 @@ def make_artefacts(place: Path) -> None:
 
 
 class Reader:
-    """What the commands call, and the numbers that come of it."""
+    """The readers that the commands call, and the numbers that they give."""
 
     def __init__(self, place: Path) -> None:
         import agents
+        from agents.configs import CONFIGS
         from rlab.files import digest_of
         from rlab.runs.directory import Run
         from rlab.schedules import Schedule
@@ -74,18 +75,16 @@ class Reader:
         self.digest = digest_of(place / "images.npz")
         self.learners: dict[str, Any] = {}
         for name in ("a3c", "trpo", "rpg", "snes"):
-            import importlib
-
-            module, run = importlib.import_module(f"agents.{name}"), Run.open(place / name)
-            config = from_settings(module.Config, run.config["config"])
+            run = Run.open(place / name)
+            config = from_settings(CONFIGS[name], run.config["config"])
             import envs
 
             factory = functools.partial(envs.make, "CartPole-v1")
             agent = getattr(agents, name.upper())(config, factory, run.config["backbone"], run.config["seed"])
-            self.learners[name] = agent if name == "a3c" else module.Learner(agent, Schedule(10**6))
+            self.learners[name] = agent.learner(Schedule(10**6))
 
     def policy(self, run: Path) -> bytes:
-        from rlab.runs.loading import load_policy, space_to_json
+        from rlab.runs.policy_files import load_policy, space_to_json
 
         found = load_policy(run)
         policy = found.policy
@@ -96,6 +95,7 @@ class Reader:
         from rlab import runs
         from rlab.arrays import digest
         from rlab.runs.directory import Run
+        from rlab.state import pack
 
         opened = Run.open(run)
         checkpoint = opened.latest_checkpoint()
@@ -103,32 +103,32 @@ class Reader:
             return digest(checkpoint.arrays).encode() if checkpoint else b"none"
         learner = self.learners[run.name]
         with runs.restoring():
-            if run.name == "a3c":
-                return learner.restore(checkpoint).vector.tobytes()
-            saved = (learner._restore if run.name == "trpo" else learner.restore)(checkpoint)
-            if run.name == "trpo" and saved:
-                learner._collector.load(saved)
-        return digest(learner.checkpoint().arrays).encode()
+            learner.restore(checkpoint)
+            if run.name == "trpo":
+                learner.play()
+        return digest(pack(learner.state())).encode()
 
     def settings(self, run: Path) -> None:
         """Of `resume` and `evaluate`, as far as they go before anything is built."""
-        import importlib
-
-        from launch.train import env_factory, rewards_of, run_to_resume, with_rewards
+        from agents.configs import CONFIGS
+        from launch.train import env_factory, reward_settings, run_to_resume
+        from rlab.rewards import make_model
         from rlab.runs.directory import Run
         from rlab.settings import check, from_settings
         from rlab.tasks import TASKS
-        from rlab.tasks.configs import CONFIGS
+        from rlab.tasks import configs as tasks
 
         opened = Run.open(run)
         config = opened.config
         if opened.of_task:
             if config["task"] in TASKS:
-                check(from_settings(CONFIGS[config["task"]], config["config"]))
+                check(from_settings(tasks.CONFIGS[config["task"]], config["config"]))
             return
         run_to_resume(run, 10**9)
-        factory = with_rewards(env_factory(config, run), rewards_of(opened), config["seed"])
-        check(from_settings(importlib.import_module(f"agents.{config['agent']}").Config, config["config"]))
+        factory, learned = env_factory(config, run), reward_settings(opened)
+        if learned:
+            make_model(learned, factory, config["seed"])
+        from_settings(CONFIGS[config["agent"]], config["config"])
         factory(num_envs=1, seed=0).close()
 
     def metrics(self, run: Path) -> None:
@@ -150,7 +150,7 @@ class Reader:
         return digest(load_weights(run, "model")).encode()
 
     def demonstrations(self, file: Path) -> bytes:
-        from rlab import demonstrations
+        from rlab.rewards import demonstrations
 
         return b"".join(part.tobytes() for part in demonstrations.load(file))
 

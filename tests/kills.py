@@ -52,7 +52,7 @@ class Kill(NamedTuple):
 
 
 class LostError(Exception):
-    """What was found."""
+    """The loss that a kill has caused."""
 
 
 def plan(count: int, seed: int) -> list[Kill]:
@@ -136,12 +136,12 @@ def judge(run: Path) -> int | None:
 
 
 def _is_in_use(run: "Run", newest: "Checkpoint") -> bool:  # noqa: F821
-    """Whether what is loaded for use are the parameters of the newest checkpoint."""
+    """Tell whether the parameters that are loaded for use are those of the newest checkpoint."""
     import numpy as np
 
     import rlab
-    from rlab.runs.checkpoints import subset
     from rlab.runs.weights import load_weights
+    from rlab.state import subset
 
     if run.of_task:
         arrays, kept = load_weights(run.path, "model"), subset(newest.arrays, "model")

@@ -14,14 +14,15 @@ import envs
 import rlab
 from agents import a3c
 from rlab.errors import BadInputError, TrainingError
-from rlab.evaluation import play_episodes, summarize
 from rlab.parallel import calls
 from rlab.policies.acting import compile_acting
 from rlab.policies.policy import Policy
-from rlab.rollout import Collector
 from rlab.runs.metrics import read_metrics
+from rlab.sampling.evaluation import play_episodes, summarize
+from rlab.sampling.rollout import Collector
+from rlab.schedules import Schedule
 
-CONFIG = a3c.Config(
+CONFIG = agents.A3C.Config(
     workers=1,
     rollout_length=10,
     learning_rate=3e-3,
@@ -216,11 +217,13 @@ def test_resuming_restores_parameters_and_statistics_exactly(tmp_path):
     _train(tmp_path / "run", steps=2000)
     saved = rlab.runs.Run.open(tmp_path / "run").latest_checkpoint()
     agent = agents.A3C(CONFIG, functools.partial(envs.make, toys.Matching))
-    parameters = agent.restore(saved)
-    np.testing.assert_array_equal(parameters.vector, agent.policy.flatten(_weights(tmp_path / "run")))
-    assert parameters.steps == 2000
-    assert parameters.updates == 25
-    assert (parameters.mean_square > 0.0).any()
+    learner = agent.learner(Schedule(4000), saved)
+    state = learner.state()
+    for name, array in _weights(tmp_path / "run").items():
+        np.testing.assert_array_equal(state["policy"][name], array)
+    assert learner.steps == 2000
+    assert state["updates"] == 25
+    assert any((array > 0.0).any() for array in state["mean_square"].values())
 
 
 @pytest.mark.parametrize(

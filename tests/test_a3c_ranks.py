@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import test_mpi
-from test_mpi import _done, _rank_processes, _ranks
+from test_mpi import done_together, rank_processes, run_ranks
 
 from rlab.runs import Run
 from rlab.runs.metrics import read_metrics
@@ -28,8 +28,8 @@ comm, workers, pushes, size = world(), int(os.environ["WORKERS"]), 20, 300_000
 if workers > 1:  # plain steps, since with mean squares the order of updates counts
     shared.rmsprop_update = lambda vector, square, gradient, rate, *_: np.subtract(vector, rate * gradient, out=vector)
 make = lambda: shared.SharedParameters(np.zeros(size), decay=0.9, epsilon=2.0**-4, workers=workers)
-exchange = shared.Exchange(make(), Schedule(10 * workers * pushes))
-side = (remote.Guest if comm.rank else remote.Host)(exchange, comm, [0, workers])
+exchange = shared.LocalParameters(make(), Schedule(10 * workers * pushes))
+side = (remote.RankClient if comm.rank else remote.ParameterServer)(exchange, comm, [0, workers])
 def gradient(worker, number):
     # Whole numbers, so that a sum is exact in any order.
     return np.random.default_rng([worker, number]).integers(-8, 9, size).astype(np.float32)
@@ -69,7 +69,7 @@ else:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_served_parameters_are_those_of_the_same_pushes_one_after_another(workers, monkeypatch):
     monkeypatch.setitem(test_mpi.ENVIRONMENT, "WORKERS", str(workers))
-    status, output, errors = _done(_ranks(2, code=EXCHANGE), timeout=60)
+    status, output, errors = done_together(run_ranks(2, code=EXCHANGE), timeout=60)
     assert status == 0, errors
     counts = f"{20 * workers} {200 * workers}"
     assert sorted(output.splitlines()) == [f"{counts} {list(range(workers))}", f"rank 1 ends with {200 * workers}"]
@@ -86,7 +86,7 @@ memory.view(np.int64)[comm.rank] = comm.rank + 5
 comm.gather(None)
 print(sharing, memory.view(np.int64).tolist())
 """
-    status, output, errors = _done(_ranks(2, code=code), timeout=60)
+    status, output, errors = done_together(run_ranks(2, code=code), timeout=60)
     assert status == 0, errors
     assert output.splitlines() == ["[True, True] [5, 6]"] * 2
 
@@ -94,7 +94,7 @@ print(sharing, memory.view(np.int64).tolist())
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     run = tmp_path_factory.mktemp("trained") / "run"
-    status, output, errors = _done(_ranks(2, *TASK, "--steps", "40000", "--run", run))
+    status, output, errors = done_together(run_ranks(2, *TASK, "--steps", "40000", "--run", run))
     assert status == 0, errors
     assert errors.count("done: ") == 1
     assert output == ""
@@ -111,7 +111,7 @@ def test_two_ranks_learn_and_count_the_steps_of_both(trained):
 
 def test_a_run_resumes_on_another_number_of_ranks(trained):
     before = (trained / "metrics.csv").read_text()
-    status, _, errors = _done(_ranks(3, "resume", trained, "--steps", "44000"))
+    status, _, errors = done_together(run_ranks(3, "resume", trained, "--steps", "44000"))
     assert status == 0, errors
     final = Run.open(trained).latest_checkpoint()
     assert final.steps == final.counters["updates"] * ROLLOUT
@@ -121,7 +121,7 @@ def test_a_run_resumes_on_another_number_of_ranks(trained):
 
 def _started(run):
     """Ranks that have made a few thousand steps, as the first row says."""
-    process = _ranks(2, *TASK, "--steps", "2000000", "--run", run)
+    process = run_ranks(2, *TASK, "--steps", "2000000", "--run", run)
     deadline = time.monotonic() + 120
     while not (run / "metrics.csv").exists() or len((run / "metrics.csv").read_text().splitlines()) < 2:
         assert process.poll() is None, process.communicate()[1]
@@ -133,11 +133,11 @@ def _started(run):
 @pytest.mark.parametrize(("number", "hit"), [(signal.SIGTERM, slice(1, 2)), (signal.SIGINT, slice(0, 2))])
 def test_a_signal_to_the_second_rank_or_to_all_stops_all_with_a_checkpoint(tmp_path, number, hit):
     process = _started(tmp_path / "run")
-    ranks = _rank_processes(process)
+    ranks = rank_processes(process)
     assert len(ranks) == 2
     for rank in ranks[hit]:
         os.kill(rank, number)
-    status, _, errors = _done(process, timeout=60)
+    status, _, errors = done_together(process, timeout=60)
     assert status == 128 + number, errors
     assert errors.count("stopped at ") == 1
     assert "error" not in errors
@@ -173,7 +173,7 @@ def test_a_fault_on_one_rank_ends_all_and_is_named(tmp_path, monkeypatch, rank, 
     monkeypatch.setitem(test_mpi.ENVIRONMENT, "FRAGILE", str(rank))
     monkeypatch.setitem(test_mpi.ENVIRONMENT, "RUN", str(tmp_path / "run"))
     start = time.monotonic()
-    status, _, errors = _done(_ranks(2, code=code), timeout=90)
+    status, _, errors = done_together(run_ranks(2, code=code), timeout=90)
     assert status == 1
     named = rf"worker [{2 * rank}{2 * rank + 1}], step \d+: .*SystemExit: the simulator broke"
     if code is AS_COMMAND:
@@ -188,9 +188,9 @@ def test_a_fault_on_one_rank_ends_all_and_is_named(tmp_path, monkeypatch, rank, 
 
 def test_a_killed_rank_ends_the_job_and_leaves_whole_checkpoints(tmp_path):
     process = _started(tmp_path / "run")
-    os.kill(_rank_processes(process)[-1], signal.SIGKILL)
+    os.kill(rank_processes(process)[-1], signal.SIGKILL)
     start = time.monotonic()
-    status, _, _ = _done(process, timeout=60)
+    status, _, _ = done_together(process, timeout=60)
     assert status != 0
     assert time.monotonic() - start < 30
     Run.open(tmp_path / "run").latest_checkpoint()  # raises where one is damaged

@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 from conftest import ROOT
@@ -14,7 +15,9 @@ FLOORS = {
     "rlab/quiet.py": 0,
     "rlab/files.py": 0,
     "rlab/arrays.py": 0,
+    "rlab/state.py": 0,
     "rlab/types.py": 1,
+    "rlab/environments.py": 1,
     "rlab/seeding.py": 1,
     "rlab/ops": 1,
     "rlab/models": 1,
@@ -25,13 +28,8 @@ FLOORS = {
     "rlab/policies": 2,
     "rlab/policies/observations.py": 1,
     "rlab/parallel": 2,
-    "rlab/rollout.py": 3,
-    "rlab/vine.py": 3,
-    "rlab/evaluation.py": 3,
-    "rlab/demonstrations.py": 3,
-    "rlab/rewards.py": 3,
-    "rlab/novelty.py": 3,
-    "rlab/imitation.py": 3,
+    "rlab/sampling": 3,
+    "rlab/rewards": 3,
     "rlab/runs": 4,
     "agents": 4,
     "rlab/tasks": 5,
@@ -88,15 +86,11 @@ def test_no_import_runs_upward(path):
             "gymnasium",
             (
                 "envs/",
+                "rlab/environments.py",
                 "rlab/policies/",
-                "rlab/rollout.py",
-                "rlab/vine.py",
-                "rlab/evaluation.py",
-                "rlab/demonstrations.py",
-                "rlab/rewards.py",
-                "rlab/novelty.py",
-                "rlab/imitation.py",
-                "rlab/runs/loading.py",
+                "rlab/sampling/",
+                "rlab/rewards/",
+                "rlab/runs/policy_files.py",
                 "agents/",
             ),
         ),
@@ -110,13 +104,33 @@ def test_libraries_enter_by_their_own_door(module, homes):
 
 
 def test_no_agent_imports_another_or_the_environments():
-    # `agents/tuning.py` makes an environment's name into a factory, so that no agent needs to know one from the other.
-    shared = {"agents/agent.py", "agents/tuning.py", "agents/__init__.py"}
+    # `agents/construction.py` makes an environment's name into a factory: no agent needs to know one from the other.
+    shared = {f"agents/{name}.py" for name in ("agent", "configs", "construction", "tuning", "__init__")}
+    know = ("construction.py", "tuning.py")
     for path in FILES:
         if path.parts[0] == "agents":
             for imported in map(pathlib.Path.as_posix, _imports(path)):
-                assert not imported.startswith("envs") or path.name == "tuning.py", f"{path} imports {imported}"
-                assert not imported.startswith("agents") or imported in shared, f"{path} imports {imported}"
+                assert not imported.startswith("envs") or path.name in know, f"{path} imports {imported}"
+                own = (
+                    imported == f"agents/{path.stem.removesuffix('_checks')}.py"
+                )  # an agent's checks are of its functions
+                assert not imported.startswith("agents") or imported in shared or own, f"{path} imports {imported}"
+
+
+def test_the_toolkit_knows_no_environment():
+    """`envs` uses errors, seeds and spaces of `rlab`; the other way `rlab.environments` is all there is."""
+    for path in FILES:
+        if path.parts[0] == "rlab":
+            assert "envs" not in set(_outside(path)), f"{path} imports envs"
+
+
+def test_tests_reach_no_private_member():
+    private = re.compile(r"(?<!self)(?<!cls)(?<!super\(\))\._(?!fields\b|replace\b|asdict\b|exit\b)[a-z]\w*")
+    private_import = re.compile(r"^\s*from .* import .*\b_[a-z]\w*", re.MULTILINE)
+    for path in sorted((ROOT / "tests").glob("*.py")):
+        text = path.read_text()
+        found = private.findall(text) + private_import.findall(text)
+        assert not found, f"{path.name} reaches {found}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)

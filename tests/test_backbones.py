@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 
 from rlab.models.parameters import ParameterLayout
-from rlab.policies.names import BACKBONES
+from rlab.policies.backbone_names import BACKBONES
 from rlab.policies.policy import Policy
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
-from rlab.runs.loading import load_policy, save_architecture
+from rlab.runs.policy_files import load_policy, save_architecture
 
 VECTOR = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
 NUMBERED = gym.spaces.Discrete(4, start=1)
@@ -95,7 +95,7 @@ def test_first_and_second_derivatives_are_finite_and_reach_every_parameter(backb
     observations, resets = tf.constant(_observations(space)), tf.zeros((T, B))
     direction = tf.random.stateless_normal((policy.size,), (0, 1))
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=not policy.is_recurrent, autograph=False)
     def derivatives(params):
         with tf.GradientTape() as outer:
             outer.watch(params)
@@ -112,7 +112,7 @@ def test_first_and_second_derivatives_are_finite_and_reach_every_parameter(backb
     gradient, second = derivatives(_params(policy))
     assert np.isfinite(gradient).all()
     assert np.isfinite(second).all()
-    learned = policy.named(policy.learned)
+    learned = policy.named(policy.trainable_mask)
     for name, part in policy.named(gradient.numpy()).items():
         assert (np.abs(part).max() > 0.0) == learned[name].all(), f"no gradient reaches {name}, or one should not"
     assert np.abs(second).max() > 0.0

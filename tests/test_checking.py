@@ -7,19 +7,18 @@ import pytest
 
 import agents
 import envs
-from agents import trpo
+from agents.trpo_checks import check_trust_region
 from rlab.ops.distributions import Categorical
-from rlab.policies.checking import check_trust_region
 from rlab.schedules import Schedule
 
 
 def _checks(backbone="mlp", env="CartPole-v1"):
     vectors = env == "Pendulum-v1"
-    config = trpo.Config(
+    config = agents.TRPO.Config(
         batch_size=256, parallel_envs=8, critic_minibatch=64, max_kl=0.01, normalize_observations=vectors
     )
     factory = functools.partial(envs.make, env, **({"frame_size": 42} if env == "Pong" else {}))
-    learner = trpo.Learner(agents.TRPO(config, factory, backbone), Schedule(10**9))
+    learner = agents.TRPO(config, factory, backbone).learner(Schedule(10**9))
     next(learner.updates())
     return check_trust_region(learner.policy, learner.params, learner.play()[0], learner.region)
 

@@ -13,7 +13,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 import envs
 from envs.contract import conform
 from rlab.errors import BadInputError, TrainingError
-from rlab.rollout import finished_episodes, whole_ends
+from rlab.sampling.rollout import finished_episodes, whole_ends
 from rlab.types import Episode
 
 NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
@@ -166,14 +166,14 @@ class Plain:
         return np.array([1.0, 0.0])
 
     def step(self, states, actions):
-        return envs.rows.Outcome(states + np.array([0.0, 1.0]), np.ones(len(states)), np.zeros(len(states), bool))
+        return envs.batched.Outcome(states + np.array([0.0, 1.0]), np.ones(len(states)), np.zeros(len(states), bool))
 
     def observe(self, states):
         return states
 
 
 def test_rows_may_show_their_states():
-    seen, finals, _ = _play(conform(envs.rows.RowVectorEnv(Plain(), 2), "Plain"), 4)
+    seen, finals, _ = _play(conform(envs.batched.RowVectorEnv(Plain(), 2), "Plain"), 4)
     np.testing.assert_array_equal(seen[:, 0, 1], [0.0, 1.0, 2.0, 0.0, 1.0])
     assert finals == [(0, [1.0, 3.0]), (1, [1.0, 3.0])]
 
@@ -201,7 +201,7 @@ class WithoutSpaces(VectorEnv):
         (lambda: Many(mode=None), "must say in 'autoreset_mode' how it resets"),
     ],
 )
-def test_what_cannot_be_adapted_is_refused_in_a_line(made, message):
+def test_an_environment_that_cannot_be_adapted_is_refused_in_one_line(made, message):
     with pytest.raises(BadInputError, match=rf"environment Mine: .*{message}") as refused:
         conform(made(), "Mine", 0, 3)
     assert "\n" not in str(refused.value)
@@ -236,7 +236,7 @@ def _changed(**given):
         ({"observations": np.full((3, 2), 1e300)}, r"the observation at \[0\] is inf"),
     ],
 )
-def test_what_a_vector_environment_gives_amiss_is_named(given, message):
+def test_a_wrong_result_of_a_vector_environment_is_named(given, message):
     env = conform(_changed(**given)(), "Mine")
     env.reset()
     with pytest.raises(TrainingError, match=f"environment Mine.*{message}"):
@@ -287,7 +287,7 @@ def test_numbers_that_are_not_of_the_space_are_named(space, value, message, asyn
     env.close()
 
 
-def test_what_is_of_the_space_may_come_in_another_dtype():
+def test_an_observation_of_the_space_may_come_in_another_dtype():
     env = envs.make(_gives(SPACES.Box(0, 255, (2,), np.uint8), np.array([255, 0], np.uint16)), 2)
     env.reset()
     np.testing.assert_array_equal(env.step(np.zeros(2, int))[0], np.uint8([[255, 0], [255, 0]]))
@@ -418,7 +418,7 @@ def test_a_reward_that_is_not_finite_is_named():
         _play(envs.make(Rich, 2), 1)
 
 
-def test_what_an_environment_raises_keeps_its_message():
+def test_an_error_of_an_environment_keeps_its_message():
     env = envs.make(toys.Failing, 2)
     env.reset()
     with pytest.raises(
@@ -440,7 +440,7 @@ def test_an_environment_that_cannot_be_made_is_named():
         envs.make(3)
 
 
-def test_what_is_raised_is_told_in_a_line():
+def test_an_error_of_several_lines_is_told_in_one():
     class Talking(toys.Constant):
         def step(self, action):
             raise ValueError("one\n  two")

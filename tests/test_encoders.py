@@ -13,7 +13,7 @@ import agents
 import envs
 import rlab
 from rlab.datasets import images
-from rlab.datasets.rollouts import frames
+from rlab.datasets.frames import frames
 from rlab.errors import BadInputError
 from rlab.policies import Policy
 from rlab.runs.directory import Run
@@ -38,7 +38,7 @@ def run(tmp_path_factory):
         batch_size=50,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "_FRAMES", (64, 32))
+        patch.setattr(images, "FRAMES", (64, 32))
         task = VAETask(config)
     assert task.pixels.images["test"].shape == (32, 20, 20)
     made = Run.create(path, training.settings_of(task) | {"steps": 1})
@@ -49,6 +49,10 @@ def run(tmp_path_factory):
 def _spaces():
     env = PONG(num_envs=1, seed=0)
     return env.single_observation_space, env.single_action_space
+
+
+def _policy(backbone):
+    return Policy(*_spaces(), backbone, encoder=rlab.runs.read_encoder(backbone))
 
 
 def test_frames_are_the_newest_ones_of_random_play():
@@ -63,7 +67,7 @@ def test_frames_are_the_newest_ones_of_random_play():
 
 
 def test_codes_are_those_of_the_run(run):
-    policy = Policy(*_spaces(), f"vae:{run}")
+    policy = _policy(f"vae:{run}")
     theirs = safetensors.numpy.load_file(run / "model" / "weights.safetensors")
     named = policy.named(policy.initial_parameters(3))
     mine = {name.split("encoder/")[1]: part for name, part in named.items() if "encoder/" in name}
@@ -74,7 +78,7 @@ def test_codes_are_those_of_the_run(run):
 
 @pytest.mark.parametrize("kind", ["vae", "vae-tuned"])
 def test_gradients_reach_the_encoder_only_where_it_is_tuned(run, kind):
-    policy = Policy(*_spaces(), f"{kind}:{run}")
+    policy = _policy(f"{kind}:{run}")
     params = tf.constant(policy.initial_parameters(0))
     observations = tf.constant(PONG(num_envs=2, seed=0).reset()[0])[None]
     with tf.GradientTape() as tape:
@@ -82,7 +86,7 @@ def test_gradients_reach_the_encoder_only_where_it_is_tuned(run, kind):
         output, _ = policy.apply(params, observations, (), tf.zeros((1, 2)))
         total = tf.reduce_sum(output.values) + tf.reduce_sum(output.distribution.logits[..., 0])
     gradient = policy.named(tape.gradient(total, params).numpy())
-    learned = policy.named(policy.learned)
+    learned = policy.named(policy.trainable_mask)
     for name, part in gradient.items():
         if "encoder/torso" in name:
             assert part.any() == (kind == "vae-tuned"), name
@@ -106,17 +110,30 @@ def test_a_policy_needs_its_vae_no_more_once_it_is_trained(run, tmp_path):
     ("kind", "message"),
     [("missing", "is not a run"), ("other", "not of `python -m launch vae`"), ("size", "36×36")],
 )
-def test_what_is_no_vae_of_these_images_is_refused(run, kind, message, tmp_path):
+def test_a_run_that_is_no_vae_of_these_images_is_refused(run, kind, message, tmp_path):
     path = tmp_path / "run"
     if kind == "other":
         path.mkdir()
-        (path / "config.json").write_text(json.dumps({"agent": "a3c", "config": {}}))
+        common = {"seed": 0, "steps": 9, "config": {}, "target_score": None, "backbone": "mlp", "env": None}
+        (path / "config.json").write_text(json.dumps({"agent": "a3c"} | common))
     if kind == "size":
         shutil.copytree(run, path)
-    space, actions = _spaces()
-    if kind == "size":
-        space = envs.make("Pong", num_envs=1, seed=0, frame_size=36).single_observation_space
+    env = functools.partial(envs.make, "Pong", frame_size=36) if kind == "size" else PONG
     with pytest.raises(BadInputError, match=message):
-        Policy(space, actions, f"vae:{path}")
-    with pytest.raises(BadInputError, match="images"):
-        Policy(envs.make("CartPole-v1", num_envs=1, seed=0).single_observation_space, actions, f"vae:{path}")
+        agents.A3C(env=env, policy=f"vae:{path}")
+
+
+def test_a_backbone_from_a_run_takes_images_and_its_encoder(run):
+    with pytest.raises(BadInputError, match="takes images"):
+        agents.A3C(env="CartPole-v1", policy=f"vae:{run}")
+    with pytest.raises(BadInputError, match=r"needs encoder=rlab\.runs\.read_encoder"):
+        Policy(*_spaces(), f"vae:{run}")
+
+
+def test_an_encoder_larger_than_its_weights_is_not_built(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["units"] = 10**9
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInputError, match="'units' is 1,000,000,000, and the weights hold"):
+        rlab.runs.read_encoder(f"vae:{tmp_path / 'run'}")

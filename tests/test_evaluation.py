@@ -12,9 +12,9 @@ from imageio import v2 as imageio
 
 import envs
 from rlab import notify
-from rlab.demonstrations import demonstrate
 from rlab.errors import BadInputError, TrainingError
-from rlab.evaluation import film_episodes, play_episodes, summarize
+from rlab.rewards.demonstrations import demonstrate
+from rlab.sampling.evaluation import film_episodes, play_episodes, summarize
 from rlab.types import Episode
 
 
@@ -71,7 +71,7 @@ def test_a_factory_of_ones_own_is_played(mode):
 
 
 class OneEnds(toys.Constant):
-    """Of two copies the one ends every third step, and the other never."""
+    """Copies of which one ends every third step, and the other never."""
 
     def reset(self, *, seed=None, options=None):
         self._ends, self._time = self._ends if seed is None else seed % 2, 0
@@ -203,7 +203,7 @@ def _raise():
         (lambda: sys.exit(3), "SystemExit: 3"),
     ],
 )
-def test_what_is_no_picture_is_named_and_leaves_no_file(tmp_path, picture, message):
+def test_a_render_that_gives_no_picture_is_named_and_leaves_no_file(tmp_path, picture, message):
     with pytest.raises(BadInputError, match=f"cannot be filmed: .*{message}"):
         film_episodes(Always(), envs.make_filmed(_showing(picture), 0), tmp_path / "film.mp4", 1)
     assert not list(tmp_path.iterdir())
@@ -283,7 +283,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("given", "told"), WRONG)
-def test_what_is_no_number_of_its_kind_is_refused_in_a_line(tmp_path, given, told):
+def test_a_wrong_number_of_episodes_steps_or_a_wrong_seed_is_refused(tmp_path, given, told):
     numbers = {"episodes": 1, "seed": 0, "max_steps": 10} | given
 
     def film(policy, make_env, episodes, seed, max_steps):

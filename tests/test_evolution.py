@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlab.ops import evolution
@@ -59,11 +60,15 @@ def test_noise_is_standard_normal_and_its_streams_are_apart():
     assert abs(halves.mean()) < 4.0 / np.sqrt(halves.size)
 
 
-def test_the_farthest_words_are_finite_noise():
-    ends = tf.constant([0, 2**23 - 1], tf.int32)
-    uniform = (tf.cast(ends, tf.float32) + 0.5) / 2.0**22 - 1.0
-    np.testing.assert_array_equal(uniform, [-1.0 + 2.0**-23, 1.0 - 2.0**-23])
-    assert np.isfinite(tf.math.erfinv(uniform)).all()
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=8))
+@example([0, 2**32 - 1, 511, 512])
+def test_words_become_normal_numbers_by_the_inverse_distribution(words):
+    """Of the upper 23 bits: the quantile at the middle of one of as many cells; the first and the last are finite."""
+    found = evolution.normal(tf.constant(words, tf.uint32))
+    np.testing.assert_allclose(
+        found, scipy.stats.norm.ppf((np.array(words) // 512 + 0.5) / 2**23), rtol=2e-3, atol=1e-6
+    )
 
 
 @given(FITNESS)
@@ -85,7 +90,7 @@ def test_utilities_are_those_of_the_papers():
 
 
 def test_mirrored_members_cancel_and_share_their_noise():
-    search = evolution.Search(tf.constant([1.0, 2.0, 3.0]), tf.constant([0.1, 0.2, 0.3]))
+    search = evolution.SearchDistribution(tf.constant([1.0, 2.0, 3.0]), tf.constant([0.1, 0.2, 0.3]))
     asked = evolution.ask(search, 1, 2, tf.range(8)).numpy()
     np.testing.assert_allclose(asked[0::2] + asked[1::2], 2.0 * np.tile(search.mean, (4, 1)), rtol=1e-6)
     made = evolution.noise(1, 2, tf.range(4), 3).numpy()
@@ -95,7 +100,7 @@ def test_mirrored_members_cancel_and_share_their_noise():
 @pytest.mark.parametrize("mirrored", [True, False])
 def test_the_gradient_is_the_sum_over_all_members(mirrored):
     utilities = np.random.default_rng(0).normal(size=32).astype(np.float32)
-    search = evolution.Search(tf.zeros(7), tf.ones(7))
+    search = evolution.SearchDistribution(tf.zeros(7), tf.ones(7))
     noise = evolution.ask(search, 3, 4, tf.range(32), mirrored).numpy().astype(np.float64)
     found = evolution.tell(3, 4, tf.constant(utilities), 7, mirrored, chunk=4)
     np.testing.assert_allclose(found.mean, utilities @ noise, atol=1e-4)
@@ -103,12 +108,14 @@ def test_the_gradient_is_the_sum_over_all_members(mirrored):
 
 
 def test_the_gradient_of_a_quadratic_is_the_closed_form():
-    """Of J(θ) = −½ (θ − c)ᵀA(θ − c): ∇_μ E[J] = −A(μ − c), and ∇_{ln σ} E[J] = −diag(A) σ²."""
+    """The gradients of J(θ) = −½ (θ − c)ᵀA(θ − c) are ∇_μ E[J] = −A(μ − c) and ∇_{ln σ} E[J] = −diag(A) σ²."""
     size, members = 4, 1 << 16
     rng = np.random.default_rng(1)
     root = rng.normal(size=(size, size))
     curvature, centre = root @ root.T + np.eye(size), rng.normal(size=size)
-    search = evolution.Search(tf.constant(rng.normal(size=size), tf.float32), tf.constant([0.5, 0.2, 0.1, 0.3]))
+    search = evolution.SearchDistribution(
+        tf.constant(rng.normal(size=size), tf.float32), tf.constant([0.5, 0.2, 0.1, 0.3])
+    )
     away = evolution.ask(search, 7, 0, tf.range(members)).numpy() - centre
     fitness = -0.5 * np.einsum("pi,ij,pj->p", away, curvature, away)
     centred = ((fitness - fitness.mean()) / members).astype(np.float32)
@@ -137,10 +144,10 @@ def _rosenbrock(x):
 def test_snes_finds_the_optimum(function, size, generations, optimum):
     @tf.function(jit_compile=True)
     def change(search, generation, utilities):
-        return evolution.natural_step(search, evolution.tell(0, generation, utilities, size))
+        return evolution.snes_step(search, evolution.tell(0, generation, utilities, size))
 
     asked = tf.function(lambda search, generation: evolution.ask(search, 0, generation, tf.range(32)), jit_compile=True)
-    search = evolution.Search(tf.fill((size,), -2.0), tf.ones(size))
+    search = evolution.SearchDistribution(tf.fill((size,), -2.0), tf.ones(size))
     for generation in map(tf.constant, range(generations)):
         fitness = function(asked(search, generation).numpy().astype(np.float64))
         search = change(search, generation, tf.constant(evolution.nes_utilities(fitness)))

@@ -11,10 +11,10 @@ import toys
 
 import agents
 import envs
-from agents import AGENTS, tuning
-from launch.evaluate import _env_to_play
+from agents import AGENTS, construction, tuning
+from launch.evaluate import env_to_play
 from rlab.errors import BadInputError
-from rlab.runs.directory import Run, describe_factory
+from rlab.runs.directory import Run
 from rlab.runs.environment import env_factory
 
 
@@ -50,7 +50,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("env", GOOD.values(), ids=GOOD)
-def test_whatever_makes_environments_becomes_a_factory_of_many(env):
+def test_every_maker_of_environments_becomes_a_factory_of_many(env):
     made = envs.factory(env)(num_envs=2, seed=3)
     observations, _ = made.reset()
     assert made.num_envs == len(observations) == 2
@@ -68,9 +68,41 @@ def test_copies_are_seeded_by_the_factory_s_seed(env):
 
 
 def test_a_factory_stays_what_it_is():
-    for env in (envs.factory("Pendulum-v1"), envs.factory(_vector), functools.partial(envs.make, toys.Recall)):
+    for env in (envs.factory("Pendulum-v1"), envs.factory(_vector), envs.factory(toys.Recall)):
         assert envs.factory(env) is env
-    assert describe_factory(envs.factory("cartpole-v1")) == {"name": "CartPole-v1", "options": {}}
+    assert envs.factory("cartpole-v1").description == {"name": "CartPole-v1", "options": {}}
+    described = envs.factory(functools.partial(envs.make, "TMaze", corridor=4, seed=3)).description
+    assert described == {"name": "TMaze", "options": {"corridor": 4}}
+    described = envs.factory("Pong", sticky_actions=0.25).description
+    assert described == {"name": "Pong", "options": {"sticky_actions": 0.25}}
+    for code in (functools.partial(envs.make, toys.Recall), toys.Recall, _vector):
+        assert envs.factory(code).description is None
+
+
+@pytest.mark.parametrize(
+    ("env", "limit", "saves"), [("Acrobot-v1", 500, True), ("Pong", 27_000, True), (toys.Recall, None, False)]
+)
+def test_a_factory_says_what_its_environments_are(env, limit, saves):
+    made = envs.factory(env)
+    assert (made.episode_limit, made.can_save, made.shows_reward) == (limit, saves, False)
+    one = made(num_envs=2, seed=0, restorable=saves)
+    assert (one.single_observation_space, one.single_action_space) == (made.observation_space, made.action_space)
+    assert one.can_save is saves
+    one.close()
+    assert envs.factory("TMaze", observe_reward=True).shows_reward
+
+
+def test_a_factory_of_ones_own_is_asked_for_what_it_takes():
+    asked = []
+
+    def make(num_envs, seed, restorable=False):
+        asked.append((num_envs, seed, restorable))
+        return envs.make("CartPole-v1", num_envs, seed, restorable=restorable)
+
+    made = envs.factory(make)
+    assert made.can_save  # without asking it
+    made(3, 7, restorable=True, single_episode=True).close()
+    assert asked == [(3, 7, True)]
 
 
 BAD = {
@@ -92,7 +124,7 @@ BAD = {
 
 @pytest.mark.parametrize(("env", "told"), BAD.values(), ids=BAD)
 @pytest.mark.parametrize("agent", AGENTS.values())
-def test_what_makes_no_environments_is_refused_in_a_line(agent, env, told):
+def test_a_callable_that_makes_no_environment_is_refused_in_one_line(agent, env, told):
     with pytest.raises(BadInputError, match=told) as caught:
         getattr(agents, agent)(env=env)
     assert "\n" not in str(caught.value)
@@ -105,7 +137,7 @@ def test_make_refuses_what_is_no_environment():
 
 
 @pytest.mark.parametrize("agent", AGENTS.values())
-def test_what_is_no_setting_is_refused_in_a_line(agent, tmp_path):
+def test_a_wrong_argument_of_an_agent_is_refused(agent, tmp_path):
     kind = getattr(agents, agent)
     other = agents.SNES if agent != "SNES" else agents.A3C
     for arguments, told in [
@@ -157,7 +189,7 @@ def test_a_config_for_an_environment_is_the_command_line_s(agent):
         kind.for_env("CartPole-v1", learning_rate=-1.0)
 
 
-def test_what_a_game_does_not_name_is_that_of_all_games():
+def test_a_game_takes_the_settings_of_all_games_where_it_has_none():
     game, other = tuning.tuned("a3c", "Pong", True), tuning.tuned("a3c", "Breakout", True)
     assert (game["steps"], game["target_score"], other["target_score"]) == (8_000_000, 18.5, None)
     assert all(game[name] == other[name] for name in ("backbone", "env", "config"))
@@ -165,23 +197,23 @@ def test_what_a_game_does_not_name_is_that_of_all_games():
 
 def test_a_name_brings_what_is_tuned_for_it():
     config = agents.TRPO.Config(max_kl=0.5)
-    chosen = tuning.choose(agents.TRPO.Config, None, "pong", None, 0)
+    chosen = construction.choose(agents.TRPO.Config, None, "pong", None, 0, False)
     assert chosen.config == agents.TRPO.Config.for_env("Pong")
     assert chosen.policy == "small-cnn"
-    assert describe_factory(chosen.env) == {"name": "Pong", "options": {"frame_size": 42}}
+    assert chosen.env.description == {"name": "Pong", "options": {"frame_size": 42}}
     assert chosen.length(None, None) == (800_000, 19.0)
     assert chosen.length(None, math.inf) == (800_000, None)
     assert chosen.length(1e5, None) == (100_000, None)
-    chosen = tuning.choose(agents.TRPO.Config, config, "Pong", "cnn", 0)
+    chosen = construction.choose(agents.TRPO.Config, config, "Pong", "cnn", 0, False)
     assert chosen.config is config
     assert chosen.policy == "cnn"
 
 
-def test_what_is_no_name_brings_nothing():
-    chosen = tuning.choose(agents.TRPO.Config, None, functools.partial(envs.make, "Pong"), None, 0)
+def test_an_environment_without_a_name_brings_no_tuned_settings():
+    chosen = construction.choose(agents.TRPO.Config, None, functools.partial(envs.make, "Pong"), None, 0, False)
     assert chosen.config == agents.TRPO.Config()
     assert chosen.policy is None
-    assert describe_factory(chosen.env) == {"name": "Pong", "options": {}}
+    assert chosen.env.description == {"name": "Pong", "options": {}}
     with pytest.raises(BadInputError, match="needs a number of steps"):
         chosen.length(None, None)
 
@@ -204,11 +236,11 @@ def test_a_run_keeps_every_seed_and_no_more_steps_than_it_can(tmp_path):
     assert agents.SNES.resume(run, steps=200).steps >= 200
 
 
-def test_what_a_config_says_of_its_environment_are_options_and_how_copies_run():
+def test_a_config_describes_its_environments_options_and_how_copies_run():
     bound = functools.partial(envs.make, "Catch", asynchronous=True, seed=3, num_envs=2)
-    described = describe_factory(bound)
+    described = envs.factory(bound).description
     assert described == {"name": "Catch", "options": {"asynchronous": True}}
-    assert env_factory({"env": described}, "run").keywords == {"asynchronous": True}
+    assert env_factory({"env": described}, "run").description == described
     for name in ("name_or_factory", "num_envs", "seed", "filmed"):
         damaged = {"env": {"name": "Catch", "options": {name: 3}}}
         with pytest.raises(BadInputError, match=rf"config.json is damaged: '{name}' is no option of an environment"):
@@ -218,19 +250,17 @@ def test_what_a_config_says_of_its_environment_are_options_and_how_copies_run():
 def test_a_game_is_played_whole_however_it_was_trained():
     ways = {"single_episode": True, "restorable": True, "asynchronous": True, "life_loss": True}
     run = Run("run", {"env": {"name": "Pong", "options": {"frame_size": 42} | ways}})
-    played = _env_to_play(run, {"frame_stack": 2})
-    assert played.keywords == {"frame_size": 42, "asynchronous": True, "frame_stack": 2}
-    envs.make_filmed(*played.args, 0, **played.keywords).env.close()
+    name, options = env_to_play(run, {"frame_stack": 2})
+    assert (name, options) == ("Pong", {"frame_size": 42, "asynchronous": True, "frame_stack": 2})
+    envs.make_filmed(name, 0, **options).env.close()
 
 
 def test_a_run_goes_on_with_its_learned_rewards(tmp_path):
-    from rlab.rewards import model_of
-
     described = {"kind": "novelty", "weight": 2.0}
     common = {"seed": 0, "steps": 9, "config": {}, "target_score": None, "backbone": "mlp", "rewards": described}
     Run.create(tmp_path / "named", common | {"agent": "trpo", "env": {"name": "CartPole-v1", "options": {}}})
     Run.create(tmp_path / "own", common | {"agent": "trpo", "env": None})
     for run, env in [("named", None), ("named", "CartPole-v1"), ("own", toys.Matching)]:
-        assert model_of(tuning.to_resume(tmp_path / run, env)).describe()["weight"] == 2.0
+        assert construction.to_resume(tmp_path / run, env, None)[1].weight == 2.0
     with pytest.raises(BadInputError, match="made by code"):
-        tuning.to_resume(tmp_path / "own", None)
+        construction.to_resume(tmp_path / "own", None, None)

@@ -1,4 +1,4 @@
-"""What expects returns, and what is known of observations: in which scale, of what, and towards what they learn."""
+"""Critics and normalization: in which scale they see returns and observations, and towards what they learn."""
 
 import gymnasium as gym
 import numpy as np
@@ -8,8 +8,9 @@ import toys
 
 from rlab.ops import moments
 from rlab.parallel.comm import Serial
-from rlab.policies import ActorCriticPair, LinearCritic, NetworkFitter, ObservationStatistics, Parts, Policy
-from rlab.policies.critic import RecurrentBaseline, with_clock
+from rlab.policies import ActorCriticPair, LinearCritic, NetworkFitter, ObservationNormalizer, Parts, Policy
+from rlab.policies.baselines import RecurrentBaseline, with_clock
+from rlab.state import pack
 from rlab.types import EpisodeBatch, Trajectory
 
 SPACES = toys.Matching.observation_space, toys.Matching.action_space
@@ -28,9 +29,9 @@ def test_a_critic_learns_standardized_returns():
     fitter = NetworkFitter(POLICY, Serial(), 0, 3e-3, 5, 16, True)
     trajectory = _trajectory(np.full((16, 4), 1000.0, np.float32))
     returns = (1000.0 + 50.0 * trajectory.observations[..., 0]).astype(np.float32)
-    index = fitter._minibatches(16, 4)
+    index = fitter.minibatches(16, 4)
     first = fitter.fit(trajectory, returns)
-    assert not np.array_equal(index, fitter._minibatches(16, 4))
+    assert not np.array_equal(index, fitter.minibatches(16, 4))
     fits = [fitter.fit(trajectory, returns) for _ in range(7)]
     assert 0.2 < first.loss < 3.0
     assert fits[-1].loss < 0.5 * first.loss
@@ -43,7 +44,7 @@ def test_a_critic_learns_standardized_returns():
     assert perfect.unexplained == pytest.approx(0.0, abs=1e-6)
 
 
-def test_what_acts_knows_returns_in_their_own_scale():
+def test_an_actor_critic_pair_gives_values_in_the_scale_of_the_returns():
     pair = ActorCriticPair(POLICY, POLICY)
     actor, critic = (tf.constant(POLICY.initial_parameters(seed)) for seed in (0, 1))
     seen, resets = np.random.default_rng(0).normal(size=(1, 3, 4)).astype(np.float32), np.zeros((1, 3), np.float32)
@@ -94,7 +95,7 @@ def test_a_clock_is_one_number_more():
 
 def test_statistics_are_of_all_that_was_seen():
     policy = Policy(*SPACES, "mlp", normalize_observations=True)
-    statistics, rng = ObservationStatistics(policy), np.random.default_rng(0)
+    statistics, rng = ObservationNormalizer(policy), np.random.default_rng(0)
     parts = [rng.normal(3.0, 2.0, (7, 2, 4)), rng.normal(-1.0, 1.0, (5, 2, 4))]
     for part in parts:
         statistics.add(part, Serial())
@@ -102,9 +103,9 @@ def test_statistics_are_of_all_that_was_seen():
     params = policy.named(statistics.tell(policy, tf.constant(policy.initial_parameters(0))).numpy())
     np.testing.assert_allclose(params["backbone/observation_mean"], rows.mean(0), rtol=1e-5)
     np.testing.assert_allclose(params["backbone/observation_deviation"], rows.std(0), rtol=1e-5)
-    again = ObservationStatistics(policy)
-    again.restore(statistics.arrays())
+    again = ObservationNormalizer(policy)
+    again.restore(pack(statistics.state()))
     statistics.merge(moments.of_rows(rows))
     again.add(rows, Serial())
-    for name, part in statistics.arrays().items():
-        np.testing.assert_array_equal(part, again.arrays()[name])
+    for name, part in pack(statistics.state()).items():
+        np.testing.assert_array_equal(part, pack(again.state())[name])

@@ -95,7 +95,7 @@ def test_a_run_is_not_given_more_steps_than_it_can_keep(kind, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("command", "suffix"), [("record run", ".mp4"), ("record run --demonstrations", ".npz"), ("sample run", ".png")]
 )
-def test_where_nothing_can_be_written_is_said_before_anything_is_loaded(command, suffix, monkeypatch, capsys, tmp_path):
+def test_an_unwritable_output_is_refused_before_anything_is_loaded(command, suffix, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / f"taken{suffix}").mkdir()
     (tmp_path / "closed").mkdir()

@@ -17,20 +17,20 @@ import pytest
 import safetensors.numpy
 from conftest import ROOT
 
-from rlab import demonstrations
 from rlab.arrays import DIGEST, digest, read_npz, read_weights, to_npz, weights_to_bytes
 from rlab.datasets.images import load_images
-from rlab.demonstrations import Demonstrations
 from rlab.errors import BadInputError, TrainingError, printable
 from rlab.files import digest_of, open_to_append, read_file, read_json, require_same_file, write_atomically
 from rlab.policies import Policy
-from rlab.policies.encoders import read_sizes
-from rlab.runs import checkpoints, loading, lock
+from rlab.rewards import demonstrations
+from rlab.rewards.demonstrations import Demonstrations
+from rlab.runs import checkpoints, lock, policy_files
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
-from rlab.runs.loading import load_policy, save_architecture
+from rlab.runs.encoders import read_encoder
 from rlab.runs.lock import locked, require_unlocked
 from rlab.runs.metrics import MetricsWriter, read_metrics
+from rlab.runs.policy_files import load_policy, save_architecture
 from rlab.runs.weights import load_weights
 
 CONFIG = {"agent": "a3c", "seed": 0, "steps": 100, "backbone": "mlp", "env": None, "config": {}}
@@ -117,7 +117,7 @@ def test_no_link_and_no_pipe_in_a_run_is_followed(path, policy, tmp_path, part, 
     assert {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()} == before
 
 
-def test_what_lies_ready_under_the_names_of_temporary_files_is_not_written_through(path, policy, tmp_path):
+def test_links_under_the_names_of_temporary_files_are_not_written_through(path, policy, tmp_path):
     canary = tmp_path / "canary"
     canary.write_text("alive")
     for place in [file for file in path.rglob("*") if file.is_file()]:
@@ -132,7 +132,7 @@ def test_what_lies_ready_under_the_names_of_temporary_files_is_not_written_throu
     assert run.latest_checkpoint().steps == 20
 
 
-def test_what_kills_have_left_is_cleaned(path, policy):
+def test_temporary_files_left_by_kills_are_removed(path, policy):
     for place in (path, path / "checkpoints", path / "policy"):
         (place / ".half.0123456789abcdef.tmp").write_text("half")
     _go_on(path, policy)
@@ -324,7 +324,7 @@ def test_arrays_come_back_as_they_were(tmp_path, array):
 def test_no_policy_is_built_that_is_larger_than_its_weights(path, change):
     file = path / "policy" / "architecture.json"
     data = {key: value for key, value in json.loads(file.read_text()).items() if key != DIGEST} | change
-    file.write_text(json.dumps(data | {DIGEST: loading._digest(data)}))
+    file.write_text(json.dumps(data | {DIGEST: policy_files.digest(data)}))
     with pytest.raises(BadInputError, match="numbers, of which the weights hold"):
         load_policy(path)
 
@@ -347,7 +347,7 @@ def test_json_that_nests_without_end_is_refused(tmp_path):
 def test_an_encoder_is_read_like_any_run(tmp_path):
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(BadInputError, match="a pipe"):
-        read_sizes(f"vae:{tmp_path}")
+        read_encoder(f"vae:{tmp_path}")
 
 
 # What is said.
@@ -402,7 +402,7 @@ def test_a_lock_of_another_machine_is_heeded_until_it_falls_silent(path):
 
 def test_a_lock_is_touched_as_long_as_it_is_held(path, monkeypatch):
     """Other machines know by that that its owner lives."""
-    monkeypatch.setattr(lock, "_BEAT", 0.01)
+    monkeypatch.setattr(lock, "BEAT", 0.01)
     with locked(path):
         os.utime(path / "lock", (1.0, 1.0))
         end = time.monotonic() + 10.0
@@ -412,11 +412,11 @@ def test_a_lock_is_touched_as_long_as_it_is_held(path, monkeypatch):
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_where_the_kernel_knows_no_locks_the_file_is_one(path, monkeypatch, later):
-    """As long as its process lives, and a later process of the same number is another."""
+def test_the_lock_file_is_the_lock_if_the_kernel_knows_none(path, monkeypatch, later):
+    """The lock holds as long as its process lives; a later process of the same number is another."""
     monkeypatch.setattr(lock, "fcntl", None)
     parent = os.getppid()
-    owner = lock.present()._asdict() | {"pid": parent, "started": lock._started(parent) + ("0" if later else "")}
+    owner = lock.present()._asdict() | {"pid": parent, "started": lock.started_at(parent) + ("0" if later else "")}
     (path / "lock").write_text(json.dumps(owner))
     with contextlib.nullcontext() if later else pytest.raises(BadInputError, match=f"by process {parent} on"):
         require_unlocked(path)

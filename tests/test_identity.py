@@ -9,7 +9,7 @@ import toys
 
 import agents
 import rlab
-from rlab.evaluation import play_episodes
+from rlab.sampling.evaluation import play_episodes
 
 
 @pytest.mark.parametrize(

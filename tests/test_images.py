@@ -10,7 +10,7 @@ from rlab.datasets.images import load_images
 from rlab.errors import BadInputError
 from rlab.models.parameters import ParameterLayout
 from rlab.runs.directory import Run
-from rlab.tasks import grids, training
+from rlab.tasks import image_grids, training
 from rlab.tasks.classification import ImageTask
 from rlab.tasks.configs import CONFIGS, GANConfig, ImageConfig, PixelRNNConfig, VAEConfig, defaults
 from rlab.tasks.gan import GANTask
@@ -147,13 +147,13 @@ def test_the_validation_images_of_a_file_sorted_by_class_are_of_all_classes(tmp_
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("latents", [1, 2, 3])
 def test_a_map_of_few_codes_is_drawn(count, latents):
-    figure = grids.latent_map(np.random.default_rng(0).normal(size=(count, latents)), np.zeros(count, int))
+    figure = image_grids.latent_map(np.random.default_rng(0).normal(size=(count, latents)), np.zeros(count, int))
     figure.savefig(io.BytesIO())
 
 
 @pytest.mark.parametrize("shape", [(5000, 1), (1, 5000), (3, 7)])
 def test_a_grid_of_long_images_is_drawn(shape):
-    figure = grids.grid(np.zeros((64, *shape), np.float32))
+    figure = image_grids.grid(np.zeros((64, *shape), np.float32))
     assert max(figure.get_size_inches()) <= 6.0
     figure.savefig(io.BytesIO(), dpi=20)
 

@@ -14,8 +14,8 @@ from conftest import ROOT
 
 from launch.__main__ import launch as launch_group
 from launch.__main__ import main
-from rlab import demonstrations
 from rlab.errors import BadInputError, TrainingError
+from rlab.rewards import demonstrations
 from rlab.runs.directory import Run
 from rlab.runs.metrics import read_metrics
 
@@ -105,7 +105,7 @@ def test_bad_input_gets_one_line(launch, tmp_path, arguments, names):
 
 
 @pytest.mark.parametrize("command", ["nback", "resume", "doctor"])
-def test_what_learns_in_one_process_is_refused_in_several(monkeypatch, tmp_path, command):
+def test_commands_of_one_process_are_refused_on_several_ranks(monkeypatch, tmp_path, command):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     task = Run.create(tmp_path / "run", {"task": "nback", "seed": 0, "steps": 10, "config": {}})
@@ -115,7 +115,7 @@ def test_what_learns_in_one_process_is_refused_in_several(monkeypatch, tmp_path,
         launch_group.main([command, *arguments], standalone_mode=False)
 
 
-def test_what_only_reads_is_done_by_the_first_rank_alone(monkeypatch, capsys):
+def test_a_command_that_only_reads_is_run_by_the_first_rank_alone(monkeypatch, capsys):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     told = []
     for rank in ("0", "1"):
@@ -239,7 +239,7 @@ def test_a_cut_checkpoint_is_named_and_nothing_is_overwritten(launch, trained, t
 
 def test_every_option_of_the_own_environments_is_explained():
     import envs
-    from envs.rows import ROWS
+    from envs.batched import ROWS
 
     for name in ROWS:
         if "CartPole-v" not in name:
@@ -260,7 +260,9 @@ def _start(path, *command, first=""):
     """A training process that writes checkpoints often, caught in the middle; it begins with the code `first`."""
     arguments = ["launch", *(command or ("a3c", *QUICK, "--steps", "10000000"))]
     arguments += ["--run", str(path), "--checkpoint-every", "0.2"]
-    code = f"import runpy, sys\n{first}\nsys.argv = {arguments!r}\nrunpy.run_module('launch', run_name='__main__')"
+    # Under `nohup`, as whole suites may run, a process would begin with SIGHUP ignored.
+    heard = "import runpy, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    code = f"{heard}\n{first}\nsys.argv = {arguments!r}\nrunpy.run_module('launch', run_name='__main__')"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
@@ -307,7 +309,7 @@ def test_a_killed_run_resumes(launch, tmp_path):
     assert launch("evaluate", path, "--episodes", "2", "--json").returncode == 0
 
 
-def test_what_was_stopped_and_resumed_equals_what_was_not(launch, tmp_path):
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(launch, tmp_path):
     command = ("rpg", "--env", "DelayedRecall", "--delay", "6", "--episodes-per-batch", "8", "--steps", "16000")
     options = ("--observe-reward", "--baseline", "constant")
     assert launch(*command, *options, "--run", tmp_path / "whole").returncode == 0

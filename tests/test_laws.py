@@ -17,10 +17,13 @@ import agents
 import envs
 import rlab
 from agents import a3c, rpg
-from rlab import ops, rollout, seeding
+from agents.configs import falling
+from rlab import ops, seeding
 from rlab.parallel.comm import Serial
-from rlab.policies.baselines import ConstantBaseline, ReturnMoments
+from rlab.policies.baselines import ConstantBaseline
+from rlab.policies.normalization import ReturnMoments
 from rlab.policies.policy import Policy
+from rlab.sampling import rollout
 from rlab.schedules import Schedule
 from rlab.types import EpisodeBatch, Trajectory
 
@@ -46,7 +49,7 @@ def _seen(*shape, seed=0):
 # Seeds.
 
 
-def test_who_plays_has_streams_of_their_own():
+def test_every_worker_has_random_streams_of_its_own():
     runs = [seeding.playing(seed, "worker", i, step) for seed in (0, 1) for i in range(3) for step in (0, 5000)]
     seeds = [number for streams in runs for number in streams]
     assert len(set(seeds)) == len(seeds) == 24
@@ -85,7 +88,7 @@ def test_previous_actions_end_with_their_episode():
 
 def test_a_part_of_a_checkpoint_is_that_part():
     arrays = {"policy/a": np.ones(1), "policy/b/c": np.ones(2), "policies/a": np.ones(3), "p/a": np.ones(4)}
-    found = rlab.runs.subset(arrays, "policy")
+    found = rlab.state.subset(arrays, "policy")
     assert {name: part.size for name, part in found.items()} == {"a": 1, "b/c": 2}
 
 
@@ -150,7 +153,7 @@ def _trajectory():
 
 @pytest.mark.parametrize("normalize", [False, True])
 def test_a3cs_loss_is_that_of_algorithm_s3(normalize):
-    config = a3c.Config(gae_lambda=0.7, value_weight=0.3, normalize_advantages=normalize)
+    config = agents.A3C.Config(gae_lambda=0.7, value_weight=0.3, normalize_advantages=normalize)
     trajectory, params = _trajectory(), _params()
     losses, values = a3c.loss(POLICY, config, params, trajectory, 0.2)
     output, _ = POLICY.apply(params, trajectory.observations, (), trajectory.resets)
@@ -166,7 +169,7 @@ def test_a3cs_loss_is_that_of_algorithm_s3(normalize):
 
 
 def test_the_loss_is_differentiated_by_the_policy_alone():
-    """Neither A nor R is: a gradient through them would make the critic please the policy."""
+    """Gradients through A or R would make the critic please the policy."""
     logits, values = tf.constant([[0.1, 0.4], [0.3, -0.2]]), tf.constant([0.5, -0.5])
     with tf.GradientTape(persistent=True) as tape:
         tape.watch((logits, values))
@@ -176,14 +179,14 @@ def test_the_loss_is_differentiated_by_the_policy_alone():
     np.testing.assert_allclose(tape.gradient(found.value, values), [-1.0, -1.0])  # −2 (R − V)/2, R − V = 1
 
 
-@pytest.mark.parametrize("kind", [a3c, rpg])
+@pytest.mark.parametrize("kind", [agents.A3C, agents.RPG])
 @pytest.mark.parametrize("decay", [False, True])
 def test_the_weights_fall_with_the_schedule_where_they_should(kind, decay):
     config = kind.Config(learning_rate=0.5, entropy_weight=0.2, decay_learning_rate=decay, decay_entropy_weight=decay)
-    assert kind.falling(config, 0.25) == pytest.approx((0.125, 0.05) if decay else (0.5, 0.2))
+    assert falling(config, 0.25) == pytest.approx((0.125, 0.05) if decay else (0.5, 0.2))
     mixed = dataclasses.replace(config, decay_learning_rate=not decay)
-    assert kind.falling(mixed, 0.5)[0] == pytest.approx(0.5 if decay else 0.25)
-    assert kind.falling(mixed, 0.5)[1] == pytest.approx(0.1 if decay else 0.2)
+    assert falling(mixed, 0.5)[0] == pytest.approx(0.5 if decay else 0.25)
+    assert falling(mixed, 0.5)[1] == pytest.approx(0.1 if decay else 0.2)
 
 
 def _a3c_run(run, monkeypatch, steps, resume=False, **changes):
@@ -198,7 +201,7 @@ def _a3c_run(run, monkeypatch, steps, resume=False, **changes):
         return gradient
 
     monkeypatch.setattr(a3c, "compile_gradient", compile_gradient)
-    config = a3c.Config(envs_per_worker=2, rollout_length=5, entropy_weight=0.4, **changes)
+    config = agents.A3C.Config(envs_per_worker=2, rollout_length=5, entropy_weight=0.4, **changes)
     if resume:
         agents.A3C.resume(run, factory, steps)
     else:
@@ -268,8 +271,8 @@ def _rpg_learner(monkeypatch, steps=10**9, **changes):
 
     monkeypatch.setattr(ops.bptt, "compile_gradient", compile_gradient)
     monkeypatch.setattr(ops.sharing, "once", lambda make, *_: make())
-    config = rpg.Config(episodes_per_batch=4, discount=0.5, baseline="none", **changes)
-    learner = rpg.Learner(agents.RPG(config, MATCHING, "mlp"), Schedule(steps))
+    config = agents.RPG.Config(episodes_per_batch=4, discount=0.5, baseline="none", **changes)
+    learner = agents.RPG(config, MATCHING, "mlp").learner(Schedule(steps))
     learner.baseline = Oracle(0.5)
     return learner, asked
 
@@ -299,8 +302,8 @@ def test_rpgs_advantages_are_a_third_of_the_returns_where_two_thirds_are_expecte
     for normalize in (False, True):
         learner, asked = _rpg_learner(monkeypatch, normalize_advantages=normalize)
         seen = []
-        play = learner._play
-        learner._play = lambda params, play=play, seen=seen: seen.append(play(params)) or seen[-1]
+        play = learner.play
+        learner.play = lambda params, play=play, seen=seen: seen.append(play(params)) or seen[-1]
         next(learner.updates())
         batch = seen[0][0]
         expected = ops.returns.discounted_returns(batch.rewards, 0.5) / 3 * batch.valid

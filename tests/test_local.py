@@ -1,6 +1,5 @@
 """Ranks that a command forks: what they say to one another, and how they end."""
 
-import importlib
 import json
 import os
 import re
@@ -16,13 +15,14 @@ from conftest import ROOT
 from test_a3c_ranks import AS_COMMAND
 
 import agents
+from agents.configs import CONFIGS
 from launch import processes
 from launch.__main__ import main
-from rlab import novelty
+from rlab import rewards
 from rlab.errors import BadInputError
 from rlab.parallel import local
-from rlab.policies.backbones import _MEMORIES
-from rlab.policies.names import REMEMBERING
+from rlab.policies.backbone_names import REMEMBERING
+from rlab.policies.backbones import MEMORIES
 from rlab.runs import Run
 from rlab.runs.metrics import read_metrics
 
@@ -93,12 +93,12 @@ def test_a_process_that_is_no_program_of_one_command_is_never_forked(monkeypatch
         (4, "rpg", {"episodes_per_batch": 3}, (None, 1), (3, 1)),
     ],
 )
-def test_how_many_workers_and_processes(monkeypatch, cores, agent, settings, flags, found):
+def test_the_numbers_of_workers_and_processes_follow_cores_and_flags(monkeypatch, cores, agent, settings, flags, found):
     begun = []
     monkeypatch.setattr(processes, "usable_cores", lambda: list(range(cores)))
     monkeypatch.setattr(local, "possible", lambda: True)
     monkeypatch.setattr(local, "fork", begun.append)
-    config = importlib.import_module(f"agents.{agent}").Config(**settings)
+    config = CONFIGS[agent](**settings)
     asked, deals = config, agent in ("trpo", "rpg")
     config = processes.start(agent, asked, *flags, deals=deals)
     assert (getattr(config, "workers", getattr(config, "shares", None)), begun[0] if begun else 1) == found
@@ -127,7 +127,7 @@ def test_a_group_of_snes_is_what_a_core_has_of_the_population(monkeypatch, cores
     monkeypatch.setattr(processes, "usable_cores", lambda: list(range(cores)))
     monkeypatch.setattr(local, "possible", lambda: True)
     monkeypatch.setattr(local, "fork", lambda count: None)
-    config = importlib.import_module("agents.snes").Config(**settings)
+    config = agents.SNES.Config(**settings)
     assert processes.start("snes", config, None, asked).group == group
 
 
@@ -142,14 +142,16 @@ def test_a_group_of_snes_is_what_a_core_has_of_the_population(monkeypatch, cores
         ("a3c", "Pong", "small-cnn", False),
     ],
 )
-def test_whose_batches_are_dealt_to_the_cores(agent, env, backbone, dealt):
+def test_batches_are_divided_among_cores_by_agent_environment_and_backbone(agent, env, backbone, dealt):
     assert processes.deals(agent, env, backbone) == dealt
-    assert set(REMEMBERING) == set(_MEMORIES)
+    assert set(REMEMBERING) == set(MEMORIES)
 
 
-def test_where_rewards_are_learned_a_process_has_one_share():
-    factory = novelty.with_bonus("CartPole-v1")
-    assert [kind(kind.Config(shares=2), factory).config.shares for kind in (agents.TRPO, agents.RPG)] == [1, 1]
+def test_a_process_has_one_share_if_rewards_are_learned():
+    bonus = rewards.NoveltyConfig()
+    assert [
+        kind(kind.Config(shares=2), "CartPole-v1", rewards=bonus).config.shares for kind in (agents.TRPO, agents.RPG)
+    ] == [1, 1]
 
 
 def test_a_run_that_knows_of_no_shares_goes_on_as_one(monkeypatch):
@@ -203,11 +205,11 @@ assert common.view(np.int64).tolist() == list(range(1, size + 1))
 
 def test_a_slow_rank_reads_what_was_put_together():
     code = """
-meet = ranks._meet
+meet = ranks.meet
 def late():
     meet()
     time.sleep(0.1 * rank)
-ranks._meet = late
+ranks.meet = late
 for number in range(4):
     assert ranks.stack(np.array([10 * number + rank])).tolist() == [[10 * number], [10 * number + 1]]
 """
@@ -264,7 +266,7 @@ else:
         ("os._exit(3)", "ElsewhereError rank 1 has ended with status 3"),
     ],
 )
-def test_who_waits_for_a_rank_that_has_ended_is_told(wait, end, said):
+def test_a_rank_that_waits_for_one_that_has_ended_gets_an_error(wait, end, said):
     code = f"""
 wire = ranks.wire()
 if rank == 1:
@@ -288,7 +290,7 @@ if rank == 2:
     time.sleep(2.0)
     ranks.send(b"late", 0, 9, 0)
     os._exit(128 + signal.SIGINT)
-while (found := ranks._mail.take((9, 2, 0), 0.2)) is None:
+while (found := ranks.mail.take((9, 2, 0), 0.2)) is None:
     ranks.require_all()
 ranks.finish(130)
 print(found, ranks.gone())
@@ -296,7 +298,7 @@ print(found, ranks.gone())
     assert _ranks(3, code).stdout == "b'late' {1, 2}\n"
 
 
-def test_what_an_environment_forks_may_be_ended():
+def test_a_process_forked_by_an_environment_can_be_terminated():
     code = """
 if rank:
     child = os.fork()
@@ -317,7 +319,7 @@ def test_a_rank_that_does_not_end_is_ended():
 local._FAREWELL = 0.5
 if rank:
     time.sleep(60)
-(child,) = ranks._children.values()
+(child,) = ranks.children.values()
 ranks.finish(0)
 print(os.path.exists(f"/proc/{child}"))
 """
@@ -412,7 +414,7 @@ def test_a_killed_process_is_named_and_nothing_is_lost(tmp_path):
     assert not _gone(children)
 
 
-def test_where_processes_update_together_a_killed_one_ends_the_run_as_the_last_checkpoint_has_it(tmp_path, launch):
+def test_a_killed_rank_in_step_ends_the_run_at_the_last_checkpoint(tmp_path, launch):
     run = tmp_path / "run"
     flags = ("--processes", "2", "--checkpoint-every", "1")
     process, children = _started(run, *flags, task=("trpo", "--env", "CartPole-v1", "--target-score", "inf"))
@@ -470,7 +472,7 @@ def test_a_killed_command_takes_its_processes_along(tmp_path):
         (("rpg", "--shares", "2", "--novelty", "1"), "--shares cannot be used with --novelty or --imitate"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path, launch, flags, said):
+def test_impossible_numbers_of_workers_processes_and_shares_are_refused(tmp_path, launch, flags, said):
     agent = () if flags[0] in ("trpo", "rpg") else ("a3c",)
     done = launch(*agent, *flags, *TASK[1:], "--steps", "1000", "--run", tmp_path / "run")
     assert done.returncode == 2

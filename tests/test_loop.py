@@ -116,7 +116,7 @@ def test_training_goes_on_where_nothing_can_be_said(tmp_path, monkeypatch, devic
         os.close(read)
         stream = os.fdopen(write, "w")
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(progress, "_PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
     run, result = _train(tmp_path, Counting(5))
     monkeypatch.undo()
     assert result.steps == run.latest_checkpoint().steps == 5
@@ -139,7 +139,7 @@ def test_damaged_seconds_are_named(tmp_path, every):
 
 
 def test_rows_come_by_time_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_ROWS", 1)
+    monkeypatch.setattr(loop, "ROWS", 1)
     clock = [0.0]  # a machine may be slow
     monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: clock[0]))
     wait = lambda: clock.append(clock.pop() + 11.0)  # noqa: E731
@@ -178,8 +178,8 @@ def test_a_live_line_has_what_its_console_has_room_for():
     values = {"score": 12.5, "entropy": 0.25} | {f"metric_{i}": float(i) for i in range(9)}
     lines = {}
     for width in (40, 80, 200):
-        display._console = Console(width=width)
-        lines[width] = display._fitting("1,000 steps", "", values)
+        display.console = Console(width=width)
+        lines[width] = display.fitting("1,000 steps", "", values)
         assert len(lines[width]) + progress._BESIDE <= width
     assert lines[40] == "1,000 steps"
     assert "score" in lines[80]
@@ -188,7 +188,7 @@ def test_a_live_line_has_what_its_console_has_room_for():
 
 
 def test_a_display_that_hears_nothing_says_what_goes_on(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "_SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "SILENT_SECONDS", 0.05)
     display = ProgressDisplay(100, 0)
     display.begin()
 

@@ -10,8 +10,8 @@ from gymnasium.utils.env_checker import check_env
 from scipy.integrate import solve_ivp
 
 import envs
+from envs.batched import ROWS
 from envs.poles import DoublePole, SinglePole
-from envs.rows import ROWS
 from rlab.errors import BadInputError
 
 OWN = [

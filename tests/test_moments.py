@@ -24,7 +24,7 @@ def test_merged_parts_are_the_whole(rows, cuts):
 
 
 def test_far_from_zero_nothing_is_lost():
-    """Where Σx² − (Σx)²/N would have no digit left."""
+    """The formula Σx² − (Σx)²/N would have no digit left."""
     rows = 1e8 + np.random.default_rng(0).normal(size=(1000, 1))
     merged = functools.reduce(moments.merge, map(moments.of_rows, np.array_split(rows, 7)))
     np.testing.assert_allclose(merged.deviation, rows.std(axis=0), rtol=1e-6)

@@ -57,7 +57,7 @@ def test_a_long_wait_is_not_silent(capsys):
 
 
 def test_only_greetings_are_left_out(capfd):
-    with quiet._without_greetings():
+    with quiet.without_greetings():
         os.write(2, b"I0000 00:00:1.5 1157 port.cc:153] oneDNN custom operations are on.\n")
         os.write(2, b"E0000 00:00:1.5 1157 cuda_platform.cc:52] failed call to cuInit\nE0000 out of memory\n")
         print("a warning", file=sys.stderr)

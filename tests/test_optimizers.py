@@ -96,7 +96,7 @@ def test_parameters_that_move_to_other_memory_are_one_for_all_who_have_it():
     assert other.announced() == (Line(3, 70, 0.25), True)
     assert (other.steps, other.updates) == (7, 3)
     assert other.apply(np.ones(5, np.float32), _work(3, 1)) == (0, 12)
-    assert one._counts.tolist() == [[0, 0], [1, 5], [3, 7]]  # a row to each worker: no two write to one
+    assert one.counts.tolist() == [[0, 0], [1, 5], [3, 7]]  # a row to each worker: no two write to one
     alone = SharedParameters(np.arange(5), np.ones(5), decay=0.9, epsilon=1e-5)
     alone.apply(np.ones(5, np.float32), _work(0))
     assert (one.steps, one.updates) == (12, 4)

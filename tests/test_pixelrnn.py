@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlab.models import causal, diagonal
+from rlab.models import pixelrnn_diagonal, pixelrnn_layers
 from rlab.models.initializers import seed_stream
 from rlab.models.pixelrnn import KINDS, PixelRNN
 
@@ -56,7 +56,7 @@ def test_a_logit_sees_all_pixels_before_its_own_and_no_other(kind, levels):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("levels", [2, 4])
 def test_pixel_by_pixel_is_the_whole_image(kind, levels):
-    """What is drawn pixel by pixel is what the noise makes of the logits that the whole image gives."""
+    """Pixels drawn one by one are those that the noise makes of the logits which the whole image gives."""
     model, images = _model(kind, levels), _images(6, 5, 4, levels)
     seed = tf.constant([3, 4])
     drawn = model.complete(images, tf.zeros((5, 4)), seed)
@@ -92,16 +92,16 @@ def test_known_pixels_stay_and_the_others_are_drawn_given_them(kind):
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 3))
 def test_unskew_undoes_skew(height, width, features):
     images = tf.constant(np.random.default_rng(0).normal(size=(2, height, width, features)), tf.float32)
-    skewed = diagonal.skew(images)
+    skewed = pixelrnn_diagonal.skew(images)
     assert skewed.shape == (2, height, width + height - 1, features)
     for i in range(height):
         np.testing.assert_array_equal(skewed[:, i, i : i + width], images[:, i])
         assert not np.delete(skewed.numpy()[:, i], range(i, i + width), 1).any()
-    np.testing.assert_array_equal(diagonal.unskew(skewed), images)
+    np.testing.assert_array_equal(pixelrnn_diagonal.unskew(skewed), images)
 
 
 def test_the_row_lstm_is_its_equation():
-    layer = causal.RowLSTM(3, seed_stream(0))
+    layer = pixelrnn_layers.RowLSTM(3, seed_stream(0))
     layer.build((None, None, None, 2))
     x = np.random.default_rng(0).normal(size=(1, 4, 5, 2)).astype(np.float32)
     kernel, recurrent, bias = (variable.numpy() for variable in (layer.kernel, layer.recurrent, layer.bias))
@@ -117,7 +117,7 @@ def test_the_row_lstm_is_its_equation():
 
 
 def test_the_diagonal_bilstm_is_its_equation_and_so_is_its_gradient():
-    layer = diagonal.DiagonalBiLSTM(3, seed_stream(0))
+    layer = pixelrnn_diagonal.DiagonalBiLSTM(3, seed_stream(0))
     layer.build((None, None, None, 2))
     count, height, width = 4, 3, 4
     generator = np.random.default_rng(0)
@@ -165,9 +165,9 @@ def _lstm(z, c):
 
 def test_a_mask_hides_the_pixel_itself_or_what_comes_after():
     for mask, expected in (("A", 4), ("B", 5)):
-        layer = causal.MaskedConvolution(1, 3, mask, seed_stream(0))
+        layer = pixelrnn_layers.MaskedConvolution(1, 3, mask, seed_stream(0))
         layer.build((None, None, None, 1))
         layer.kernel.assign(tf.ones_like(layer.kernel))
         assert float(layer(tf.ones((1, 3, 3, 1)))[0, 1, 1, 0]) == expected
     with pytest.raises(ValueError, match="odd"):
-        causal.MaskedConvolution(1, 4, "A", seed_stream(0))
+        pixelrnn_layers.MaskedConvolution(1, 4, "A", seed_stream(0))

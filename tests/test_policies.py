@@ -7,8 +7,8 @@ from rlab.errors import BadInputError
 from rlab.ops.compiling import GRAPH, XLA, Formulation
 from rlab.policies.acting import Share, compile_acting, compile_packed
 from rlab.policies.actions import to_environment
+from rlab.policies.inference import InferencePolicy
 from rlab.policies.policy import Policy
-from rlab.policies.trained import TrainedPolicy
 
 VECTOR = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -124,7 +124,7 @@ def test_weights_of_another_policy_are_refused():
         ),
     ],
 )
-def test_what_does_not_fit_is_named(space, action_space, backbone, message):
+def test_a_space_or_backbone_that_does_not_fit_is_named(space, action_space, backbone, message):
     with pytest.raises(BadInputError, match=message):
         Policy(space, action_space, backbone)
 
@@ -152,7 +152,7 @@ def test_actions_stay_within_the_bounds():
 @pytest.mark.parametrize(("space", "features"), [(CHOICES, 5), (BITS, 4)])
 def test_several_choices_at_once_are_acted_and_told(space, features):
     policy = Policy(VECTOR, space, "lstm", observe_actions=True)
-    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    trained = InferencePolicy(policy, policy.initial_parameters(0))
     actions, state = trained.act(np.zeros((50, 3)), trained.initial_state(50))
     assert all(action in space for action in actions.astype(space.dtype))
     assert state.previous.shape == (50, features)
@@ -177,7 +177,7 @@ def test_shares_of_a_batch_draw_what_the_whole_batch_draws(space):
 
 
 @pytest.mark.parametrize("compiler", [GRAPH, XLA])
-def test_what_is_compiled_may_hold_tensors_of_its_own(compiler):
+def test_a_compiled_function_may_capture_tensors(compiler):
     own = tf.random.stateless_normal((3,), (1, 2))  # a tensor that exists already is captured, and no constant
     row = tf.TensorSpec((3,), tf.float32)
 
@@ -191,7 +191,7 @@ def test_what_is_compiled_may_hold_tensors_of_its_own(compiler):
 
 def test_a_trained_policy_acts_on_batches_and_single_observations():
     policy = Policy(VECTOR, CONTINUOUS, "lstm")
-    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    trained = InferencePolicy(policy, policy.initial_parameters(0))
     actions, _ = trained.act(np.zeros((5, 3)), trained.initial_state(5))
     assert actions.shape == (5, 2)
     action, _ = trained.act(np.zeros(3), trained.initial_state(), deterministic=True)
@@ -204,7 +204,7 @@ def test_a_trained_policy_draws_anew_at_each_step_and_the_same_of_one_seed():
     policy = Policy(VECTOR, CONTINUOUS, "mlp", initial_std=0.1)  # well within the bounds
     drawn = []
     for seed in (0, 0, 1):
-        trained = TrainedPolicy(policy, policy.initial_parameters(0), seed)
+        trained = InferencePolicy(policy, policy.initial_parameters(0), seed)
         drawn.append(np.stack([trained.act(np.zeros(3), ())[0] for _ in range(8)]))
     assert len(np.unique(drawn[0], axis=0)) == 8
     np.testing.assert_array_equal(drawn[0], drawn[1])

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import test_mpi
-from test_mpi import _done, _ranks
+from test_mpi import done_together, run_ranks
 
 pytestmark = test_mpi.pytestmark
 
@@ -31,11 +31,11 @@ class Choices(toys.gym.Env):
         seen = self.np_random.random(3).astype(np.float32)
         return seen, float(action[0] == 1) + seen[0] * action[1], False, self._left == 0, {}
 factory = functools.partial(envs.make, Choices)
-small, few = dict(batch_size=64, parallel_envs=4), rpg.Config(episodes_per_batch=4, baseline="constant")
+small, few = dict(batch_size=64, parallel_envs=4), agents.RPG.Config(episodes_per_batch=4, baseline="constant")
 learners = {
-    "gathered": trpo.Learner(agents.TRPO(trpo.Config(**small, critic_minibatch=32), factory), Schedule(10**9)),
-    "shared": trpo.Learner(agents.TRPO(trpo.Config(**small, critic="linear"), factory, "rnn"), Schedule(10**9)),
-    "episodes": rpg.Learner(agents.RPG(few, factory, "mlp"), Schedule(10**9)),
+    "gathered": agents.TRPO(agents.TRPO.Config(**small, critic_minibatch=32), factory).learner(Schedule(10**9)),
+    "shared": agents.TRPO(agents.TRPO.Config(**small, critic="linear"), factory, "rnn").learner(Schedule(10**9)),
+    "episodes": agents.RPG(few, factory, "mlp").learner(Schedule(10**9)),
 }
 found = {}
 for name, learner in learners.items():
@@ -53,7 +53,7 @@ if world().rank == 0:
 def test_ranks_learn_what_one_process_does_with_truncations_and_several_choices_at_once(tmp_path):
     for ranks in (1, 2):
         code = LEARN.replace("sys.argv[-1]", repr(str(tmp_path / f"{ranks}.npz")))
-        status, _, errors = _done(_ranks(ranks, code=code))
+        status, _, errors = done_together(run_ranks(ranks, code=code))
         assert status == 0, errors
     one, two = np.load(tmp_path / "1.npz"), np.load(tmp_path / "2.npz")
     for name in one.files:
@@ -88,13 +88,13 @@ try:
     agents.SNES(env=factory).train(run, 100)
 except TrainingError as error:
     print(error, flush=True)
-raise SystemExit(world()._world.Abort(7))
+raise SystemExit(world().mpi.Abort(7))
 """
 
 
 def test_ranks_that_differ_name_what_differs_and_one_that_does_not_come_is_named(tmp_path):
     code = DIFFER.replace("RUN", repr(str(tmp_path / "run")))
-    status, output, errors = _done(_ranks(2, code=code))
+    status, output, errors = done_together(run_ranks(2, code=code))
     told = {}
     for line in output.splitlines():
         if found := re.match(r"rank (\d), (\w+): the ranks differ: (.*); start all with the same command", line):
@@ -140,11 +140,11 @@ runpy.run_module("launch", run_name="__main__")
         ("trpo", "0", 2, "error: rank 1: .*Leaving-v0"),
     ],
 )
-def test_what_one_rank_alone_meets_ends_all_and_is_named(tmp_path, monkeypatch, agent, everywhere, expected, named):
+def test_a_fault_of_one_rank_ends_all_and_is_named(tmp_path, monkeypatch, agent, everywhere, expected, named):
     for name, value in {"AGENT": agent, "EVERYWHERE": everywhere, "RUN": str(tmp_path / "run")}.items():
         monkeypatch.setitem(test_mpi.ENVIRONMENT, name, value)
     start = time.monotonic()
-    status, _, errors = _done(_ranks(2, code=ONLY_HERE), timeout=120)
+    status, _, errors = done_together(run_ranks(2, code=ONLY_HERE), timeout=120)
     assert status == expected, errors
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, errors

@@ -1,11 +1,11 @@
-"""What the README shows is run as it stands, and learns what it says."""
+"""The README's examples, run as they stand: they learn what it says."""
 
 import re
 
 import numpy as np
 from conftest import ROOT
 
-from rlab.evaluation import play_episodes
+from rlab.sampling.evaluation import play_episodes
 
 
 def test_the_readme_s_code_learns_cartpole(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from rlab.models.dnc import DNC
 from rlab.models.initializers import seed_stream
 from rlab.models.recurrent import LSTM, RNN
-from rlab.models.window import WindowEncoder
+from rlab.models.window_encoder import WindowEncoder
 
 LAYERS = {
     "rnn": lambda: RNN(4, seed_stream(1)),

@@ -1,4 +1,4 @@
-"""What a resumed run goes on with, and what it refuses."""
+"""Resuming: the state that a run goes on with, and the runs that are refused."""
 
 import functools
 import subprocess
@@ -13,15 +13,15 @@ from conftest import ROOT
 
 import agents
 import envs
-from agents import rpg, snes, trpo
+from agents.agent import checkpoint_of
 from rlab.errors import BadInputError
 from rlab.policies import Policy, build
-from rlab.runs import beginning, checkpoints
+from rlab.runs import checkpoints, start
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
-from rlab.runs.loading import load_policy, read_architecture, save_architecture
 from rlab.runs.loop import Update, run_loop
 from rlab.runs.metrics import read_metrics
+from rlab.runs.policy_files import load_policy, read_architecture, save_architecture
 from rlab.schedules import Schedule
 from rlab.types import Episode
 
@@ -104,27 +104,26 @@ def test_an_environment_of_other_bounds_is_refused_and_the_architecture_stays(tm
 # Checkpoints whose digest is right and whose content is not.
 
 SMALL = {
-    "trpo": (trpo, trpo.Config(batch_size=16, parallel_envs=2, critic_minibatch=8)),
-    "rpg": (rpg, rpg.Config(episodes_per_batch=2)),
-    "snes": (snes, snes.Config(population=4)),
+    "trpo": agents.TRPO.Config(batch_size=16, parallel_envs=2, critic_minibatch=8),
+    "rpg": agents.RPG.Config(episodes_per_batch=2),
+    "snes": agents.SNES.Config(population=4),
 }
 
 
 @pytest.fixture(scope="module", params=SMALL)
 def learner(request):
-    module, config = SMALL[request.param]
-    agent = getattr(agents, request.param.upper())(config, ENV)
-    return module.Learner(agent, Schedule(100))
+    agent = getattr(agents, request.param.upper())(SMALL[request.param], ENV)
+    return agent.learner(Schedule(100))
 
 
 def _restore(learner, checkpoint):
-    with beginning.restoring():
-        (getattr(learner, "restore", None) or learner._restore)(checkpoint)
+    with start.restoring():
+        learner.restore(checkpoint)
 
 
 @pytest.mark.parametrize("way", ["missing", "shorter", "wider"])
 def test_arrays_that_do_not_fit_are_refused(learner, way, tmp_path):
-    whole = learner.checkpoint()
+    whole = checkpoint_of(learner)
     path = checkpoints.save(tmp_path, whole, 3)
     _restore(learner, checkpoints.load(path))
     for name, array in whole.arrays.items():
@@ -142,7 +141,7 @@ def test_arrays_that_do_not_fit_are_refused(learner, way, tmp_path):
 
 @pytest.mark.parametrize("value", ["x", -1, True, 1.5, None, [1], 2**70])
 def test_counters_that_count_nothing_are_refused(learner, value, tmp_path):
-    whole = learner.checkpoint()
+    whole = checkpoint_of(learner)
     for name in whole.counters.keys() - {"schedule"}:
         path = checkpoints.save(tmp_path, whole._replace(counters=whole.counters | {name: value}), 3)
         with pytest.raises(BadInputError, match="damaged"):

@@ -10,13 +10,12 @@ import pytest
 import agents
 import envs
 import rlab
-from agents import rpg, snes, trpo
-from rlab import demonstrations, imitation, novelty
-from rlab.demonstrations import Demonstrations
 from rlab.errors import BadInputError, TrainingError
-from rlab.rewards import Averages, Rewarded, count_first_episodes, model_of, unwrapped
-from rlab.runs.directory import describe_factory
+from rlab.rewards import ImitationConfig, NoveltyConfig, demonstrations, imitation, novelty
+from rlab.rewards.demonstrations import Demonstrations
+from rlab.rewards.models import Averages, Rewarded, make_model
 from rlab.schedules import Schedule
+from rlab.state import pack
 
 
 class Distance:
@@ -27,13 +26,13 @@ class Distance:
         return np.abs(after - before).sum(-1) + 100.0 * (actions == 1)
 
 
-def _made(**keywords):
-    factory = Rewarded(functools.partial(envs.make, "DeepSea", size=4), lambda *_: Distance())
-    return factory, factory(num_envs=3, seed=0, **keywords)
+def _made(first_episodes=False, **keywords):
+    model = Distance()
+    return model, Rewarded(envs.make("DeepSea", 3, seed=0, size=4, **keywords), model, first_episodes)
 
 
 def test_rewards_are_the_models_and_scores_the_environments_own():
-    factory, env = _made()
+    _, env = _made()
     env.reset()
     for _ in range(2):
         for _step in range(4):
@@ -43,22 +42,20 @@ def test_rewards_are_the_models_and_scores_the_environments_own():
         assert terminated.all()
         np.testing.assert_allclose(info["rewarded"], [404.0, 2.0, 404.0])
         np.testing.assert_allclose(info["episode"]["r"], [0.99, 0.0, 0.99], rtol=1e-6)
-    assert model_of(factory) is factory.model
-    assert model_of(functools.partial(envs.make, "DeepSea")) is None
 
 
 def test_copies_that_rest_count_no_more():
-    factory, env = _made(single_episode=True)
+    model, env = _made(first_episodes=True, single_episode=True)
     env.reset()
     for _ in range(4):
         env.step(np.zeros(3, int))
-        assert factory.model.counts.all()
+        assert model.counts.all()
     _, rewards, *_ = env.step(np.ones(3, int))
-    assert not factory.model.counts.any()
+    assert not model.counts.any()
     assert not rewards.any()
     env.reset(seed=1)
     env.step(np.zeros(3, int))
-    assert factory.model.counts.all()
+    assert model.counts.all()
 
 
 def test_a_saved_environment_goes_on_with_the_same_rewards():
@@ -90,73 +87,68 @@ class Tally:
     def metrics(self):
         return {"given": float(self.given)}
 
-    def arrays(self):
-        return {"given": np.array(self.given)}
+    def state(self):
+        return {"given": self.given}
 
     def restore(self, arrays):
         self.given = int(arrays["given"])
+
+
+class Tallied:
+    """Settings of one's own."""
+
+    replaces = False
+
+    def __init__(self, poison=np.inf):
+        self.poison = poison
+
+    def make(self, observation_space, action_space, seed):
+        return Tally(self.poison)
 
     def describe(self):
         return {"kind": "tally"}
 
 
-def _tallied(make=None, **settings):
-    return Rewarded(make or functools.partial(envs.make, "DeepSea", size=4), lambda *_: Tally(**settings))
-
-
-def test_a_model_is_found_however_its_factory_is_wrapped():
-    factory = _tallied()
-
-    @functools.wraps(factory)
-    def decorated(**keywords):
-        return factory(**keywords)
-
-    around = functools.partial(functools.partial(factory, single_episode=True), restorable=True)
-    for wrapped in (around, decorated, functools.partial(decorated, seed=1)):
-        assert model_of(wrapped) is factory.model
-    described = describe_factory(unwrapped(around))
-    assert described == {"name": "DeepSea", "options": {"size": 4, "single_episode": True, "restorable": True}}
-    assert model_of(None) is None
+SEA = functools.partial(envs.make, "DeepSea", size=4)
 
 
 def test_rewards_learned_in_a_branch_are_forgotten_in_the_next():
     """The trajectory gets what it would if nothing had been tried, and every action of a state comes to the same."""
-    factory = _tallied()
-    config = trpo.Config(batch_size=16, parallel_envs=2, critic_minibatch=8, sampling="vine", vine_spacing=4)
-    learner = trpo.Learner(agents.TRPO(dataclasses.replace(config, vine_length=3, discount=0.5), factory), Schedule(99))
-    _, _, branches = learner._collect(learner._pair.join((learner.params, 0.0 * learner.critic.params, [0.0, 1.0])))
-    assert factory.model.given == 8
+    config = agents.TRPO.Config(batch_size=16, parallel_envs=2, critic_minibatch=8, sampling="vine", vine_spacing=4)
+    agent = agents.TRPO(dataclasses.replace(config, vine_length=3, discount=0.5), SEA, rewards=Tallied())
+    learner = agent.learner(Schedule(99))
+    learner.critic.params *= 0.0
+    _, _, branches = learner.collect()
+    assert agent.reward_model.given == 8
     *_, trajectory, _ = learner.play()
     np.testing.assert_array_equal(trajectory.rewards, np.arange(9, 17)[:, None] * np.ones(2))
     np.testing.assert_allclose(branches.values, 0.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["RPG", "SNES"])
-def test_what_comes_after_an_episodes_end_is_not_learned_of(kind):
-    """Neither where copies rest nor where the factory knows nothing of that and they play on."""
-    for factory in (_tallied(CARTPOLE), _tallied(lambda num_envs, seed: envs.make("CartPole-v1", num_envs, seed))):
+def test_steps_after_an_episodes_end_are_not_learned_from(kind):
+    """Copies may rest then, or play on where the factory knows no `single_episode`."""
+    for factory in (CARTPOLE, lambda num_envs, seed: envs.make("CartPole-v1", num_envs, seed)):
         agent = getattr(agents, kind)
         config = {"episodes_per_batch": 8} if kind == "RPG" else {"population": 8, "group": 4}
-        made = agent(agent.Config(**config), factory)
-        learner = (rpg if kind == "RPG" else snes).Learner(made, Schedule(99))
-        assert next(learner.updates()).steps == factory.model.counted > 0
+        made = agent(agent.Config(**config), factory, rewards=Tallied())
+        learner = made.learner(Schedule(99))
+        assert next(learner.updates()).steps == made.reward_model.counted > 0
 
 
 def test_a_reference_batch_teaches_nothing():
-    factory = _tallied()
-    agent = agents.SNES(agents.SNES.Config(population=4), factory)
-    assert len(snes.Learner(agent, Schedule(99))._reference(agent)) == 128
-    assert factory.model.given == 0
+    agent = agents.SNES(agents.SNES.Config(population=4), SEA, rewards=Tallied())
+    assert len(agent.learner(Schedule(99)).reference()) == 128
+    assert agent.reward_model.given == 0
 
 
 def test_copies_that_play_on_count_their_first_episode_only():
-    factory, env = _made()
-    count_first_episodes(gym.vector.VectorWrapper(env))
+    model, env = _made(first_episodes=True)
     env.reset()
     for _ in range(4):
         env.step(np.zeros(3, int))
     _, rewards, *_ = env.step(np.ones(3, int))
-    assert not factory.model.counts.any()
+    assert not model.counts.any()
     assert not rewards.any()
 
 
@@ -164,7 +156,7 @@ def test_copies_that_play_on_count_their_first_episode_only():
 def test_a_learned_reward_that_is_not_finite_stops_every_agent(kind, tmp_path):
     agent = getattr(agents, kind)
     config = {"TRPO": {"parallel_envs": 4}, "RPG": {"episodes_per_batch": 4}, "SNES": {"population": 4}, "A3C": {}}
-    made = agent(agent.Config(**config[kind]), _tallied(poison=3))
+    made = agent(agent.Config(**config[kind]), SEA, rewards=Tallied(poison=3))
     with pytest.raises(
         TrainingError, match=r"^(batch 0|generation 0|worker [01]), .*: environment 0: the learned rew.* nan"
     ):
@@ -193,8 +185,8 @@ def test_pseudo_counts_are_those_of_the_paper():
     np.testing.assert_allclose(novelty.pseudo_counts(gain, np.float32(learned), scale), expected, rtol=1e-3)
 
 
-def test_what_counts_exactly_is_counted_exactly():
-    """Of a density that has seen x so often among n, ρ = N/n and ρ' = (N + 1)/(n + 1), with c n^{-1/2} = 1."""
+def test_pseudo_counts_of_an_exact_density_are_its_counts():
+    """A density that has seen x N times among n has ρ = N/n and ρ' = (N + 1)/(n + 1); here c n^{-1/2} = 1."""
     often, n = np.array([1.0, 5.0, 50.0]), 10_000.0
     gain = np.log((often + 1) / (n + 1)) - np.log(often / n)
     found = novelty.pseudo_counts(gain.astype(np.float32), np.float32(n), np.sqrt(n))
@@ -213,10 +205,10 @@ def _seen_at(kind, places):
 
 
 @pytest.mark.parametrize("kind", ["vector", "image"])
-def test_what_was_seen_often_is_less_new(kind):
+def test_the_bonus_is_smaller_for_observations_seen_often(kind):
     generator = np.random.default_rng(0)
     space = PLANE if kind == "vector" else gym.spaces.Box(0, 255, (42, 42, 1), np.uint8)
-    model = novelty.Novelty(space, novelty.Config(weight=1.0), seed=0)
+    model = novelty.Novelty(space, NoveltyConfig(weight=1.0), seed=0)
     rest = np.zeros(8), np.ones(8, bool)
 
     def bonus(centre):
@@ -233,25 +225,25 @@ def test_what_was_seen_often_is_less_new(kind):
 
 
 def test_rows_that_do_not_count_are_not_learned_of():
-    first, second = (novelty.Novelty(PLANE, novelty.Config(), seed=0) for _ in range(2))
+    first, second = (novelty.Novelty(PLANE, NoveltyConfig(), seed=0) for _ in range(2))
     seen = np.array([[0.1, 0.2], [0.8, -0.9]], np.float32)
     other = np.array([[0.1, 0.2], [-0.7, 0.3]], np.float32)
     counts = np.array([True, False])
     for model, x in ((first, seen), (second, other)):
         model.give(x, np.zeros(2), x, np.zeros(2), counts)
-    np.testing.assert_array_equal(first.arrays()["params"], second.arrays()["params"])
+    np.testing.assert_array_equal(first.state()["params"], second.state()["params"])
 
 
 def test_numbers_without_bounds_are_seen_by_their_deviations():
     space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
-    model = novelty.Novelty(space, novelty.Config(), seed=0)
+    model = novelty.Novelty(space, NoveltyConfig(), seed=0)
     generator = np.random.default_rng(0)
     for _ in range(20):
         x = (100.0 + 5.0 * generator.normal(size=(8, 3))).astype(np.float32)
         model.give(x, np.zeros(8), x, np.zeros(8), np.ones(8, bool))
-    arrays = model.arrays()
-    np.testing.assert_allclose(arrays["seen/mean"], 100.0, atol=2.0)
-    assert arrays["seen/rows"] == 160
+    seen = model.state()["seen"]
+    np.testing.assert_allclose(seen.mean, 100.0, atol=2.0)
+    assert seen.rows == 160
 
 
 def test_a_bonus_finds_the_treasure_of_the_deep_sea(tmp_path):
@@ -259,7 +251,7 @@ def test_a_bonus_finds_the_treasure_of_the_deep_sea(tmp_path):
     factory = functools.partial(envs.make, "DeepSea", size=10)
     config = agents.TRPO.Config(batch_size=512, max_kl=0.01)
     plain = agents.TRPO(config, factory).train(tmp_path / "plain", 20_000)
-    curious = agents.TRPO(config, novelty.with_bonus(factory)).train(tmp_path / "curious", 20_000)
+    curious = agents.TRPO(config, factory, rewards=NoveltyConfig()).train(tmp_path / "curious", 20_000)
     assert plain.mean_score < 0.5 < 0.9 < curious.mean_score
 
 
@@ -284,7 +276,7 @@ LINE = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
 
 def _imitation(tmp_path, **settings):
     path = _saved(tmp_path, _shown())
-    config = imitation.Config(demonstrations=path, batch_size=128, minibatch=64, **settings)
+    config = ImitationConfig(demonstrations=path, batch_size=128, minibatch=64, **settings)
     return imitation.Imitation(LINE, gym.spaces.Discrete(2), demonstrations.load(path), config, 0)
 
 
@@ -310,33 +302,32 @@ def test_imitation_goes_on_as_if_it_had_never_stopped(tmp_path):
     for _ in range(6):
         _act(whole, generator, True)
     other = _imitation(tmp_path)
-    other.restore(whole.arrays())
+    other.restore(pack(whole.state()))
     for seed in range(6):
         first, second = (_act(model, np.random.default_rng(seed), False) for model in (whole, other))
         np.testing.assert_array_equal(first, second)
-    for name, array in whole.arrays().items():
-        np.testing.assert_array_equal(array, other.arrays()[name])
+    for name, array in pack(whole.state()).items():
+        np.testing.assert_array_equal(array, pack(other.state())[name])
 
 
 CARTPOLE = functools.partial(envs.make, "CartPole-v1")
 
 
-def _with(kind, tmp_path):
-    factory = CARTPOLE
+def _settings(kind, tmp_path):
     if kind == "novelty":
-        return novelty.with_bonus(factory)
+        return NoveltyConfig()
     x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
     shown = Demonstrations(x, (x[:, 2] > 0).astype(np.int64), np.zeros(300, np.int32), np.ones(1))
-    return imitation.rewarded_by(factory, imitation.Config(demonstrations=_saved(tmp_path, shown)))
+    return ImitationConfig(demonstrations=_saved(tmp_path, shown))
 
 
 @pytest.mark.parametrize(("kind", "sampling"), [("novelty", "single-path"), ("imitation", "vine")])
 def test_a_resumed_run_has_the_same_parameters(kind, sampling, tmp_path):
     vine = {"sampling": sampling, "vine_spacing": 32, "vine_length": 8}
     config = agents.TRPO.Config(batch_size=256, max_kl=0.01, parallel_envs=4, critic_epochs=1, **vine)
-    agents.TRPO(config, _with(kind, tmp_path)).train(tmp_path / "whole", 1024)
-    agents.TRPO(config, _with(kind, tmp_path)).train(tmp_path / "halves", 512)
-    agents.TRPO.resume(tmp_path / "halves", _with(kind, tmp_path), 1024)
+    for run, steps in (("whole", 1024), ("halves", 512)):
+        agents.TRPO(config, CARTPOLE, rewards=_settings(kind, tmp_path)).train(tmp_path / run, steps)
+    agents.TRPO.resume(tmp_path / "halves", steps=1024)
     config = rlab.runs.Run.open(tmp_path / "halves").config
     assert (config["env"]["name"], config["rewards"]["kind"]) == ("CartPole-v1", kind)
     runs = [rlab.runs.Run.open(tmp_path / name).latest_checkpoint() for name in ("whole", "halves")]
@@ -355,8 +346,8 @@ def test_a_resumed_run_has_the_same_parameters(kind, sampling, tmp_path):
 )
 def test_every_agent_learns_from_a_bonus(agent, config, tmp_path):
     kind = getattr(agents, agent)
-    factory = novelty.with_bonus(functools.partial(envs.make, "DeepSea", size=4), novelty.Config(weight=2.0))
-    result = kind(kind.Config(**config), factory).train(tmp_path / "run", 1000)
+    made = kind(kind.Config(**config), SEA, rewards=NoveltyConfig(weight=2.0))
+    result = made.train(tmp_path / "run", 1000)
     header, *rows = (result.run / "metrics.csv").read_text().splitlines()
     row = dict(zip(header.split(","), rows[-1].split(","), strict=True))
     assert float(row["bonus"]) > 0.0
@@ -377,24 +368,24 @@ def test_demonstrations_of_something_else_are_refused(change, said, tmp_path):
     path = _saved(tmp_path, _shown()._replace(**change))
     with pytest.raises(BadInputError, match=said):
         imitation.Imitation(
-            LINE, gym.spaces.Discrete(2), demonstrations.load(path), imitation.Config(demonstrations=path), 0
+            LINE, gym.spaces.Discrete(2), demonstrations.load(path), ImitationConfig(demonstrations=path), 0
         )
 
 
 @pytest.mark.parametrize("space", [gym.spaces.Discrete(3), gym.spaces.Box(0.0, 1.0, (9, 9), np.float32)])
 def test_observations_that_cannot_be_known_are_refused(space, tmp_path):
     with pytest.raises(BadInputError, match="novelty is known of"):
-        novelty.Novelty(gym.spaces.Discrete(3), novelty.Config(), 0)
+        novelty.Novelty(gym.spaces.Discrete(3), NoveltyConfig(), 0)
     with pytest.raises(BadInputError, match="imitation is known of"):
-        imitation.Imitation(space, gym.spaces.Discrete(2), _shown(), imitation.Config(), 0)
+        imitation.Imitation(space, gym.spaces.Discrete(2), _shown(), ImitationConfig(), 0)
 
 
-def test_who_imitates_never_sees_the_rewards(tmp_path):
+def test_an_imitating_agent_never_sees_the_rewards(tmp_path):
     path = _saved(tmp_path, _shown())
     factory = functools.partial(envs.make, "CartPole-v1", observe_reward=True)
     with pytest.raises(BadInputError, match="--imitate cannot go with --observe-reward"):
-        imitation.rewarded_by(factory, imitation.Config(demonstrations=path))
-    assert novelty.with_bonus(factory)(num_envs=1, seed=0).reset()[0].shape == (1, 5)  # its bonus stays unseen
+        agents.TRPO(env=factory, rewards=ImitationConfig(demonstrations=path))
+    assert agents.TRPO(env=factory, rewards=NoveltyConfig()).policy.observation_space.shape == (5,)  # no bonus is seen
 
 
 @pytest.mark.parametrize(
@@ -409,25 +400,25 @@ def test_who_imitates_never_sees_the_rewards(tmp_path):
     ids=str,
 )
 def test_novelty_takes_any_image_and_any_vector(space):
-    model = novelty.Novelty(space, novelty.Config(), seed=0)
+    model = novelty.Novelty(space, NoveltyConfig(), seed=0)
     space.seed(0)
     x = np.stack([space.sample() for _ in range(4)])
-    seen = model._in_levels(x, np.ones(4, bool))
-    assert seen.shape == ((4, *model._reading.shape[:2]) if model._reading.image else (4, 1, x[0].size))
+    seen = model.in_levels(x, np.ones(4, bool))
+    assert seen.shape == ((4, *model.reading.shape[:2]) if model.reading.image else (4, 1, x[0].size))
     assert 0.0 <= seen.min() < seen.max() <= 1.0
 
 
 def test_a_run_knows_its_demonstrations_again(tmp_path):
-    factory = functools.partial(envs.make, "CartPole-v1")
+    factory = envs.factory("CartPole-v1")
     x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     shown = Demonstrations(x, np.arange(50) % 2, np.zeros(50, np.int32), np.ones(1))
     path = _saved(tmp_path, shown)
-    described = imitation.rewarded_by(factory, imitation.Config(demonstrations=path)).model.describe()
-    config = imitation.Config(**{name: value for name, value in described.items() if name != "kind"})
-    imitation.rewarded_by(factory, config)
+    described = ImitationConfig(demonstrations=path).describe()
+    config = ImitationConfig(**{name: value for name, value in described.items() if name != "kind"})
+    make_model(config, factory, 0)
     _saved(tmp_path, shown._replace(observations=x + 1.0))
     with pytest.raises(BadInputError, match="another file than the run began with"):
-        imitation.rewarded_by(factory, config)
+        make_model(config, factory, 0)
     _saved(tmp_path, shown._replace(**{name: array[:0] for name, array in shown._asdict().items()}))
     with pytest.raises(BadInputError, match="it is empty"):
         demonstrations.load(path)

@@ -7,13 +7,13 @@ import tensorflow as tf
 import toys
 
 import envs
-from rlab import rollout
-from rlab.evaluation import play_episodes, summarize
 from rlab.ops import returns
 from rlab.policies.acting import compile_acting
+from rlab.policies.inference import InferencePolicy
 from rlab.policies.policy import Policy
-from rlab.policies.trained import TrainedPolicy
-from rlab.rollout import Collector
+from rlab.sampling import rollout
+from rlab.sampling.evaluation import play_episodes, summarize
+from rlab.sampling.rollout import Collector
 
 
 def _collect(factory, backbone="mlp", length=12, num_envs=3, rollouts=1, discount=0.9):
@@ -84,8 +84,8 @@ def test_a_constant_reward_under_a_time_limit_is_worth_one_over_one_minus_gamma(
     np.testing.assert_allclose(result, worth, rtol=1e-5)
 
 
-def test_what_is_drawn_does_not_depend_on_truncations():
-    """Of copies that several processes play, all draw from one stream, whichever process sees an episode cut short."""
+def test_drawn_actions_do_not_depend_on_truncations():
+    """Copies that several processes play all draw from one stream, whichever process sees an episode cut short."""
 
     def act(params, observations, state, resets, seed):
         return tf.constant(np.random.default_rng(seed).integers(2, size=2, dtype=np.int32)), tf.zeros(2), state
@@ -103,7 +103,7 @@ def test_evaluation_plays_whole_episodes_and_exactly_so_many():
     factory = functools.partial(envs.make, toys.limited_constant)
     env = factory(num_envs=1, seed=0)
     policy = Policy(env.single_observation_space, env.single_action_space)
-    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    trained = InferencePolicy(policy, policy.initial_parameters(0))
     summary = summarize(play_episodes(trained, factory, 13, seed=0))
     assert summary == {"episodes": 13, "mean_return": 5.0, "std_return": 0.0, "mean_length": 5.0}
 
@@ -124,7 +124,7 @@ def test_evaluation_does_not_favour_short_episodes():
 
     factory = functools.partial(envs.make, Uneven)
     policy = Policy(toys.Constant.observation_space, toys.Constant.action_space)
-    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    trained = InferencePolicy(policy, policy.initial_parameters(0))
     assert summarize(play_episodes(trained, factory, 10, seed=0))["mean_return"] == 5.0
 
 

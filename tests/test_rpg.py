@@ -15,15 +15,16 @@ import agents
 import envs
 import rlab
 from agents import rpg
+from agents.agent import checkpoint_of
 from rlab.errors import BadInputError, TrainingError
-from rlab.evaluation import play_episodes, summarize
 from rlab.policies.policy import Policy
-from rlab.rollout import play_batch
 from rlab.runs.metrics import read_metrics
+from rlab.sampling.evaluation import play_episodes, summarize
+from rlab.sampling.rollout import play_batch
 from rlab.schedules import Schedule
 
 TINY = functools.partial(envs.make, "NBack", n=1, k=2, length=3)
-CONFIG = rpg.Config(episodes_per_batch=32, learning_rate=3e-3, discount=1.0, initial_std=1.0)
+CONFIG = agents.RPG.Config(episodes_per_batch=32, learning_rate=3e-3, discount=1.0, initial_std=1.0)
 
 
 def _policy(backbone, observe_actions=True):
@@ -52,7 +53,7 @@ def _resets(rows, time=3):
 
 
 def _probabilities(policy, params):
-    """Of every trajectory, float64 [64]."""
+    """The probability of every trajectory, float64 [64]."""
     observations, actions, _ = _every_trajectory()
     output, _ = policy.apply(tf.constant(params), observations, policy.initial_state(64), _resets(64), actions)
     log_prob = output.distribution.log_prob(actions).numpy().astype(np.float64)
@@ -116,12 +117,14 @@ def test_sampled_gradients_are_unbiased_and_baselines_change_their_variance_only
     spreads = {}
     for name in ("none", "constant", "linear", "recurrent"):
         agent = agents.RPG(dataclasses.replace(CONFIG, baseline=name, baseline_learning_rate=0.01), TINY, "lstm")
-        baseline, found = agent.make_baseline(), []
+        baseline, found = rpg.make_baseline(agent.config, agent.policy, 0, None), []
+        missing = rpg.chunk_length(agent.config) - 3  # the steps of the episodes; a baseline takes whole chunks
         for number, batch in enumerate([*batches[:20], *batches]):
-            # The chunk length of the agent's baseline is 32: pad to it.
             padded = batch._replace(
                 **{
-                    part: np.concatenate([getattr(batch, part), np.zeros((29, *getattr(batch, part).shape[1:]), kind)])
+                    part: np.concatenate(
+                        [getattr(batch, part), np.zeros((missing, *getattr(batch, part).shape[1:]), kind)]
+                    )
                     for part, kind in (
                         ("observations", np.float32),
                         ("resets", np.float32),
@@ -153,9 +156,9 @@ SEVEN = functools.partial(envs.make, "CartPoleNoVel-v1", max_episode_steps=7)
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_baseline_without_memory_knows_the_time_where_a_known_limit_ends_episodes(known):
-    """Of seven rewards of 1 there are 7 − t to come, and nothing but the time tells them apart."""
+    """Seven rewards of 1 leave 7 − t to come, and nothing but the time tells the steps apart."""
     env = SEVEN if known else functools.partial(envs.make, lambda: gym.make("CartPoleNoVel-v1", max_episode_steps=7))
-    config = rpg.Config(
+    config = agents.RPG.Config(
         episodes_per_batch=4,
         learning_rate=3e-3,
         discount=1.0,
@@ -164,7 +167,8 @@ def test_a_baseline_without_memory_knows_the_time_where_a_known_limit_ends_episo
         observe_actions=False,
     )
     agent = agents.RPG(config, env, "mlp")
-    baseline, act = agent.make_baseline(), rlab.policies.compile_acting(agent.policy)
+    limit = 7 if known else None
+    baseline, act = rpg.make_baseline(agent.config, agent.policy, 0, limit), rlab.policies.compile_acting(agent.policy)
     start, params = agent.policy.initial_state(4), tf.constant(agent.policy.initial_parameters(0))
     batch, _ = play_batch(env(num_envs=4), act, start, params, 0, 0, 16)
     batch = batch._replace(observations=np.zeros_like(batch.observations))
@@ -301,7 +305,7 @@ def test_learns_to_remember_and_cannot_without_memory(tmp_path):
 
 
 def test_previous_actions_are_a_memory_of_their_own(tmp_path):
-    """Where the policy sees its actions, it can note the symbol by what it does while it waits."""
+    """A policy that sees its actions can note the symbol by what it does while it waits."""
     at_once = ("DelayedRecall", {"k": 2, "delay": 0})
     _train(tmp_path / "run", at_once, 20_000, "mlp", learning_rate=1e-2)
     assert _summary(tmp_path / "run", at_once)["success_rate"] > 0.9
@@ -346,16 +350,15 @@ def test_going_on_from_a_checkpoint_changes_no_bit(tmp_path, baseline):
         functools.partial(envs.make, *RECALL[:1]),
         "rnn",
     )
-    straight = rpg.Learner(agent, Schedule(10_000, 0.4))
+    straight = agent.learner(Schedule(10_000, 0.4))
     updates = straight.updates()
     [next(updates) for _ in range(3)]
-    saved = straight.checkpoint()
+    saved = checkpoint_of(straight)
     [next(updates) for _ in range(3)]
-    stopped = rpg.Learner(agent, Schedule(10_000, 0.4))
-    stopped.restore(saved)
+    stopped = agent.learner(Schedule(10_000, 0.4), saved)
     following = stopped.updates()
     [next(following) for _ in range(3)]
-    ours, theirs = straight.checkpoint(), stopped.checkpoint()
+    ours, theirs = checkpoint_of(straight), checkpoint_of(stopped)
     assert ours.arrays.keys() == theirs.arrays.keys()
     assert _same(ours.arrays, theirs.arrays)
     assert ours.counters == theirs.counters
@@ -365,13 +368,13 @@ def test_policy_and_baseline_know_what_they_have_seen():
     agent = agents.RPG(
         dataclasses.replace(CONFIG, baseline_clock=True, normalize_observations=True, optimizer="adamw"), SEVEN, "rnn"
     )
-    learner, seen = rpg.Learner(agent, Schedule(10_000)), []
-    play, updates = learner._play, learner.updates()
-    learner._play = lambda params: seen.append(play(params)) or seen[-1]
+    learner, seen = agent.learner(Schedule(10_000)), []
+    play, updates = learner.play, learner.updates()
+    learner.play = lambda params: seen.append(play(params)) or seen[-1]
     for _ in range(3):
         next(updates)
     rows = np.concatenate([batch.observations[batch.valid != 0.0] for batch, _ in seen])
-    arrays = learner.checkpoint().arrays
+    arrays = checkpoint_of(learner).arrays
     for name, expected in (("mean", rows.mean(axis=0)), ("deviation", rows.std(axis=0))):
         np.testing.assert_allclose(arrays[f"policy/backbone/observation_{name}"], expected, atol=1e-5)
         clocked = arrays[f"baseline/network/backbone/observation_{name}"]

@@ -13,9 +13,9 @@ from rlab.errors import BadInputError, launch_command, nearest
 from rlab.files import write_atomically
 from rlab.runs import checkpoints
 from rlab.runs.checkpoints import Checkpoint
-from rlab.runs.directory import Run, describe_factory
-from rlab.runs.loading import load_policy, space_from_json, space_to_json
+from rlab.runs.directory import Run
 from rlab.runs.metrics import MetricsWriter, read_metrics
+from rlab.runs.policy_files import load_policy, space_from_json, space_to_json
 from rlab.runs.progress import ProgressDisplay
 from rlab.seeding import derive
 
@@ -92,7 +92,7 @@ def test_a_run_never_takes_a_directory_that_holds_something(tmp_path):
     Run.create(tmp_path / "empty", CONFIG)
 
 
-def test_what_is_no_run_is_named(tmp_path):
+def test_a_directory_that_is_no_run_is_named(tmp_path):
     with pytest.raises(BadInputError, match=r"no config\.json"):
         Run.open(tmp_path / "nothing")
     (tmp_path / "config.json").write_text("{")
@@ -169,18 +169,6 @@ def test_spaces_survive_json(space):
     assert space_from_json(json.loads(json.dumps(space_to_json(space)))) == space
 
 
-def test_only_named_factories_are_described():
-    import functools
-
-    import envs
-
-    described = describe_factory(functools.partial(envs.make, "Pong", sticky_actions=0.25))
-    assert described == {"name": "Pong", "options": {"sticky_actions": 0.25}}
-    assert describe_factory(functools.partial(envs.make, lambda: None)) is None
-    assert describe_factory(envs.make) is None
-    assert describe_factory(functools.partial(open, "Pong")) is None
-
-
 @settings(max_examples=200)
 @given(st.integers(0, 2**40), st.integers(0, 100), st.sampled_from(["worker", "evaluation"]))
 def test_seeds_are_stable_and_in_range(seed, number, name):
@@ -190,7 +178,7 @@ def test_seeds_are_stable_and_in_range(seed, number, name):
 
 
 @pytest.mark.parametrize("seed", [None, 1.5, "x", -1, True])
-def test_what_is_no_seed_is_refused(seed):
+def test_a_wrong_seed_is_refused(seed):
     with pytest.raises(BadInputError, match=f"a seed must be a whole number, at least 0, not {seed!r}"):
         derive(seed, "worker")
 

@@ -36,12 +36,12 @@ class Walk(gym.Env):
         return np.float32([self.place]), self.place, self.place > 5.0, False, {}
 
     def save_state(self):
-        state = envs.rows.generator_state([self.np_random])
+        state = envs.batched.generator_state([self.np_random])
         return {"place": np.array(self.place), "generator": state}
 
     def load_state(self, arrays):
         self.place = float(arrays["place"])
-        envs.rows.set_generator_state([self.np_random], arrays["generator"])
+        envs.batched.set_generator_state([self.np_random], arrays["generator"])
 
 
 def _play(env, actions):
@@ -93,7 +93,7 @@ def test_a_fault_after_a_restored_state_names_the_step_of_its_episode():
         (Walk, {}),
     ],
 )
-def test_what_follows_a_restored_state_is_the_same(name, options):
+def test_steps_after_a_restored_state_are_the_same(name, options):
     make = functools.partial(envs.make, name, 3, restorable=True, **options)
     env = make(seed=1)
     env.reset()
@@ -111,7 +111,7 @@ def test_what_follows_a_restored_state_is_the_same(name, options):
 
 
 @pytest.mark.parametrize(("make", "named"), [("Blackjack-v1", "'Blackjack-v1'"), (Counted, "Counted")])
-def test_what_cannot_be_restored_is_named(make, named):
+def test_an_environment_that_cannot_be_restored_is_named(make, named):
     with pytest.raises(BadInputError, match=f"the state of environment .*{named}.* cannot be saved and restored"):
         envs.make(make, restorable=True)
     assert envs.make(make).save_state() is None
@@ -153,8 +153,8 @@ def test_a_game_that_can_be_restored_is_the_same_game(game, options):
     assert ends > 0 or game == "Pong"
 
 
-def test_what_version_0_1_saved_is_gone_on_with():
-    """It counted with gymnasium's wrapper, which kept one array more."""
+def test_a_state_saved_by_version_0_1_is_restored():
+    """Version 0.1 counted with gymnasium's wrapper, which kept one array more."""
     env = envs.make("CartPole-v1", 2, 0)
     env.reset()
     _play(env, [np.ones(2, int)] * 5)
@@ -166,7 +166,7 @@ def test_what_version_0_1_saved_is_gone_on_with():
     assert _play(env, [np.ones(2, int)] * 20) == once
 
 
-def test_what_wrappers_of_others_keep_is_not_saved():
+def test_an_environment_in_a_foreign_wrapper_cannot_be_saved():
     inside = gym.vector.SyncVectorEnv([lambda: gym.make("Pendulum-v1")], autoreset_mode="SameStep")
     assert envs.contract.conform(inside, "inside").can_save
     assert not envs.contract.conform(gym.wrappers.vector.NormalizeReward(inside), "wrapped").can_save

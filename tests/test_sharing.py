@@ -23,8 +23,8 @@ SMALL = {
 
 
 def test_a_thing_is_made_once_and_the_oldest_is_forgotten(monkeypatch):
-    monkeypatch.setattr(sharing, "_KEPT", 2)
-    monkeypatch.setattr(sharing, "_made", type(sharing._made)())
+    monkeypatch.setattr(sharing, "KEPT", 2)
+    monkeypatch.setattr(sharing, "MADE", type(sharing.MADE)())
     made = []
     for key in (1, 2, 1, 3, 1, 2):
         sharing.once(lambda key=key: made.append(key), key)
@@ -56,7 +56,7 @@ def test_a_second_training_compiles_nothing_new_and_no_file_of_autograph_stays(t
     for seed in range(2):
         agent = kind(kind.Config(**changes), functools.partial(envs.make, toys.Matching), "mlp", seed)
         agent.train(tmp_path / str(seed), steps)
-        made.append(set(sharing._made))
+        made.append(set(sharing.MADE))
     assert made[0] == made[1]
     if name != "SNES":  # TensorFlow's own `vectorized_map` makes one, which goes when the process ends by itself
         assert not list((tmp_path / "tmp").iterdir())

@@ -80,9 +80,9 @@ def test_a_late_repetition_of_a_batch_job_does_not_kill(handler):
     assert signal.getsignal(signal.SIGUSR1) is (signal.SIG_IGN if handler is signal.SIG_DFL else handler)
 
 
-def test_where_there_are_no_other_signals(monkeypatch):
+def test_a_stop_request_works_with_two_signals_alone(monkeypatch):
     monkeypatch.setattr(signals, "HEARD", (signal.SIGINT, signal.SIGTERM))  # as on Windows
-    monkeypatch.setattr(signals, "_REPEATABLE", None)
+    monkeypatch.setattr(signals, "REPEATABLE", None)
     with StopRequest() as stop:
         signal.raise_signal(signal.SIGTERM)
     assert stop.signal == signal.SIGTERM
@@ -203,7 +203,7 @@ def test_a_thread_that_its_environment_holds_is_left_behind(monkeypatch, capsys)
     assert "worker-3 is left behind: step of Stuck (test_signals.py:" in capsys.readouterr().err
 
 
-def test_what_does_not_close_keeps_nothing_open(capsys):
+def test_an_environment_that_does_not_close_keeps_no_other_open(capsys):
     closed = []
 
     class Environment:

@@ -183,7 +183,7 @@ def test_bad_input_gets_one_line(tmp_path, arguments, names):
         (2, ("rpg", "--env", "TMaze", "--episodes-per-batch", "5"), "multiple of the 2 ranks"),
     ],
 )
-def test_what_ranks_cannot_share_is_bad_input(tmp_path, ranks, command, names):
+def test_a_batch_that_ranks_cannot_share_is_bad_input(tmp_path, ranks, command, names):
     if command[0] == "trpo":
         command += ("--critic-minibatch", "50")
     done = _slurm(tmp_path, "--ntasks-per-node", ranks, "--", *command)
@@ -231,41 +231,41 @@ def test_setup_comes_before_the_training_and_its_failure_ends_the_job(tmp_path):
 
 
 def test_the_members_of_an_array():
-    assert cluster._members("0-4") == {0, 1, 2, 3, 4}
-    assert cluster._members("1,3,5-9:2%2") == {1, 3, 5, 7, 9}
+    assert cluster.members("0-4") == {0, 1, 2, 3, 4}
+    assert cluster.members("1,3,5-9:2%2") == {1, 3, 5, 7, 9}
     for wrong in ("", "a", "-1", "4-2", "0-4%", "0-4%0", "1,,2", "0-9:0", "1 2", "0-9999999", "9" * 5000, "٣"):
         with pytest.raises(BadInputError, match="--array must be seeds such as 0-4"):
-            cluster._members(wrong)
+            cluster.members(wrong)
 
 
-def test_what_an_array_decides_is_not_given_too(tmp_path):
+def test_an_array_decides_the_seeds_and_run_directories(tmp_path):
     run = tmp_path / "run"
     words = ["nback", "--run", str(run), "--k", "3", f"--run={run}"]
-    assert cluster._check_members(words, run, {0, 1}) == ["nback", "--k", "3"]
+    assert cluster.check_members(words, run, {0, 1}) == ["nback", "--k", "3"]
     with pytest.raises(BadInputError, match="leave out --seed"):
-        cluster._check_members(["nback", "--seed=3"], run, {0})
+        cluster.check_members(["nback", "--seed=3"], run, {0})
     with pytest.raises(BadInputError, match="seeds of their own"):
-        cluster._check_members(["resume", "run"], run, {0})
+        cluster.check_members(["resume", "run"], run, {0})
     (tmp_path / "run-seed1").mkdir()
     (tmp_path / "run-seed1" / "config.json").touch()
-    cluster._check_members(["nback"], run, {0, 2})
+    cluster.check_members(["nback"], run, {0, 2})
     with pytest.raises(BadInputError, match="run-seed1 exists and is not empty"):
-        cluster._check_members(["nback"], run, {0, 1})
+        cluster.check_members(["nback"], run, {0, 1})
 
 
 def test_setup_must_be_a_line_of_bash():
     for wrong in ("", "a\nb", "module load (", "if true"):
         with pytest.raises(BadInputError, match="--setup"):
-            cluster._check_options({"extra": (), "time": None, "setup": (wrong,)} | dict.fromkeys(_NAMES), None)
+            cluster.check_options({"extra": (), "time": None, "setup": (wrong,)} | dict.fromkeys(_NAMES), None)
 
 
 def test_every_form_of_a_time_is_known():
-    from launch.cluster import _seconds
+    from launch.cluster import parse_time
 
     minute, hour, day = 60, 3600, 86400
-    assert [_seconds(time) for time in ("90", "90:30", "01:30:05")] == [90 * minute, 90 * minute + 30, hour + 1805]
-    assert [_seconds(time) for time in ("1-6", "1-06:30")] == [day + 6 * hour, day + 6 * hour + 30 * minute]
-    assert _seconds("1-06:30:15") == day + 6 * hour + 30 * minute + 15
+    assert [parse_time(time) for time in ("90", "90:30", "01:30:05")] == [90 * minute, 90 * minute + 30, hour + 1805]
+    assert [parse_time(time) for time in ("1-6", "1-06:30")] == [day + 6 * hour, day + 6 * hour + 30 * minute]
+    assert parse_time("1-06:30:15") == day + 6 * hour + 30 * minute + 15
 
 
 def test_a_repeated_sigusr1_is_one_sigterm(capfd):
@@ -275,11 +275,11 @@ def test_a_repeated_sigusr1_is_one_sigterm(capfd):
         with StopRequest() as stop:
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGUSR1)
-                stop._first -= 60.0  # a later one, too
+                stop.first_heard -= 60.0  # a later one, too
             assert stop.signal == signal.SIGTERM
             assert stop_requested()
         os.kill(os.getpid(), signal.SIGUSR1)
-        stop._restore()
+        stop.restore()
         with StopRequest() as stop:
             pass
         os.kill(os.getpid(), signal.SIGUSR1)  # of a run that ended by itself
@@ -314,7 +314,7 @@ def _wait(condition, what, seconds=100, process=None):
 
 
 def _progress(run):
-    """How many rows of metrics the run has: once there is a new one, it makes updates."""
+    """The number of rows of metrics that the run has: once there is a new one, it makes updates."""
     return len((run / "metrics.csv").read_text().splitlines()[1:]) if (run / "metrics.csv").exists() else 0
 
 
@@ -412,7 +412,7 @@ def _sbatch(cwd, text):
 
 
 def _job(number):
-    """What Slurm says of a job."""
+    """The fields of a job, as Slurm shows them."""
     shown = subprocess.run(["scontrol", "show", "job", number], capture_output=True, text=True, check=True).stdout
     return dict(part.split("=", 1) for part in shown.split() if "=" in part)
 

@@ -12,19 +12,20 @@ import agents
 import envs
 import rlab
 from agents import snes
+from agents.agent import checkpoint_of
 from rlab.errors import BadInputError, TrainingError
-from rlab.evaluation import play_episodes, summarize
-from rlab.rollout import evaluate_members
 from rlab.runs.metrics import read_metrics
+from rlab.sampling.evaluation import play_episodes, summarize
+from rlab.sampling.rollout import evaluate_members
 from rlab.schedules import Schedule
 
-CONFIG = snes.Config(population=16, group=8, sigma=0.3, learning_rate=0.03)
+CONFIG = agents.SNES.Config(population=16, group=8, sigma=0.3, learning_rate=0.03)
 CARTPOLE = functools.partial(envs.make, "CartPole-v1")
 MATCHING = functools.partial(envs.make, toys.Matching)
 
 
 def _learner(env=CARTPOLE, policy=None, seed=0, steps=10**9, **changes):
-    return snes.Learner(agents.SNES(dataclasses.replace(CONFIG, **changes), env, policy, seed), Schedule(steps))
+    return agents.SNES(dataclasses.replace(CONFIG, **changes), env, policy, seed).learner(Schedule(steps))
 
 
 def _train(run, env, steps, policy=None, seed=0, **changes):
@@ -44,10 +45,10 @@ def test_a_group_plays_as_its_members_do_one_by_one(backbone):
     params += 0.3 * np.random.default_rng(0).normal(size=params.shape).astype(np.float32)
     found = []
     for group in (members, 1):
-        act = rlab.policies.compile_population(policy, episodes)
-        memory = rlab.policies.population_state(policy, group, episodes)
+        population = rlab.policies.Population(policy, episodes)
+        act, memory = population.act, population.initial_state(group)
         env = CARTPOLE(num_envs=group * episodes, seed=0, single_episode=group > 1)
-        given = [rlab.policies.divide(policy, tf.constant(params[i : i + group])) for i in range(0, members, group)]
+        given = [population.prepare(tf.constant(params[i : i + group])) for i in range(0, members, group)]
         parts = [
             evaluate_members(env, act, memory, some, 100 + i * group * episodes, 0, 4) for i, some in enumerate(given)
         ]
@@ -68,15 +69,15 @@ def test_any_backbone_has_populations(backbone):
     policy = rlab.policies.build(probe.single_observation_space, probe.single_action_space, backbone)
     params = tf.constant(np.stack([policy.initial_parameters(seed) for seed in range(2)]))
     observations, _ = probe.reset()
-    given = rlab.policies.population_state(policy, 2, 1), np.ones(2), np.zeros((2, 2))
-    divided = rlab.policies.divide(policy, params)
-    actions, _ = rlab.policies.compile_population(policy, 1)(divided, observations, *given)
+    population = rlab.policies.Population(policy)
+    given = population.initial_state(2), np.ones(2), np.zeros((2, 2))
+    actions, _ = population.act(population.prepare(params), observations, *given)
     for i, action in enumerate(actions.numpy()):
         output, _ = policy.apply(params[i], observations[i][None, None], policy.initial_state(1), tf.ones((1, 1)))
         assert action == output.distribution.mode()[0, 0]
 
 
-def test_who_has_played_its_episodes_stops_acting():
+def test_a_member_that_has_played_its_episodes_stops_acting():
     """Eight members whose episodes end one after another act in groups of 8 and 4; what is told is theirs."""
 
     class Counting(toys.Matching):
@@ -105,10 +106,10 @@ def test_who_has_played_its_episodes_stops_acting():
 
 def test_a_request_to_stop_ends_a_generation_and_changes_nothing(monkeypatch):
     learner = _learner()
-    before = learner.checkpoint()
+    before = checkpoint_of(learner)
     monkeypatch.setattr(snes.runs, "stop_requested", lambda: True, raising=False)
     assert next(learner.updates()) is None
-    after = learner.checkpoint()
+    after = checkpoint_of(learner)
     assert after.steps == before.steps == 0
     for name, part in before.arrays.items():
         np.testing.assert_array_equal(after.arrays[name], part)
@@ -129,7 +130,7 @@ def test_images_are_normalized_by_a_reference_batch(tmp_path):
     whole, cut = ((tmp_path / run / "policy" / "weights.safetensors").read_bytes() for run in ("whole", "cut"))
     assert whole == cut
     policy = rlab.load_policy(tmp_path / "whole")
-    reference = learner._reference(agents.SNES(dataclasses.replace(CONFIG, **few), env, "vbn-small-cnn"))
+    reference = learner.reference()
     assert len(np.unique(reference, axis=0)) > 10
     again = policy.policy.with_reference(tf.constant(policy.parameters), tf.constant(reference))
     np.testing.assert_allclose(again, policy.parameters, atol=1e-3)
@@ -224,9 +225,9 @@ def test_bad_settings_are_named(changes, message):
     [(256, True, 64), (64, True, 16), (1024, True, 64), (20, True, 4), (2, True, 2), (10, True, 2), (7, False, 1)],
 )
 def test_a_group_that_is_left_open_is_a_quarter(population, mirrored, group):
-    config = snes.Config(population=population, mirrored=mirrored)
-    assert snes.check_sizes(config, 1).group == group
-    assert snes.check_sizes(config, min(4, population // 2)).group == group
+    config = agents.SNES.Config(population=population, mirrored=mirrored)
+    assert config.of_ranks(1).group == group
+    assert config.of_ranks(min(4, population // 2)).group == group
 
 
 def test_a_step_size_that_falls_is_what_the_schedule_leaves_of_it():

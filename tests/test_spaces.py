@@ -1,4 +1,4 @@
-"""What a policy makes of spaces: actions within their bounds, and arrays that are images or vectors."""
+"""Spaces and policies: actions within their bounds, and arrays that are images or vectors."""
 
 import dataclasses
 import functools
@@ -21,11 +21,11 @@ import rlab
 from rlab import policies
 from rlab.errors import BadInputError
 from rlab.policies.actions import to_environment
+from rlab.policies.inference import InferencePolicy, as_batch
 from rlab.policies.observations import first_reading_of, reading_from_json, reading_of
 from rlab.policies.policy import Policy, build, require_same_spaces
-from rlab.policies.trained import TrainedPolicy, as_batch
-from rlab.runs import loading
-from rlab.runs.loading import load_policy, read_architecture, save_architecture, space_from_json, space_to_json
+from rlab.runs import policy_files
+from rlab.runs.policy_files import load_policy, read_architecture, save_architecture, space_from_json, space_to_json
 
 BOX = gym.spaces.Box
 with np.errstate(invalid="ignore"):  # gymnasium brings the infinity to an integer
@@ -109,7 +109,7 @@ def test_version_0_1_cut_actions_off_and_nothing_else():
 )
 def test_actions_of_every_shape_are_acted_told_and_judged(space):
     policy = Policy(VECTOR, space, observe_actions=True)
-    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    trained = InferencePolicy(policy, policy.initial_parameters(0))
     actions, _ = trained.act(np.zeros((20, 3)), trained.initial_state(20))
     assert actions.dtype == space.dtype
     assert actions.shape == (20, *space.shape)
@@ -147,7 +147,7 @@ def test_images_are_known_by_their_shape_and_bounds(shape, dtype, seen):
     policy = Policy(space, DISCRETE)
     assert policy.backbone == ("cnn" if min(seen[:2]) >= 20 else "tiny-cnn")
     assert f"{policy.backbone} over image {seen[0]}×{seen[1]}" in policy.describe()
-    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    trained = InferencePolicy(policy, policy.initial_parameters(0))
     assert trained.act(space.sample(), ())[0] in DISCRETE
 
 
@@ -170,7 +170,7 @@ def test_all_other_arrays_are_vectors(space):
     assert (reading.kind, reading.shape) == ("vector", (math.prod(space.shape),))
     assert f"vector of {math.prod(space.shape)} number" in str(reading)
     policy = Policy(space, DISCRETE)
-    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    trained = InferencePolicy(policy, policy.initial_parameters(0))
     assert trained.act(np.asarray(space.sample()), ())[0] in DISCRETE
 
 
@@ -187,10 +187,10 @@ def test_no_number_of_an_image_is_lost_and_the_sides_are_the_largest_pair(shape,
 
 
 def _features(space, observations):
-    """What the first layer of a policy's network is given."""
-    from rlab.policies.backbones import _preprocess
+    """The input of the first layer of a policy's network."""
+    from rlab.policies.backbones import preprocess
 
-    return _preprocess(tf.constant(observations), reading_of(space), of_pixels=True).numpy()
+    return preprocess(tf.constant(observations), reading_of(space), of_pixels=True).numpy()
 
 
 def test_the_dtype_and_the_layout_of_an_image_change_nothing_that_is_seen():
@@ -205,14 +205,14 @@ def test_the_dtype_and_the_layout_of_an_image_change_nothing_that_is_seen():
 
 
 def test_images_are_seen_about_their_background_or_each_by_its_own_pixels():
-    from rlab.policies.backbones import _preprocess
+    from rlab.policies.backbones import preprocess
 
     space = BOX(10, 210, (3, 8, 9), np.uint8)
     pixels = np.random.default_rng(0).integers(10, 211, (5, 3, 8, 9))
     last = np.moveaxis(pixels, 1, -1)
-    about = _preprocess(tf.constant(pixels.astype(np.uint8)), dataclasses.replace(reading_of(space), background=60.0))
+    about = preprocess(tf.constant(pixels.astype(np.uint8)), dataclasses.replace(reading_of(space), background=60.0))
     np.testing.assert_allclose(about, (last - 60.0) / 50.0, rtol=1e-6, atol=1e-6)
-    alone = _preprocess(tf.constant(pixels.astype(np.uint8)), reading_of(space))
+    alone = preprocess(tf.constant(pixels.astype(np.uint8)), reading_of(space))
     mean, deviation = (part(last, axis=(1, 2, 3), keepdims=True) for part in (np.mean, np.std))
     np.testing.assert_allclose(alone, (last - mean) / deviation, rtol=1e-2, atol=1e-2)
 
@@ -275,7 +275,7 @@ def test_several_numbers_are_one_hot_each():
     space = gym.spaces.MultiDiscrete([3, 2], start=[1, 0])
     np.testing.assert_array_equal(_features(space, np.array([[1, 1], [3, 0]])), [[1, 0, 0, 0, 1], [0, 0, 1, 1, 0]])
     policy = Policy(space, DISCRETE)
-    trained = TrainedPolicy(policy, policy.initial_parameters(0))
+    trained = InferencePolicy(policy, policy.initial_parameters(0))
     assert trained.act(np.array([3, 1]), ())[0] in DISCRETE
     with pytest.raises(BadInputError, match=r"entry \[0\] of the observation is 0"):
         trained.act(np.array([0, 1]), ())
@@ -313,7 +313,7 @@ def test_small_bounds_are_told_apart():
         (BOX(-np.inf, np.inf, (40,), np.float32), False),
     ],
 )
-def test_what_only_looks_like_an_image_is_said_to_be_a_vector(space, said, capsys):
+def test_an_image_without_common_bounds_is_said_to_be_a_vector(space, said, capsys):
     for _ in range(2):
         build(space, DISCRETE)
     words = f"are taken as a vector of {math.prod(space.shape)} numbers"
@@ -325,7 +325,7 @@ def test_only_who_measures_a_reference_batch_is_given_a_backbone_that_needs_one(
     image = BOX(0, 255, (40, 40, 1), np.uint8)
     with pytest.raises(BadInputError, match=f"only snes measures; {name.removeprefix('vbn-')} is"):
         policies.build(image, DISCRETE, name)
-    assert policies.build(image, DISCRETE, name, measures_reference=True).refers
+    assert policies.build(image, DISCRETE, name, measures_reference=True).uses_reference_batch
 
 
 @pytest.mark.parametrize(
@@ -354,13 +354,13 @@ def test_a_policy_acts_as_it_was_trained_unless_told_otherwise(tmp_path):
     policy = Policy(VECTOR, BOX(10.0, 20.0, (1,), np.float32))
     params, rest = policy.initial_parameters(0), np.zeros((50, 3))
     for flag in (True, False):
-        trained = TrainedPolicy(policy, params, deterministic=flag)
+        trained = InferencePolicy(policy, params, deterministic=flag)
         spread = {name: trained.act(rest, (), None, name)[0].std() for name in (None, True, False)}
         assert spread[True] == 0.0 < 1.0 < spread[False]
         assert (spread[None] == 0.0) == flag
     with pytest.raises(BadInputError, match="50 observations need 50 resets, not 2"):
         trained.act(rest, (), np.zeros(2))
-    memory = TrainedPolicy(Policy(VECTOR, DISCRETE, "rnn"), params)
+    memory = InferencePolicy(Policy(VECTOR, DISCRETE, "rnn"), params)
     for state in ((), memory.initial_state(2)):
         with pytest.raises(BadInputError, match="memory has arrays of"):
             memory.act(np.zeros(3), state)
@@ -368,8 +368,8 @@ def test_a_policy_acts_as_it_was_trained_unless_told_otherwise(tmp_path):
 
 def test_a_policy_acts_on_after_two_to_the_31_steps():
     policy = Policy(VECTOR, DISCRETE)
-    trained = TrainedPolicy(policy, policy.initial_parameters(0), seed=2**31 - 1)
-    trained._count = 2**31 - 1
+    trained = InferencePolicy(policy, policy.initial_parameters(0), seed=2**31 - 1)
+    trained.count = 2**31 - 1
     for _ in range(2):
         assert trained.act(np.zeros(3), ())[0] in DISCRETE
 
@@ -383,7 +383,7 @@ def _saved(run, policy, change=None, remove=(), **options):
     path = run / "policy" / "architecture.json"
     data = json.loads(path.read_text()) | (change or {})
     data = {key: part for key, part in data.items() if key not in (*remove, "sha256")}
-    known = {"sha256": loading._digest(data)} if "reading" in data else {}
+    known = {"sha256": policy_files.digest(data)} if "reading" in data else {}
     path.write_text(json.dumps(data | known))
     parameters = policy.named(policy.initial_parameters(0))
     safetensors.numpy.save_file(parameters, run / "policy" / "weights.safetensors")

@@ -21,7 +21,7 @@ class Process(Serial):
 @pytest.mark.parametrize(
     ("asked", "processes", "found"), [(0, 1, 1), (0, 3, 3), (4, 2, 4), (2, 2, 2), (3, 2, 2), (2, 4, 4), (6, 1, 6)]
 )
-def test_how_many_shares_there_are(asked, processes, found):
+def test_the_number_of_shares_is_a_multiple_of_the_processes(asked, processes, found):
     assert threads.shares(asked, processes) == found
 
 
@@ -82,7 +82,7 @@ def test_a_fault_of_one_is_raised_and_ends_all(failing, waiting):
     assert threading.active_count() == before
 
 
-def test_who_stops_early_ends_all():
+def test_closing_the_first_ranks_updates_ends_all():
     ranks, ended = threads.ranks_of(Serial(), 2), []
 
     def updates(rank):

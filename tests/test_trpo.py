@@ -14,23 +14,24 @@ import agents
 import envs
 import rlab
 from agents import trpo
+from rlab import policies
 from rlab.errors import BadInputError, TrainingError
-from rlab.evaluation import play_episodes, summarize
 from rlab.parallel.comm import Serial
-from rlab.policies import LinearCritic, NetworkFitter, Policy, trust
+from rlab.policies import LinearCritic, NetworkFitter, Policy
 from rlab.policies.baselines import LinearBaseline, steps_within_episodes
-from rlab.rollout import Collector
 from rlab.runs.metrics import read_metrics
+from rlab.sampling.evaluation import play_episodes, summarize
+from rlab.sampling.rollout import Collector
 from rlab.schedules import Schedule
 
-CONFIG = trpo.Config(batch_size=256, parallel_envs=8, critic_minibatch=64, max_kl=0.01)
+CONFIG = agents.TRPO.Config(batch_size=256, parallel_envs=8, critic_minibatch=64, max_kl=0.01)
 MAX_KL = tf.constant(CONFIG.max_kl)
 CARTPOLE = functools.partial(envs.make, "CartPole-v1")
 LIMITED = functools.partial(envs.make, toys.limited_constant)
 
 
 def _learner(env=CARTPOLE, policy=None, seed=0, steps=10**9, **changes):
-    return trpo.Learner(agents.TRPO(dataclasses.replace(CONFIG, **changes), env, policy, seed), Schedule(steps))
+    return agents.TRPO(dataclasses.replace(CONFIG, **changes), env, policy, seed).learner(Schedule(steps))
 
 
 def _train(run, env, steps, policy=None, seed=0, **changes):
@@ -67,8 +68,8 @@ def test_the_divergence_is_that_of_the_policies_before_and_after():
     learner = _learner()
     before = learner.params
     batch, *_ = learner.play()
-    step, _ = learner._step(before, batch, MAX_KL)
-    old, new = (trust.distribution_of(learner.policy, params, batch) for params in (before, step.params))
+    step, _ = learner.find_step(before, batch, MAX_KL)
+    old, new = (policies.distribution_of(learner.policy, params, batch) for params in (before, step.params))
     assert float(step.kl) == pytest.approx(float(tf.reduce_mean(old.kl(new))), rel=1e-3)
     ratio = np.exp(new.log_prob(batch.actions) - old.log_prob(batch.actions))
     gain = (ratio * batch.advantages).mean() - batch.advantages.mean()
@@ -80,41 +81,41 @@ def test_a_weight_on_entropy_raises_it():
     learner = _learner(entropy_weight=1.0)
     batch, *_ = learner.play()
     batch = batch._replace(advantages=np.zeros_like(batch.advantages))
-    biased = learner.params + 0.3 * learner.policy.learned * np.sign(np.sin(np.arange(learner.policy.size)))
-    step, before = learner._step(biased, batch, MAX_KL)
-    after = tf.reduce_mean(trust.distribution_of(learner.policy, step.params, batch).entropy())
+    biased = learner.params + 0.3 * learner.policy.trainable_mask * np.sign(np.sin(np.arange(learner.policy.size)))
+    step, before = learner.find_step(biased, batch, MAX_KL)
+    after = tf.reduce_mean(policies.distribution_of(learner.policy, step.params, batch).entropy())
     assert float(step.improvement) == pytest.approx(float(after) - float(before), abs=1e-5)
     assert float(after) > float(before)
 
 
-def test_where_nothing_can_be_gained_no_bit_changes():
+def test_a_step_without_gain_changes_no_bit():
     learner = _learner()
     batch, *_ = learner.play()
-    step, _ = learner._step(learner.params, batch._replace(advantages=np.zeros_like(batch.advantages)), MAX_KL)
+    step, _ = learner.find_step(learner.params, batch._replace(advantages=np.zeros_like(batch.advantages)), MAX_KL)
     np.testing.assert_array_equal(step.params, learner.params)
     assert float(step.fraction) == 0.0
     poisoned = batch.advantages.copy()
     poisoned[0, 0] = np.nan
-    step, _ = learner._step(learner.params, batch._replace(advantages=poisoned), MAX_KL)
+    step, _ = learner.find_step(learner.params, batch._replace(advantages=poisoned), MAX_KL)
     np.testing.assert_array_equal(step.params, learner.params)
 
 
 def test_the_surrogates_gradient_is_that_of_finite_differences():
     learner = _learner(env=functools.partial(envs.make, "Pendulum-v1"))
     batch, *_ = learner.play()
-    old = trust.distribution_of(learner.policy, learner.params, batch)
+    old = policies.distribution_of(learner.policy, learner.params, batch)
 
     def surrogate(params):
-        new = trust.distribution_of(learner.policy, params, batch)
+        new = policies.distribution_of(learner.policy, params, batch)
         return float(
             tf.reduce_mean(tf.exp(new.log_prob(batch.actions) - old.log_prob(batch.actions)) * batch.advantages)
         )
 
     with tf.GradientTape() as tape:
         tape.watch(learner.params)
-        now = trust.distribution_of(learner.policy, learner.params, batch)
-        log_prob = trust.log_probabilities(now, batch)
-        value = trust.surrogate(log_prob, tf.stop_gradient(log_prob), batch)
+        now = policies.distribution_of(learner.policy, learner.params, batch)
+        log_prob = policies.log_probabilities(now, batch)
+        value = trpo.surrogate(log_prob, tf.stop_gradient(log_prob), batch)
     gradient = tape.gradient(value, learner.params)
     direction = gradient / tf.norm(gradient)
     step = 1e-2
@@ -127,7 +128,7 @@ def test_subsampled_products_still_bound_the_step(backbone):
     learner = _learner(policy=backbone, fisher_subsampling=4)
     batch, *_ = learner.play()
     assert batch.fewer.size == (64 if backbone == "mlp" else 2)
-    assert 0.0 < float(learner._step(learner.params, batch, MAX_KL)[0].kl) <= 0.01
+    assert 0.0 < float(learner.find_step(learner.params, batch, MAX_KL)[0].kl) <= 0.01
     next(learner.updates())
     assert not np.array_equal(learner.play()[0].fewer, batch.fewer)
 
@@ -159,7 +160,7 @@ def test_a_linear_critic_is_the_linear_baseline():
 
 @pytest.mark.parametrize("split", [1, 2, 4])
 def test_minibatches_cover_every_step_once_however_the_environments_are_split(split):
-    """Of 8 environments of images on `split` ranks, each minibatch is the same set of (step, environment)."""
+    """Each minibatch of 8 environments of images on `split` ranks is the same set of (step, environment)."""
 
     class Rank(Serial):
         size = split
@@ -172,14 +173,14 @@ def test_minibatches_cover_every_step_once_however_the_environments_are_split(sp
     found = []
     for rank in range(split):
         fitter = NetworkFitter(policy, Rank(rank), 0, 1e-3, 2, 16, True)
-        index = fitter._minibatches(12, rows)[:6]  # of the first of two epochs
+        index = fitter.minibatches(12, rows)[:6]  # of the first of two epochs
         found.append([{(i // rows, i % rows + rank * rows) for i in batch} for batch in index])
     together = [set().union(*parts) for parts in zip(*found, strict=True)]
     assert len(together) == 6
     assert all(len(batch) == 16 for batch in together)
     assert len(set().union(*together)) == 96
     whole = NetworkFitter(policy, Serial(), 0, 1e-3, 2, 16, True)
-    assert together == [{(i // 8, i % 8) for i in batch} for batch in whole._minibatches(12, 8)[:6]]
+    assert together == [{(i // 8, i % 8) for i in batch} for batch in whole.minibatches(12, 8)[:6]]
 
 
 class Switches(toys.Matching):
@@ -250,7 +251,7 @@ def test_the_same_seed_gives_the_same_bits(tmp_path):
         ("PendulumNoVel-v1", "mlp", {"critic": "linear"}),
     ],
 )
-def test_where_the_environment_can_be_saved_a_resumed_run_equals_a_whole_one(tmp_path, capsys, env, backbone, changes):
+def test_a_resumed_run_equals_a_whole_one_if_the_environment_can_be_saved(tmp_path, capsys, env, backbone, changes):
     factory = functools.partial(envs.make, env)
     _train(tmp_path / "whole", factory, 1536, backbone, **changes)
     _train(tmp_path / "parts", factory, 768, backbone, **changes)
@@ -261,7 +262,7 @@ def test_where_the_environment_can_be_saved_a_resumed_run_equals_a_whole_one(tmp
     assert [row["kl"] for row in whole] == [row["kl"] for row in parts]
 
 
-def test_where_it_cannot_a_word_says_so(tmp_path, capsys):
+def test_a_note_tells_that_the_environment_could_not_be_saved(tmp_path, capsys):
     factory = functools.partial(envs.make, toys.Matching)
     _train(tmp_path / "run", factory, 512)
     agents.TRPO.resume(tmp_path / "run", factory, 1024)
@@ -279,7 +280,7 @@ def test_a_saved_collector_goes_on_to_the_bit(observe_reward):
 
     first, second = collector(1), collector(1)
     first.collect(params)
-    second._seed, saved = first._seed, first.save()
+    second.seed, saved = first.seed, first.save()
     second.load(saved)
     for whole, resumed in zip(*(one.collect(params) for one in (first, second)), strict=True):
         for ours, theirs in zip(tf.nest.flatten(whole), tf.nest.flatten(resumed), strict=True):
@@ -314,7 +315,7 @@ def test_bad_settings_are_named(changes, message):
 
 
 @pytest.mark.parametrize(("backbone", "critic"), [("lstm", "network"), ("mlp", "linear")])
-def test_who_makes_no_minibatches_is_not_bound_by_them(backbone, critic):
+def test_a_critic_without_minibatches_is_not_bound_by_their_size(backbone, critic):
     agents.TRPO(dataclasses.replace(CONFIG, critic_minibatch=60, critic=critic), CARTPOLE, backbone)
 
 
@@ -322,7 +323,7 @@ def test_mujoco_has_tuned_settings_and_needs_no_screen(launch, tmp_path, monkeyp
     monkeypatch.delenv("DISPLAY", raising=False)
     done = launch("trpo", "--env", "Hopper-v5", "--steps", "4096", "--run", "run")
     assert done.returncode == 0, done.stderr
-    assert rlab.load_policy(tmp_path / "run").policy.normalized == 11
+    assert rlab.load_policy(tmp_path / "run").policy.normalized_features == 11
     filmed = launch("record", "run", "--out", "hop.mp4", "--env-option", "max-episode-steps=5")
     if filmed.returncode:  # no OpenGL here
         assert filmed.returncode == 2, filmed.stderr

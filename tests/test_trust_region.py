@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rlab.ops import trust_region
 from rlab.ops.distributions import Categorical
-from rlab.policies.names import BACKBONES
+from rlab.policies.backbone_names import BACKBONES
 from rlab.policies.policy import Policy
 
 VECTOR, IMAGE = gym.spaces.Box(-1.0, 1.0, (3,), np.float32), gym.spaces.Box(0, 255, (1, 40, 40), np.uint8)
@@ -65,7 +65,7 @@ def _network(backbone, actions, space=VECTOR):
     def distribution(params):
         return policy.apply(params, observations, policy.initial_state(B), resets)[0].distribution
 
-    return distribution, tf.constant(params), policy.learned
+    return distribution, tf.constant(params), policy.trainable_mask
 
 
 def _linear_policy(params):
@@ -153,9 +153,9 @@ def test_a_rejected_step_changes_no_bit(step, bound):
 
 
 def _step(evaluate, gradient, diagonal, params):
-    """Of a Fisher information that is diagonal, within 0.01."""
+    """A step with a diagonal Fisher information, within 0.01."""
     direction, _ = trust_region.conjugate_gradient(lambda v: diagonal * v, gradient)
-    return trust_region.natural_step(evaluate, gradient, direction, diagonal * direction, params, 0.01)
+    return trust_region.trust_region_step(evaluate, gradient, direction, diagonal * direction, params, 0.01)
 
 
 def test_the_natural_step_goes_to_the_border():
@@ -177,14 +177,14 @@ def test_the_natural_step_goes_to_the_border():
 
 
 def test_the_predicted_divergence_leaves_damping_out():
-    """Of F = diag(1, 4) and a damping of 2 it is ½ sᵀFs, which the divergence of a quadratic is too."""
+    """With F = diag(1, 4) and a damping of 2 it is ½ sᵀFs, which the divergence of a quadratic is too."""
     fisher, goal, damping = tf.constant([1.0, 4.0]), tf.constant([1.0, 1.0]), 2.0
 
     def evaluate(params):
         return tf.tensordot(goal, params, 1), 0.5 * tf.reduce_sum(fisher * tf.square(params))
 
     direction = goal / (fisher + damping)
-    step = trust_region.natural_step(evaluate, goal, direction, goal, tf.zeros(2), 0.01, damping)
+    step = trust_region.trust_region_step(evaluate, goal, direction, goal, tf.zeros(2), 0.01, damping)
     assert float(step.fraction) == 1.0
     assert float(step.predicted_kl) == pytest.approx(float(step.kl), rel=1e-5)
 
@@ -194,7 +194,7 @@ def test_the_predicted_divergence_leaves_damping_out():
     [([0.0, 0.0], [1.0, 1.0]), ([1.0, 1.0], [-1.0, -1.0]), ([1.0, 1.0], [np.nan, 1.0]), ([np.nan, 1.0], [1.0, 1.0])],
     ids=["nothing to gain", "negative curvature", "curvature NaN", "gradient NaN"],
 )
-def test_where_no_step_is_right_the_old_parameters_stay(gradient, diagonal):
+def test_parameters_stay_if_no_step_is_acceptable(gradient, diagonal):
     start = tf.constant([0.1, -0.3])
     step = _step(_quadratic(tf.constant([3.0, 0.0])), tf.constant(gradient), tf.constant(diagonal), start)
     np.testing.assert_array_equal(step.params, start)

@@ -6,9 +6,9 @@ import pytest
 
 import agents
 import envs
-from agents import AGENTS, a3c, tuning
+from agents import AGENTS, construction, tuning
 from rlab.errors import BadInputError
-from rlab.policies.names import BACKBONES
+from rlab.policies.backbone_names import BACKBONES
 from rlab.settings import check, from_settings
 
 
@@ -25,12 +25,12 @@ def test_tuned_settings_fit_their_environments(agent):
 
 def test_an_unknown_setting_gets_the_nearest():
     with pytest.raises(BadInputError, match="'learning_rate'"):
-        from_settings(a3c.Config, {"learnin_rate": 1.0})
+        from_settings(agents.A3C.Config, {"learnin_rate": 1.0})
 
 
 def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        a3c.Config().workers = 3
+        agents.A3C.Config().workers = 3
 
 
 @pytest.mark.parametrize(
@@ -44,5 +44,5 @@ def test_a_config_cannot_be_changed():
     ],
 )
 def test_the_length_of_a_training(given, expected):
-    chosen = tuning.Chosen(None, None, None, 0, steps=100, target_score=5.0)
+    chosen = construction.Chosen(None, None, None, 0, steps=100, target_score=5.0)
     assert chosen.length(*given) == expected

@@ -11,48 +11,48 @@ import toys
 import agents
 import envs
 from agents import trpo
-from rlab import vine
+from agents.trpo_checks import check_trust_region
+from rlab import policies
 from rlab.errors import BadInputError
 from rlab.ops.distributions import Categorical, DiagonalGaussian
 from rlab.ops.returns import generalized_advantage
-from rlab.policies import trust
 from rlab.policies.actions import to_environment
-from rlab.policies.checking import check_trust_region
 from rlab.runs.metrics import read_metrics
+from rlab.sampling import vine
 from rlab.schedules import Schedule
 
-CONFIG = trpo.Config(
+CONFIG = agents.TRPO.Config(
     batch_size=256, parallel_envs=8, critic_minibatch=64, max_kl=0.01, sampling="vine", vine_spacing=8, vine_length=6
 )
 
 
 def _learner(env="Acrobot-v1", backbone=None, **changes):
     agent = agents.TRPO(dataclasses.replace(CONFIG, **changes), functools.partial(envs.make, env), backbone)
-    return trpo.Learner(agent, Schedule(10**9))
+    return agent.learner(Schedule(10**9))
 
 
 def _params(learner):
-    return learner._pair.join((learner.params, learner.critic.params, learner.critic.scale))
+    return learner.pair.join((learner.params, learner.critic.params, learner.critic.scale))
 
 
 def _grow(learner, segments=3, spacing=5, length=6, count=0):
     return vine.collect(
-        learner._collector, _params(learner), segments, spacing, length, count, tf.function(generalized_advantage)
+        learner.collector, _params(learner), segments, spacing, length, count, tf.function(generalized_advantage)
     )
 
 
 def _slow_worth(learner, params, action, length):
     """Discounted rewards of an action and what follows it, by a loop over time and one over environments."""
-    collector, env = learner._collector, learner._collector._env
+    collector, env = learner.collector, learner.collector.env
     env.load_state({name[12:]: part for name, part in collector.save().items() if name.startswith("environment/")})
-    observations, resets, state = collector._observations, collector._resets, collector._state
+    observations, resets, state = collector.observations, collector.resets, collector.state
     gamma, total = np.ones(len(resets)), np.zeros(len(resets))
     for t in range(length):
-        seed = np.array([collector._seed, collector._acts + 1 + t], np.int32)
+        seed = np.array([collector.seed, collector.acts + 1 + t], np.int32)
         if t == 0:
-            _, _, state = collector._told(params, observations, state, resets, action)
+            _, _, state = collector.act_forced(params, observations, state, resets, action)
         else:
-            action, _, state = collector._act(params, observations, state, resets, seed)
+            action, _, state = collector.act(params, observations, state, resets, seed)
             action = action.numpy()
         observations, rewards, terminated, truncated, info = env.step(to_environment(action, env.single_action_space))
         total += gamma * rewards
@@ -61,7 +61,7 @@ def _slow_worth(learner, params, action, length):
         if ended.any():
             seen[ended] = info["final_obs"][ended]
         seed = np.array([0, 0], np.int32)
-        values = collector._act(params, seen, state, np.zeros_like(resets), seed)[1].numpy()
+        values = collector.act(params, seen, state, np.zeros_like(resets), seed)[1].numpy()
         gamma *= learner.config.discount * ~terminated
         if t == length - 1:
             total += gamma * values
@@ -84,23 +84,23 @@ def _slow_worth(learner, params, action, length):
 def test_a_branch_is_worth_what_a_slow_loop_finds(env, backbone, changes, count):
     learner = _learner(env, backbone, **changes)
     params = _params(learner)
-    learner._collector.collect(params, 7)
-    here = learner._collector.save()
+    learner.collector.collect(params, 7)
+    here = learner.collector.save()
     _, _, branches = _grow(learner, segments=1, length=12, count=count)
-    learner._collector.load(here)
+    learner.collector.load(here)
     for actions, values in zip(branches.actions, branches.values, strict=True):
         found = _slow_worth(learner, params, actions, 12)
-        learner._collector.load(here)
+        learner.collector.load(here)
         np.testing.assert_allclose(values, found, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("env", "backbone"), [("Acrobot-v1", "mlp"), ("NBack", "lstm")])
 def test_branches_leave_the_trajectory_as_it_was(env, backbone):
     learner = _learner(env, backbone)
-    here = learner._collector.save()
+    here = learner.collector.save()
     trajectory, episodes, branches = _grow(learner, segments=4)
-    learner._collector.load(here)
-    parts = [learner._collector.collect(_params(learner), 5) for _ in range(4)]
+    learner.collector.load(here)
+    parts = [learner.collector.collect(_params(learner), 5) for _ in range(4)]
     for name in ("observations", "resets", "actions", "rewards", "values", "next_values"):
         whole = np.concatenate([getattr(part, name) for part, _ in parts])
         np.testing.assert_array_equal(getattr(trajectory, name), whole)
@@ -119,7 +119,7 @@ def test_the_same_action_has_the_same_luck():
     assert all(np.unique(actions).size > 1 for actions in branches.actions.T)
 
 
-def test_how_many_actions_are_tried():
+def test_every_discrete_action_is_tried_or_as_many_as_asked():
     spaces = [envs.make(name).single_action_space for name in ("Acrobot-v1", "Pendulum-v1")]
     assert vine.actions_to_try(spaces[0], 0) == (3, True)
     assert vine.actions_to_try(spaces[0], 2) == (2, False)
@@ -143,8 +143,8 @@ def test_the_surrogate_is_that_of_the_paper(kind, sampled):
     else:
         actions = rng.normal(size=(A, 6, A)).astype(np.float32)
     values = rng.normal(size=(A, 6)).astype(np.float32)
-    batch = trust.Batch(*[np.zeros((T, B))] * 4, (), vine.Branches(steps, actions, values, np.float32(sampled)))
-    found = trust.surrogate(trust.log_probabilities(new, batch), trust.log_probabilities(old, batch), batch)
+    batch = policies.Batch(*[np.zeros((T, B))] * 4, (), vine.Branches(steps, actions, values, np.float32(sampled)))
+    found = trpo.surrogate(policies.log_probabilities(new, batch), policies.log_probabilities(old, batch), batch)
     total = 0.0
     for n, step in enumerate(steps):
         t, b = divmod(int(step), B)
@@ -199,7 +199,7 @@ def test_a_resumed_vine_equals_a_whole_one(tmp_path):
         ("Acrobot-v1", {"vine_length": 0}, "at least 1"),
     ],
 )
-def test_what_has_no_vine_is_said(make, changes, said):
+def test_an_environment_or_setting_without_a_vine_is_refused(make, changes, said):
     with pytest.raises(BadInputError, match=said):
         agents.TRPO(dataclasses.replace(CONFIG, **changes), functools.partial(envs.make, make))
 

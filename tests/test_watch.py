@@ -1,4 +1,4 @@
-"""How ranks watch over each other, without ranks."""
+"""The watch of ranks over each other, without ranks."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rlab.errors import BadInputError, TrainingError, fault_at
-from rlab.parallel import comm, meeting, watch
+from rlab.parallel import comm, heartbeat, meeting
 
 
 def _seconds(neighbour, number):
@@ -22,7 +22,7 @@ def _seconds(neighbour, number):
 
 
 def test_silence_is_a_fault_and_a_sign_of_life_begins_it_anew():
-    neighbour = watch.Neighbour(0, 1, lambda: False)
+    neighbour = heartbeat.Neighbour(0, 1, lambda: False)
     assert _seconds(neighbour, 12) is None
     neighbour.hear(ended=False)
     assert _seconds(neighbour, 20) == (13, "rank 0 is lost or hangs: nothing was heard of it for 12 s")
@@ -31,8 +31,8 @@ def test_silence_is_a_fault_and_a_sign_of_life_begins_it_anew():
 def test_a_job_that_is_stopped_and_continued_goes_on(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    clock, steps, neighbour = watch.Clock(), watch.Steps(), watch.Neighbour(0, 1, lambda: False)
-    with watch.stepping():
+    clock, steps, neighbour = heartbeat.Clock(), heartbeat.Steps(), heartbeat.Neighbour(0, 1, lambda: False)
+    with heartbeat.stepping():
         for slept in [1.0, 1.0, 3600.0, *[1.0] * 8]:
             now[0] += slept
             passed = clock.passed()
@@ -45,7 +45,7 @@ def test_a_job_that_is_stopped_and_continued_goes_on(monkeypatch):
 
 def test_a_rank_that_is_seen_to_be_stopped_is_waited_for_with_one_line(capfd):
     stopped = [True]
-    neighbour = watch.Neighbour(3, 4, lambda: stopped[0])
+    neighbour = heartbeat.Neighbour(3, 4, lambda: stopped[0])
     assert _seconds(neighbour, 200) is None
     assert capfd.readouterr().err == "rank 3 is stopped, and waited for until it is continued (SIGCONT)\n"
     stopped[0] = False
@@ -53,29 +53,29 @@ def test_a_rank_that_is_seen_to_be_stopped_is_waited_for_with_one_line(capfd):
 
 
 def test_the_end_of_a_neighbours_training_is_not_silence_and_this_one_must_follow():
-    neighbour = watch.Neighbour(0, 1, lambda: False)
+    neighbour = heartbeat.Neighbour(0, 1, lambda: False)
     neighbour.hear(ended=True)
     assert _seconds(neighbour, 100) == (61, "rank 1 hangs: rank 0 ended its training 60 s ago")
 
 
 def test_a_step_hangs_in_seconds_and_a_reset_may_take_longer():
-    steps = watch.Steps()
-    with watch.stepping(watch.RESET):
-        with watch.stepping():
+    steps = heartbeat.Steps()
+    with heartbeat.stepping(heartbeat.RESET):
+        with heartbeat.stepping():
             assert not steps.stuck(1.0)
         assert [steps.stuck(1.0) for _ in range(70)].index(True) == 60
-    with watch.stepping():
+    with heartbeat.stepping():
         assert [steps.stuck(1.0) for _ in range(70)].index(True) == 10
     assert not steps.stuck(1.0)
     for _ in range(30):  # many short ones are none that hangs
-        with watch.stepping():
+        with heartbeat.stepping():
             assert not steps.stuck(1.0)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc")
 def test_a_stopped_process_is_seen():
     with subprocess.Popen(["sleep", "60"]) as child:
-        seen = watch.process(child.pid)
+        seen = heartbeat.process(child.pid)
         states = [seen.stopped()]
         for number in (signal.SIGSTOP, signal.SIGCONT):
             os.kill(child.pid, number)
@@ -100,7 +100,7 @@ class Ranks:
         return [value, *self._others]
 
 
-def test_what_differs_between_ranks_is_named():
+def test_facts_that_differ_between_ranks_are_named():
     mine = {"--steps": 100, "--learning-rate": 0.2, "--target-score": None, "source code": "abc"}
     meeting.require_same(Ranks({"--steps": 100, "--learning-rate": 0.2, "source code": "abc"}), mine)
     other = {"--steps": 100, "--learning-rate": 0.1, "--corridor": 5, "source code": "abc"}
@@ -131,7 +131,7 @@ class UnsentError(Exception):
         (SystemExit(3), SystemExit, TrainingError("SystemExit: 3")),
     ],
 )
-def test_what_the_first_rank_raises_reaches_the_others_whatever_it_is(raised, here, there):
+def test_every_error_of_the_first_rank_reaches_the_others(raised, here, there):
     def work():
         raise raised
 
@@ -154,7 +154,7 @@ def test_a_result_that_cannot_be_sent_is_a_fault_of_all():
 
 
 @pytest.mark.parametrize("raised", [SystemExit(3), GeneratorExit(), StopIteration(), OSError(28, "No space")])
-def test_whatever_is_raised_becomes_a_fault_with_its_place(raised):
+def test_every_error_becomes_a_fault_with_its_place(raised):
     with (
         pytest.raises(TrainingError, match=rf"^batch 3: {type(raised).__name__}:? .*\(test_watch.py:\d+\)$"),
         fault_at("batch 3"),

@@ -15,7 +15,7 @@ from rlab.errors import BadInputError
 from rlab.notify import Unfailing, waiting
 
 ENVIRONMENT = "env:"  # how sources of images begin that are environments
-_FRAMES = 8_000, 1_000  # of an environment, to train and to test
+FRAMES = 8_000, 1_000  # of an environment, to train and to test
 _DIGITS = 1_437  # of scikit-learn's, to train
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -38,16 +38,16 @@ class ImageSplits(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """How much there is to learn from."""
+    """The amount of data in a source of images."""
 
     images: int  # to train on, without those for validation
     side: int | None  # pixels of the shorter side; None where only the images themselves tell
 
 
 def extent(source: str) -> Extent | None:
-    """What a source of images holds, told without reading it; None for a file that cannot be read."""
+    """The extent of a source of images, known without reading them; None for a file that cannot be read."""
     if source.startswith(ENVIRONMENT):
-        return Extent(_kept(_FRAMES[0]), None)
+        return Extent(_kept(FRAMES[0]), None)
     if source in ("mnist", "digits"):
         return Extent(_kept(60_000), 28) if source == "mnist" else Extent(_kept(_DIGITS), 8)
     try:
@@ -61,18 +61,18 @@ def extent(source: str) -> Extent | None:
 
 
 def load_images(source: str) -> ImageSplits:
-    """`mnist` (downloaded once by Keras), `digits` (scikit-learn's, 8×8, no network), the path of an `.npz` file, or
-    `env:NAME`: what an environment shows under random actions, all of one class (`rlab/datasets/rollouts.py`).
+    """Load `mnist` (downloaded once by Keras), `digits` (scikit-learn's, 8×8, offline), an `.npz` file by its path, or
+    `env:NAME`, the images of an environment under random actions, all of one class (`rlab/datasets/frames.py`).
 
     A file holds x_train and x_test, uint8 [N, H, W], and y_train and y_test, integers [N], as Keras's mnist.npz does.
     A twelfth of the training images, always the same, is for validation. Raises BadInputError when there is no such
     file, when it holds something else, or when the download fails.
     """
     if source.startswith(ENVIRONMENT):
-        from rlab.datasets.rollouts import frames
+        from rlab.datasets.frames import frames
 
-        shown = frames(source.removeprefix(ENVIRONMENT), _FRAMES[0] + _FRAMES[1], 0)
-        arrays = [(part, np.zeros(len(part), np.int32)) for part in np.split(shown, [_FRAMES[0]])]
+        shown = frames(source.removeprefix(ENVIRONMENT), FRAMES[0] + FRAMES[1], 0)
+        arrays = [(part, np.zeros(len(part), np.int32)) for part in np.split(shown, [FRAMES[0]])]
         brightest = 255.0
     elif source == "digits":
         arrays, brightest = _digits(), 16.0
@@ -105,7 +105,7 @@ def _sha256(parts: list[tuple[np.ndarray, np.ndarray]]) -> str:
 
 
 def _kept(count: int) -> int:
-    """How many of so many images are to train on, the others being for validation."""
+    """The number of images to train on, of `count`; the others are for validation."""
     return max(0, count - max(1, count // 12))
 
 

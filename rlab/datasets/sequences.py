@@ -12,7 +12,7 @@ _PARTS = {0: "validation", 1: "test"}
 
 
 class Labelled(NamedTuple):
-    """Input sequences with what is asked at every step."""
+    """Input sequences with the targets of every step."""
 
     inputs: np.ndarray  # float32 [T, B, F]
     targets: np.ndarray  # int32 [T, B] classes, or float32 [T, B, bits]
@@ -32,7 +32,7 @@ class Pairs(NamedTuple):
 def n_back(
     count: int, n: int, k: int, mean_length: float, deviation: float, seed: int, target: str = "match"
 ) -> Labelled:
-    """Random symbols x_t in 0 … k−1, one-hot, F = k, and what is asked of them.
+    """Random symbols x_t in 0 … k−1, one-hot, F = k, and what is asked about them.
 
     `match` asks at every step for y_t = 1 where x_t = x_{t−n}, else 0 (so too before there is an x_{t−n}). `symbol`
     asks for x_{t−n} itself, from the n-th step on. Lengths are normal numbers, rounded and kept within
@@ -53,7 +53,7 @@ def n_back(
 def repeat_copy(
     batch: int, bits: int, lengths: tuple[int, int], repeats: tuple[int, int], longest: int, seed: int
 ) -> Labelled:
-    """Random binary words to be said again, the sequence as often as is asked, and then an end marker.
+    """Random binary words to be repeated, the sequence as often as is asked, and then an end marker.
 
     After deepmind/dnc's `repeat_copy.py` (Graves et al. 2016): F = bits + 2, the words, a channel that marks the start
     and one that tells the number of repeats (divided by 10). Targets are [bits + 1], the last the end marker. `lengths`
@@ -78,7 +78,7 @@ def repeat_copy(
 
 
 def repeat_copy_steps(length: int, repeats: int) -> int:
-    """How many steps the longest sequence of `repeat_copy` takes."""
+    """The number of steps in the longest sequence of `repeat_copy`."""
     return length * (repeats + 1) + 3
 
 
@@ -87,7 +87,7 @@ END, PAD = len(ADDITION), len(ADDITION) + 1
 
 
 def additions(count: int, digits: int, part: str, seed: int) -> np.ndarray:
-    """Distinct problems (a, b) with up to `digits` digits each, int64 [count, 2], all numbers of digits alike likely.
+    """Distinct problems (a, b) with up to `digits` digits each, int64 [count, 2], all numbers of digits equally likely.
 
     `part` is train, validation or test: each problem belongs to one of them. Fewer than `count` where so many do not
     exist.

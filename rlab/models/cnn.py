@@ -58,7 +58,7 @@ class StridedConv2D(keras.layers.Conv2D):
 
 
 def _in_precision(*factors: tf.Tensor) -> list[tf.Tensor]:
-    """What is multiplied, in the precision that is asked for."""
+    """The factors of a product, in the precision that is asked for."""
     return [tf.cast(factor, multiplies_in()) for factor in factors]
 
 
@@ -77,7 +77,7 @@ class ReferenceNormalization(keras.layers.Layer):
     """Virtual batch normalization (Salimans et al. 2016): (z − mean)/deviation + offset for each of C channels.
 
     Mean and deviation are those of a batch of reference inputs, which stays the same, so an output depends on no other
-    input of its own batch. They are parameters that no gradient reaches: whoever has new weights measures them anew
+    input of its own batch. They are parameters that no gradient reaches, and for new weights must be measured anew
     (`measure` gives them). Maps [..., C] to [..., C].
     """
 
@@ -92,7 +92,7 @@ class ReferenceNormalization(keras.layers.Layer):
         return (inputs - mean) / deviation + self.offset
 
     def measure(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
-        """What the reference inputs become, and their mean and deviation [C]."""
+        """The reference inputs after normalization, and their mean and deviation [C] before it."""
         flat = tf.reshape(inputs, (-1, inputs.shape[-1]))
         mean = tf.reduce_mean(flat, 0)
         # A channel that nothing excites is shifted and not blown up.

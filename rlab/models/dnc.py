@@ -31,7 +31,7 @@ class DNCState(NamedTuple):
 
 
 class Interface(NamedTuple):
-    """What the controller tells the memory at one step, after its squashing."""
+    """The interface of the controller to the memory at one step, after its squashing."""
 
     read_keys: tf.Tensor  # k^r [B, R, W]
     read_strengths: tf.Tensor  # β^r [B, R], at least 1
@@ -46,7 +46,7 @@ class Interface(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What a DNC did over time, for plots."""
+    """The history of a DNC's memory, for plots."""
 
     outputs: tf.Tensor  # [T, B, units]
     read_weights: tf.Tensor  # [T, B, R, N]
@@ -104,7 +104,7 @@ class DNC(RecurrentLayer):
         return DNCState(self.controller.zero_state(batch_size), *(tf.zeros((batch_size, *shape)) for shape in shapes))
 
     def project(self, inputs: tf.Tensor) -> tf.Tensor:
-        """The inputs' share of the controller's products; what was read is multiplied step by step."""
+        """The inputs' share of the controller's products; the share of what was read is added step by step."""
         kernel = tf.convert_to_tensor(self.controller.kernel)
         return tf.tensordot(inputs, kernel[: inputs.shape[-1]], 1) + self.controller.bias
 
@@ -113,7 +113,7 @@ class DNC(RecurrentLayer):
         return trace.outputs, state
 
     def trace(self, inputs: tf.Tensor) -> Trace:
-        """Run over inputs [T, B, F] from empty memory and tell what the memory did."""
+        """Run over inputs [T, B, F] from an empty memory, and record what the memory does."""
         batch, n, r = inputs.shape[1], self.locations, self.heads
         shapes = (self.units,), (r, n), (n,), (n,), (r,), (1,)
         spec = Trace(*(tf.TensorSpec((batch, *shape)) for shape in shapes))

@@ -6,6 +6,7 @@ Images are float32 [N, H, W] between 0 and 1.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -43,11 +44,11 @@ class GAN(keras.Model):
         return tf.sigmoid(self.generator(latents))
 
     def losses(self, images: tf.Tensor, latents: tf.Tensor, penalty: float = 0.0) -> tuple[tf.Tensor, tf.Tensor]:
-        """Of the discriminator, E −ln σ(D(x)) − ln(1 − σ(D(G(z)))), and of the generator, E −ln σ(D(G(z))).
+        """The losses of the discriminator, E −ln σ(D(x)) − ln(1 − σ(D(G(z)))), and the generator, E −ln σ(D(G(z))).
 
         The generator's is the one that does not saturate (section 3). The gradient of the first is the step of both
         networks: in the discriminator's parameters its own, in the generator's that of the second. Both come from one
-        way back through the discriminator, since they differ by a number for each image. The second has no gradient.
+        pass back through the discriminator, since they differ by a number for each image. The second has no gradient.
 
         A departure: to the first is added penalty/2 E |dD/dx|² at real images (R₁ of Mescheder, Geiger, Nowozin 2018),
         without which a discriminator that is certain teaches nothing.
@@ -56,23 +57,39 @@ class GAN(keras.Model):
         drawn = _turned(self(latents), odds)
         false = self.discriminator(drawn)
         odds.append(false)
-        real, steepness = self._judged(images, penalty)
-        telling = tf.reduce_mean(tf.nn.softplus(-real)) + tf.reduce_mean(tf.nn.softplus(false)) + steepness
-        return telling, tf.stop_gradient(tf.reduce_mean(tf.nn.softplus(-false)))
+        telling = discriminator_loss(self.discriminator, images, false, penalty)
+        return telling.likelihood + telling.penalty, tf.stop_gradient(tf.reduce_mean(tf.nn.softplus(-false)))
 
-    def _judged(self, images: tf.Tensor, penalty: float) -> tuple[tf.Tensor, tf.Tensor]:
-        """D of real images [N], and the penalty on its slopes."""
-        if not penalty:
-            return self.discriminator(images), tf.zeros(())
+
+class DiscriminatorLoss(NamedTuple):
+    """The loss of a discriminator D, in nats, and its outputs on real inputs."""
+
+    likelihood: tf.Tensor  # −E ln σ(D(x)) − E ln(1 − σ(D(x'))), of real x and false x'
+    penalty: tf.Tensor  # weight/2 E |dD/dx|² at real x: R₁
+    real: tf.Tensor  # D(x), [N]
+
+
+def discriminator_loss(
+    discriminator: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, false: tf.Tensor, weight: float
+) -> DiscriminatorLoss:
+    """The loss on real inputs [N, ...], beside D of false ones [M] (Goodfellow et al. 2014, equation 1).
+
+    R₁ (Mescheder, Geiger, Nowozin 2018, equation 9) is 0 without a weight.
+    """
+    if weight:
         with tf.GradientTape() as tape:
-            tape.watch(images)
-            odds = self.discriminator(images)
-        slopes = tape.gradient(odds, images)
-        return odds, 0.5 * penalty * tf.reduce_mean(tf.reduce_sum(tf.square(slopes), (1, 2)))
+            tape.watch(real)
+            odds = discriminator(real)
+        slopes = tf.square(tape.gradient(odds, real))
+        penalty = 0.5 * weight * tf.reduce_mean(tf.reduce_sum(slopes, list(range(1, slopes.shape.rank))))
+    else:
+        odds, penalty = discriminator(real), tf.zeros(())
+    likelihood = tf.reduce_mean(tf.nn.softplus(-odds)) + tf.reduce_mean(tf.nn.softplus(false))
+    return DiscriminatorLoss(likelihood, penalty, odds)
 
 
 def _turned(drawn: tf.Tensor, odds: list[tf.Tensor]) -> tf.Tensor:
-    """The images [N, H, W], through which the gradient of the discriminator's loss returns as the generator's.
+    """The images [N, H, W] unchanged; the gradient of the discriminator's loss returns through them as the generator's.
 
     d ln σ(D)/dD = σ(−D), and d ln(1 − σ(D))/dD = −σ(D): the generator's is −e^{−D} times as large. `odds` holds D [N]
     by the time the gradient returns.

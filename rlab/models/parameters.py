@@ -12,7 +12,7 @@ from rlab.errors import BadInputError
 
 
 class ParameterLayout:
-    """How the trainable variables of a built layer or model lie in one vector [D].
+    """The layout of the trainable variables of a built layer or model in one vector [D].
 
     `names`, `shapes` and `sizes` follow the order of the variables; a name is the variable's path inside the model.
     Raises ValueError when two variables have one name.
@@ -32,7 +32,7 @@ class ParameterLayout:
         return np.concatenate([variable.numpy().ravel() for variable in self._variables])
 
     def call(self, params: tf.Tensor | Sequence[tf.Tensor], function: Callable, *arguments: Any) -> Any:
-        """`function(*arguments)`, a method of the model, with `params` ([D], or a list) in place of its variables."""
+        """Call `function(*arguments)`, a method of the model, with `params` ([D], or a list) as its variables."""
         if not isinstance(params, list | tuple):
             params = self.unflatten(params)
         with keras.StatelessScope(state_mapping=list(zip(self._variables, params, strict=True))):

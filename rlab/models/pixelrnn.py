@@ -1,8 +1,8 @@
 """PixelRNN and PixelCNN: the probability of an image as a product over its pixels, each given those before it.
 
 Van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel recurrent neural networks", 2016. The layers are in
-`rlab/models/causal.py` and `diagonal.py`. Images are float32 [N, H, W] with the values 0, 1/(L−1), … 1 for L levels; L
-is 2 or up to 256.
+`rlab/models/pixelrnn_layers.py` and `pixelrnn_diagonal.py`. Images are float32 [N, H, W] with the values 0, 1/(L−1), …
+1 for L levels; L is 2 or up to 256.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,9 +11,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rlab.models.causal import Causal, MaskedConvolution, RowLSTM
-from rlab.models.diagonal import DiagonalBiLSTM
 from rlab.models.initializers import RECTIFIER_GAIN, orthogonal
+from rlab.models.pixelrnn_diagonal import DiagonalBiLSTM
+from rlab.models.pixelrnn_layers import Causal, MaskedConvolution, RowLSTM
 from rlab.models.recurrent import unroll
 
 KINDS = ("diagonal-bilstm", "row-lstm", "pixelcnn")

@@ -24,14 +24,14 @@ class LSTMState(NamedTuple):
 
 
 class RecurrentLayer(keras.layers.Layer):
-    """What all memories share: the walk over time, resets, masks and the state an episode begins with.
+    """The base of all memories: the walk over time, resets, masks and the state an episode begins with.
 
     Maps inputs [T, B, F], a state, resets [T, B] and a mask `valid` [T, B] to outputs [T, B, units] and the state after
     the last step. Where resets[t, b] is 1, sequence b begins anew before step t, so that nothing crosses an episode's
     start. Where valid[t, b] is 0 the input is padding: the memory passes unchanged and the output is 0. Without a state
     every sequence begins anew at t = 0.
 
-    A leaf has `units`, `zero_state`, `project` and `step`.
+    A subclass has `units`, `zero_state`, `project` and `step`.
     """
 
     units: int
@@ -41,7 +41,7 @@ class RecurrentLayer(keras.layers.Layer):
         raise NotImplementedError
 
     def project(self, inputs: tf.Tensor) -> Any:
-        """What of the inputs [T, B, F] can be computed for all steps at once."""
+        """The part of the steps that can be computed from all inputs [T, B, F] at once."""
         raise NotImplementedError
 
     def step(self, state: Any, projected: Any) -> tuple[tf.Tensor, Any]:
@@ -219,7 +219,7 @@ def unroll(step: Callable, inputs: tuple, state: Any, spec: Any) -> tuple[Any, A
 
 
 def choose(condition: tf.Tensor, this: Any, that: Any) -> Any:
-    """By rows: `this` where condition [B] is not 0, else `that`; nests of [B, ...]."""
+    """Select by rows: `this` where condition [B] is not 0, else `that`; nests of [B, ...]."""
 
     def pick(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         rows = tf.reshape(condition != 0.0, (-1, *[1] * (len(a.shape) - 1)))

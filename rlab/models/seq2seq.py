@@ -89,7 +89,7 @@ class Seq2Seq(keras.Model):
         return self.head(outputs), state
 
     def attention(self, encoded: Encoded, outputs: tf.Tensor) -> tf.Tensor:
-        """How much each decoder output [T, B, H] looks at each source token, [T, B, S]; 0 on padding."""
+        """The attention of each decoder output [T, B, H] to each source token, [T, B, S]: sums to 1, 0 on padding."""
         if self.score is None:
             raise ValueError("this model was made without attention")
         scores = tf.einsum("tbh,sbh->tbs", self.score(outputs), encoded.outputs)

@@ -198,7 +198,7 @@ class DenseDecoder(keras.layers.Layer):
 def make_encoder(
     kind: str, shape: tuple[int, int], latents: int, units: int, depth: int, seeds: Iterator[int]
 ) -> Encoder:
-    """Of kind `mlp`, `depth` rectified layers of `units`; of `cnn`, two convolutions of stride 2 and one such layer."""
+    """An encoder: `depth` rectified layers of `units` (`mlp`), or two convolutions of stride 2 and a layer (`cnn`)."""
     if kind == "mlp":
         return Encoder(shape, MLP((units,) * depth, "relu", seeds, name="torso"), latents, seeds, False)
     return Encoder(shape, CNN(_CONVOLUTIONS, units, seeds, name="torso"), latents, seeds, True)

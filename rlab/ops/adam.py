@@ -4,17 +4,13 @@ Keras's own optimizers refuse their stateless step on TensorFlow (`stateless_app
 parameters as arguments.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
-
-from rlab.arrays import like
 
 
 class AdamState(NamedTuple):
-    """What Adam remembers."""
+    """The state of Adam: the moments of the gradient, and the number of steps."""
 
     mean: tf.Tensor  # m, float32 [D]
     square: tf.Tensor  # v, float32 [D]
@@ -24,11 +20,6 @@ class AdamState(NamedTuple):
 def initial_state(size: int) -> AdamState:
     """The state before the first step, for `size` parameters."""
     return AdamState(tf.zeros(size), tf.zeros(size), tf.zeros(()))
-
-
-def restored(fresh: AdamState, arrays: Mapping[str, np.ndarray], prefix: str = "adam/") -> AdamState:
-    """The state that `arrays` hold by name; raises BadInputError where they do not fit the parameters of `fresh`."""
-    return AdamState(*(tf.constant(like(arrays, f"{prefix}{name}", part)) for name, part in fresh._asdict().items()))
 
 
 def adam(

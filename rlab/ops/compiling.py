@@ -1,4 +1,4 @@
-"""How a function of tensors is run: compiled by XLA, or as a plain graph of TensorFlow's own kernels.
+"""The ways to run a function of tensors: compiled by XLA, or as a plain graph of TensorFlow's own kernels.
 
 Which is faster depends on the processor and on the function. XLA fuses the many small operations of MLPs and of scans
 over time. Convolutions it runs at its best over blocks (`rlab.models.cnn`), while a graph runs the strided convolution
@@ -27,7 +27,7 @@ PRECISIONS = (FLOAT32, BFLOAT16)
 
 
 class Formulation(NamedTuple):
-    """How a function is run."""
+    """The way to run a function: by which compiler and in which precision."""
 
     compiler: str = XLA
     precision: str = FLOAT32  # in which the layers of `rlab.models.cnn` multiply
@@ -39,7 +39,7 @@ _ROUNDS = 5  # timed calls of each, of which the fastest counts
 
 
 def compiled(function: Callable[..., Any], formulation: Formulation = PLAIN_XLA) -> Any:
-    """The function as a `tf.function`, run so.
+    """The function as a `tf.function`, run by the compiler and in the precision of a formulation.
 
     In the precision `bfloat16` convolutions and the layer after them multiply numbers of 8 bits of mantissa, which
     processors with AVX-512 BF16 or AMX do in less time; sums within a product, parameters, and whatever follows those
@@ -56,7 +56,7 @@ def compiled(function: Callable[..., Any], formulation: Formulation = PLAIN_XLA)
 
 
 def fused(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The function of tensors at these, in a graph too by XLA, which passes over the data once."""
+    """Call a function of tensors, within a plain graph too by XLA, which passes over the data once."""
     if wants_blocks():
         return function(*arguments)
     import tensorflow as tf
@@ -65,12 +65,12 @@ def fused(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def wants_blocks() -> bool:
-    """Whether what is traced now runs strided convolutions fastest over blocks."""
+    """Tell whether the function that is traced now runs strided convolutions fastest over blocks."""
     return _traced_for.get().compiler == XLA
 
 
 def multiplies_in() -> str:
-    """The precision in which the layers of what is traced now multiply."""
+    """The precision in which the layers of the function that is traced now multiply."""
     return _traced_for.get().precision
 
 
@@ -100,7 +100,7 @@ def fastest(calls: Mapping[str, Callable[[], Any]], *key: Any) -> tuple[str, dic
 
 
 def _kept(path: Path, names: set[str]) -> dict[str, float] | None:
-    """What was measured before, where that is whole."""
+    """The seconds that were measured before; None where the file is missing or not whole."""
     try:
         seconds = {str(name): float(taken) for name, taken in json.loads(path.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
@@ -109,7 +109,7 @@ def _kept(path: Path, names: set[str]) -> dict[str, float] | None:
 
 
 def _measure(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-    """Seconds of the fastest of some rounds, in turn, so that what slows the machine down slows all."""
+    """Seconds of each call's fastest round; calls take turns, so that what slows the machine down slows all."""
     for call in calls.values():
         call()
     seconds = dict.fromkeys(calls, float("inf"))
@@ -136,7 +136,7 @@ def _digest(*key: Any) -> str:
 
 @functools.cache
 def _processor() -> str:
-    """Its name and what it can do."""
+    """The name of the processor and its features."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

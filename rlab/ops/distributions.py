@@ -1,5 +1,7 @@
 """Action distributions. Batch dimensions [...] are arbitrary; all results are float32 unless said otherwise."""
 
+from __future__ import annotations
+
 import math
 from typing import Any, NamedTuple, Protocol
 
@@ -11,7 +13,7 @@ _LOG_2PI = math.log(2.0 * math.pi)
 
 
 class Distribution(Protocol):
-    """What every action distribution can do."""
+    """The interface of every action distribution."""
 
     def sample(self, seed: tf.Tensor) -> tf.Tensor:
         """One action for each batch element; `seed` is int32 [2], and the same seed gives the same action."""
@@ -55,11 +57,11 @@ class Categorical(NamedTuple):
         log_p = tf.nn.log_softmax(self.logits)
         return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)
 
-    def kl(self, other: "Categorical") -> tf.Tensor:
+    def kl(self, other: Categorical) -> tf.Tensor:
         log_p, log_q = tf.nn.log_softmax(self.logits), tf.nn.log_softmax(other.logits)
         return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
 
-    def fisher_product(self, tangent: "Categorical") -> "Categorical":
+    def fisher_product(self, tangent: Categorical) -> Categorical:
         # diag(p) − p pᵀ
         p = tf.nn.softmax(self.logits)
         return Categorical(p * (tangent.logits - tf.reduce_sum(p * tangent.logits, -1, keepdims=True)))
@@ -85,10 +87,10 @@ class MultiCategorical(NamedTuple):
     def entropy(self) -> tf.Tensor:
         return tf.add_n([part.entropy() for part in self.parts])
 
-    def kl(self, other: "MultiCategorical") -> tf.Tensor:
+    def kl(self, other: MultiCategorical) -> tf.Tensor:
         return tf.add_n([part.kl(theirs) for part, theirs in zip(self.parts, other.parts, strict=True)])
 
-    def fisher_product(self, tangent: "MultiCategorical") -> "MultiCategorical":
+    def fisher_product(self, tangent: MultiCategorical) -> MultiCategorical:
         pairs = zip(self.parts, tangent.parts, strict=True)
         return MultiCategorical(tuple(part.fisher_product(change) for part, change in pairs))
 
@@ -113,11 +115,11 @@ class Bernoulli(NamedTuple):
     def entropy(self) -> tf.Tensor:
         return tf.reduce_sum(tf.math.softplus(self.logits) - tf.sigmoid(self.logits) * self.logits, axis=-1)
 
-    def kl(self, other: "Bernoulli") -> tf.Tensor:
+    def kl(self, other: Bernoulli) -> tf.Tensor:
         apart = tf.sigmoid(self.logits) * (self.logits - other.logits)
         return tf.reduce_sum(apart - tf.math.softplus(self.logits) + tf.math.softplus(other.logits), axis=-1)
 
-    def fisher_product(self, tangent: "Bernoulli") -> "Bernoulli":
+    def fisher_product(self, tangent: Bernoulli) -> Bernoulli:
         p = tf.sigmoid(self.logits)
         return Bernoulli(p * (1.0 - p) * tangent.logits)
 
@@ -142,10 +144,10 @@ class DiagonalGaussian(NamedTuple):
     def entropy(self) -> tf.Tensor:
         return tf.reduce_sum(self.log_std + 0.5 * (_LOG_2PI + 1.0), axis=-1)
 
-    def kl(self, other: "DiagonalGaussian") -> tf.Tensor:
+    def kl(self, other: DiagonalGaussian) -> tf.Tensor:
         ratio = tf.exp(2.0 * (self.log_std - other.log_std))
         shift = tf.square(self.mean - other.mean) * tf.exp(-2.0 * other.log_std)
         return 0.5 * tf.reduce_sum(ratio + shift - 1.0 - 2.0 * (self.log_std - other.log_std), axis=-1)
 
-    def fisher_product(self, tangent: "DiagonalGaussian") -> "DiagonalGaussian":
+    def fisher_product(self, tangent: DiagonalGaussian) -> DiagonalGaussian:
         return DiagonalGaussian(tangent.mean * tf.exp(-2.0 * self.log_std), 2.0 * tangent.log_std)

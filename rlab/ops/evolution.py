@@ -3,7 +3,7 @@
 Wierstra, Schaul, Glasmachers, Sun, Peters, Schmidhuber: "Natural evolution strategies" (NES), JMLR 15, 2014, for the
 separable form; Salimans, Ho, Chen, Sidor, Sutskever: "Evolution strategies as a scalable alternative to reinforcement
 learning" (ES), 2017. A member i of a population of P has the parameters μ + σ s_i, s_i ~ N(0, I). Its noise is a
-function of (seed, generation, i): whoever needs it makes it, in any order, and nobody keeps it.
+function of (seed, generation, i): any rank computes it where it is needed, in any order, and none stores it.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 
-class Search(NamedTuple):
+class SearchDistribution(NamedTuple):
     """N(μ, diag σ²) over parameters."""
 
     mean: tf.Tensor  # μ, float32 [D]
@@ -20,7 +20,7 @@ class Search(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """Of the expected utility, natural: with respect to μ in units of σ, and to ln σ."""
+    """The natural gradient of the expected utility: with respect to μ in units of σ, and to ln σ."""
 
     mean: tf.Tensor  # Σ u_i s_i, float32 [D]
     log_sigma: tf.Tensor  # Σ u_i (s_i² − 1), float32 [D]
@@ -47,7 +47,7 @@ def nes_utilities(fitness: np.ndarray) -> np.ndarray:
 
 
 def _by_rank(fitness: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """To each fitness its share of `values` [P], which are those of ranks from the worst to the best."""
+    """The value of each member by the rank of its fitness, from `values` [P] of the worst to the best; equals share."""
     if np.isnan(fitness).any():  # NumPy would sort it after the best
         raise ValueError(f"the fitness of member {int(np.flatnonzero(np.isnan(fitness))[0])} is NaN, which has no rank")
     _, index, counts = np.unique(fitness, return_inverse=True, return_counts=True)
@@ -72,10 +72,14 @@ def _noise(seed: tf.Tensor, generation: tf.Tensor, members: tf.Tensor, size: int
     half = (size + 1) // 2
     counter = tf.meshgrid(_bits(members), _bits(tf.range(half)), indexing="ij")
     words = threefry((_bits(seed), _bits(generation)), (counter[0], counter[1]))
+    return normal(tf.concat(words, -1)[:, :size])
+
+
+def normal(words: tf.Tensor) -> tf.Tensor:
+    """Random words, uint32, as standard normal numbers, float32: finite for every word."""
     # 23 bits, so that the middle of each cell is a float32 and none is ±1; by way of int32, which XLA converts faster.
-    cells = [tf.cast(tf.bitcast(tf.bitwise.right_shift(word, 9), tf.int32), tf.float32) for word in words]
-    uniform = tf.concat([(cell + 0.5) / 2.0**22 - 1.0 for cell in cells], -1)
-    return np.float32(np.sqrt(2.0)) * tf.math.erfinv(uniform[:, :size])
+    cells = tf.cast(tf.bitcast(tf.bitwise.right_shift(words, 9), tf.int32), tf.float32)
+    return np.float32(np.sqrt(2.0)) * tf.math.erfinv((cells + 0.5) / 2.0**22 - 1.0)
 
 
 def threefry(key: tuple[tf.Tensor, tf.Tensor], counter: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -98,7 +102,9 @@ def _bits(number: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(number, tf.uint32)
 
 
-def ask(search: Search, seed: tf.Tensor, generation: tf.Tensor, members: tf.Tensor, mirrored: bool = True) -> tf.Tensor:
+def ask(
+    search: SearchDistribution, seed: tf.Tensor, generation: tf.Tensor, members: tf.Tensor, mirrored: bool = True
+) -> tf.Tensor:
     """The parameters μ + σ s_i of members [G], float32 [G, D].
 
     Of a mirrored population (Brockhoff et al. 2010; ES) 2j and 2j + 1 have the noise of j, one with each sign.
@@ -138,7 +144,7 @@ def tell(
 
 
 def simple_slope(
-    search: Search, gradient: Gradient, population: int, sigma: float, weight_decay: float = 0.0
+    search: SearchDistribution, gradient: Gradient, population: int, sigma: float, weight_decay: float = 0.0
 ) -> tf.Tensor:
     """1/(P σ) Σ u_i s_i − d μ, float32 [D], the slope in μ to be climbed (ES), d the `weight_decay`.
 
@@ -148,14 +154,16 @@ def simple_slope(
     return tf.where(search.sigma > 0.0, slope, 0.0)
 
 
-def natural_step(search: Search, gradient: Gradient, mean_rate: float = 1.0, sigma_rate: float | None = None) -> Search:
+def snes_step(
+    search: SearchDistribution, gradient: Gradient, mean_rate: float = 1.0, sigma_rate: float | None = None
+) -> SearchDistribution:
     """One step of the separable NES: μ ← μ + η_μ σ ∇_μ, σ ← σ exp(η_σ/2 ∇_σ) (NES).
 
     With utilities that sum to 0 the rates are η_μ = 1 and, where `sigma_rate` is None, η_σ = (3 + ln D)/(5 √D).
     """
     if sigma_rate is None:
         sigma_rate = default_sigma_rate(search.mean.shape[0])
-    return Search(
+    return SearchDistribution(
         search.mean + mean_rate * search.sigma * gradient.mean,
         search.sigma * tf.exp(0.5 * sigma_rate * gradient.log_sigma),
     )

@@ -1,4 +1,4 @@
-"""Losses as pure functions of what the policy gave out."""
+"""Losses as pure functions of a policy's outputs."""
 
 from typing import NamedTuple
 

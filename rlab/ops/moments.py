@@ -1,15 +1,12 @@
 """Mean and variance of a stream of rows, of parts of it that are merged exactly. NumPy, float64."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from rlab.arrays import like
-
 
 class Moments(NamedTuple):
-    """Of N rows of F numbers."""
+    """The moments of N rows of F numbers."""
 
     rows: np.ndarray  # float64 [], N
     mean: np.ndarray  # float64 [F]
@@ -24,13 +21,6 @@ class Moments(NamedTuple):
 def empty(features: int) -> Moments:
     """The moments of no rows."""
     return Moments(np.zeros(()), np.zeros(features), np.zeros(features))
-
-
-def restored(fresh: Moments, arrays: Mapping[str, np.ndarray], prefix: str) -> Moments:
-    """The moments that `arrays` hold by name; raises BadInputError where they are not of as many numbers as `fresh`."""
-    rows = arrays[f"{prefix}rows"]  # a number, or, where ranks have sent it in a row of others, a vector of one
-    fresh = fresh._replace(rows=np.zeros(rows.shape if rows.shape == (1,) else ()))
-    return Moments(*(like(arrays, f"{prefix}{name}", part) for name, part in fresh._asdict().items()))
 
 
 def of_rows(rows: np.ndarray) -> Moments:

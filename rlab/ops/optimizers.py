@@ -4,6 +4,8 @@ The first is NumPy and not TensorFlow because the update must happen *in* the sh
 release the interpreter lock and write where the other threads read.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +42,7 @@ def rmsprop_update(
         parameters[part] -= learning_rate * delta / np.sqrt(square + epsilon)
 
 
-def keras_optimizer(name: str) -> "keras.Optimizer":
+def keras_optimizer(name: str) -> keras.Optimizer:
     """The optimizer of Keras that has this name, in any case; raises BadInputError where none has."""
     import keras
 

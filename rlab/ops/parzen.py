@@ -24,7 +24,7 @@ def log_likelihood(samples: np.ndarray, data: np.ndarray, deviation: float, chun
 
 
 def best_deviation(samples: np.ndarray, data: np.ndarray, low: float = 0.03, high: float = 1.0) -> float:
-    """The deviation in [low, high], to a hundredth of itself, under which data [M, D] not for testing are likeliest."""
+    """The deviation in [low, high], to a hundredth of itself, that makes data [M, D] likeliest; not the test data."""
 
     def loss(logarithm: float) -> float:
         return -float(log_likelihood(samples, data, np.exp(logarithm)).mean())

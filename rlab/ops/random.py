@@ -12,13 +12,13 @@ import tensorflow as tf
 
 
 def uniform(shape: Any, seed: tf.Tensor) -> tf.Tensor:
-    """Multiples of 2⁻²³ in [0, 1), float32 [shape]; `seed` is int32 [2]."""
+    """Uniform numbers in [0, 1), multiples of 2⁻²³, float32 [shape]; `seed` is int32 [2]."""
     bits = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
     return tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.float32) * 2.0**-23
 
 
 def normal(shape: Sequence[int], seed: tf.Tensor) -> tf.Tensor:
-    """Of mean 0 and deviation 1, float32 [shape], in pairs (Box and Muller 1958); `seed` is int32 [2]."""
+    """Normal numbers of mean 0 and variance 1, float32 [shape], in pairs (Box and Muller 1958); `seed` is int32 [2]."""
     # Pairs lie along the first even axis; without one, along the longest, and of the last pair one is left out.
     sizes = [int(size) for size in shape]
     axis = next((i for i, size in enumerate(sizes) if size % 2 == 0), sizes.index(max(sizes)))

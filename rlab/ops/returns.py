@@ -51,7 +51,7 @@ def generalized_advantage(
 
 
 def _at_ends(boundaries: tf.Tensor) -> tf.Tensor:
-    """1 where the recursion stops: at boundaries and at the last step. [T, B]"""
+    """The mask [T, B] of the steps where the recursion stops: 1 at boundaries and at the last step."""
     return tf.concat([boundaries[:-1], tf.ones_like(boundaries[-1:])], axis=0)
 
 

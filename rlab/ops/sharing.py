@@ -11,21 +11,21 @@ from typing import Any
 
 from rlab.ops.compiling import compiled
 
-_KEPT = 64  # of those asked for last
+KEPT = 64  # of those asked for last
 
-_made: OrderedDict[Hashable, Any] = OrderedDict()
+MADE: OrderedDict[Hashable, Any] = OrderedDict()
 _lock = threading.RLock()
 
 
 def once(make: Callable[[], Any], *key: Hashable) -> Any:
-    """What `make` gives, made once for a key that says everything it depends on. Objects in keys go by identity."""
+    """The result of `make`, called once for a key of everything it depends on; objects in keys count by identity."""
     with _lock:
-        if key not in _made:
-            _made[key] = make()
-            while len(_made) > _KEPT:
-                _made.popitem(last=False)
-        _made.move_to_end(key)
-        return _made[key]
+        if key not in MADE:
+            MADE[key] = make()
+            while len(MADE) > KEPT:
+                MADE.popitem(last=False)
+        MADE.move_to_end(key)
+        return MADE[key]
 
 
 def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ MatVec = Callable[[tf.Tensor], tf.Tensor]  # v [D] -> A v [D]
 
 
 class Solution(NamedTuple):
-    """Of A x = b."""
+    """The solution of A x = b."""
 
     x: tf.Tensor  # float [D]
     residual: tf.Tensor  # float scalar, ‖b − A x‖₂
@@ -51,7 +51,7 @@ def conjugate_gradient(matvec: MatVec, b: tf.Tensor, iterations: int = 10, toler
 
 
 def fisher_matvec(distribution: Callable[[tf.Tensor], Distribution], params: tf.Tensor) -> MatVec:
-    """v ↦ F v, float [D], F the mean Fisher information of all that `distribution(params)` holds.
+    """The function v ↦ F v, float [D], F the mean Fisher information of all that `distribution(params)` holds.
 
     F = E[Jᵀ M J], with J the Jacobian of the distribution's own parameters and M their Fisher information, which is
     known in closed form (Gauss-Newton; TRPO, appendix C.1). At these parameters it is the Hessian of the mean KL. J v
@@ -80,12 +80,12 @@ def fisher_matvec(distribution: Callable[[tf.Tensor], Distribution], params: tf.
 def fisher_vector_product(
     distribution: Callable[[tf.Tensor], Distribution], params: tf.Tensor, vector: tf.Tensor, damping: float = 0.0
 ) -> tf.Tensor:
-    """(F + damping · I) v, float [D], with F as in `fisher_matvec`."""
+    """The Fisher-vector product with damping, (F + damping · I) v, float [D], with F as in `fisher_matvec`."""
     return fisher_matvec(distribution, params)(vector) + damping * vector
 
 
-class Search(NamedTuple):
-    """What a line search found."""
+class LineSearch(NamedTuple):
+    """The result of a line search."""
 
     params: tf.Tensor  # float [D]; those before, bit for bit, when nothing was accepted
     fraction: tf.Tensor  # of the full step; 0 when nothing was accepted
@@ -100,7 +100,7 @@ def line_search(
     max_kl: float,
     backtrack: float = 0.8,
     attempts: int = 10,
-) -> Search:
+) -> LineSearch:
     """The largest of θ + αᵏ s, k = 0, 1, …, attempts − 1, that raises the surrogate and whose KL is within the region.
 
     `evaluate` gives the surrogate to be raised and the mean KL(θ ‖ ·) of parameters [D]; `step` is s [D], `backtrack`
@@ -121,7 +121,7 @@ def line_search(
         maximum_iterations=attempts,
     )
     # A product with 0 would be NaN where the step is not finite.
-    return Search(
+    return LineSearch(
         tf.where(accepted, params + fraction * step, params),
         tf.where(accepted, fraction, zero),
         tf.where(accepted, surrogate - before, zero),
@@ -143,7 +143,7 @@ class Step(NamedTuple):
     gradient_norm: tf.Tensor  # ‖g‖₂
 
 
-def natural_step(
+def trust_region_step(
     evaluate: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
     gradient: tf.Tensor,
     direction: tf.Tensor,

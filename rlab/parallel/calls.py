@@ -45,7 +45,7 @@ def _calls(thread: int | None) -> list[FrameType]:
 
 
 class CallWatch:
-    """How long a thread has been in one and the same call of an environment, as often as it is asked."""
+    """A watch on how long a thread has been in one and the same call of an environment, as often as it is asked."""
 
     def __init__(self, thread: int | None) -> None:
         self.thread = thread
@@ -64,13 +64,13 @@ class CallWatch:
 
 
 class Patience:
-    """Judges whether threads that should end are held in environments that do not come back."""
+    """A judge of whether threads that should end are held in environments that do not come back."""
 
     def __init__(self) -> None:
         self._watches: dict[threading.Thread, CallWatch] = {}
 
     def is_over(self, threads: Iterable[threading.Thread]) -> bool:
-        """Whether each has been in one call for STUCK seconds, as far as was seen by asking; ask often."""
+        """Tell whether each thread has been in one call for STUCK seconds, as far as asking has shown; ask often."""
         for thread in threads:
             self._watches.setdefault(thread, CallWatch(thread.ident))
         return all(self._watches[thread].seconds() > STUCK for thread in threads)
@@ -88,7 +88,7 @@ def join(threads: Iterable[threading.Thread]) -> None:
 
 
 def close_all(environments: Iterable[Any]) -> None:
-    """Close each; what one raises is said, and keeps none of the others open."""
+    """Close each environment; an error is reported, and keeps none of the others open."""
     for environment in environments:
         try:
             environment.close()

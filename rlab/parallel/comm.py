@@ -3,6 +3,8 @@
 All results are the same bits on every rank: what is summed is gathered first and added in the order of the ranks.
 """
 
+from __future__ import annotations
+
 import atexit
 import functools
 import hashlib
@@ -24,7 +26,7 @@ _FAREWELL = 5.0  # seconds in which other ranks may speak after a fault
 
 
 class Communicator(Protocol):
-    """What agents ask of the ranks; every rank makes the same calls in the same order."""
+    """The ranks of a training, as agents see them; every rank makes the same calls in the same order."""
 
     rank: int
     size: int
@@ -39,8 +41,8 @@ class Communicator(Protocol):
     def sum(self, array: np.ndarray) -> np.ndarray:
         """The sum over the ranks, on every rank; arrays of one shape and dtype."""
 
-    def wire(self) -> "Wire | local.LocalWire | None":
-        """Messages apart from what all ranks do together; None where there is nobody, or no way."""
+    def wire(self) -> Wire | local.LocalWire | None:
+        """A wire for messages between two ranks, apart from collective calls; None where there can be none."""
 
 
 class Serial:
@@ -71,52 +73,52 @@ class MPI:
             import mpi4py.MPI
         except (ImportError, RuntimeError) as error:
             raise BadInputError(f"mpirun needs mpi4py and an MPI library: pip install '.[mpi]' ({error})") from error
-        self._world = mpi4py.MPI.COMM_WORLD
-        self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
+        self.mpi = mpi4py.MPI.COMM_WORLD
+        self.rank, self.size = self.mpi.Get_rank(), self.mpi.Get_size()
         self.threads = mpi4py.MPI.Query_thread() == mpi4py.MPI.THREAD_MULTIPLE  # whether several may talk at once
         atexit.register(_leave)  # who registers last is called first: MPI's own farewell comes after it
 
     def knock(self, rank: int, word: str) -> None:
-        """Say one of the `_WORDS` to a rank, which need not listen."""
-        self._world.isend(None, rank, _WORDS[word])  # small enough to be away at once
+        """Send one of the `_WORDS` to a rank, which need not receive it."""
+        self.mpi.isend(None, rank, _WORDS[word])  # small enough to be away at once
 
     def knocked(self, rank: int, word: str) -> bool:
-        """Whether that rank has said the word; it has then not said it any more."""
-        come = self._world.iprobe(rank, _WORDS[word])
+        """True if that rank has said the word, which is taken from it: asked again, this is False."""
+        come = self.mpi.iprobe(rank, _WORDS[word])
         if come:
-            self._world.recv(source=rank, tag=_WORDS[word])
+            self.mpi.recv(source=rank, tag=_WORDS[word])
         return come
 
     def gather(self, value: Any) -> list[Any]:
-        return self._world.allgather(value)
+        return self.mpi.allgather(value)
 
     def stack(self, array: np.ndarray) -> np.ndarray:
         parts = np.empty((self.size, *array.shape), array.dtype)
-        self._world.Allgather(np.ascontiguousarray(array), parts)
+        self.mpi.Allgather(np.ascontiguousarray(array), parts)
         return parts
 
     def sum(self, array: np.ndarray) -> np.ndarray:
         return local.added(self.stack(array))
 
-    def wire(self) -> "Wire | None":
+    def wire(self) -> Wire | None:
         return Wire(self) if self.threads else None
 
 
 class Wire:
-    """Messages from one rank to another, apart from what all ranks do together; any thread may send and receive.
+    """Messages from one rank to another, apart from collective calls; any thread may send and receive.
 
-    Whoever waits sleeps in between: an MPI library that waits keeps a core busy. All ranks make one at the same time.
+    A wait sleeps in between: an MPI library that waits keeps a core busy. All ranks make a wire together.
     """
 
     def __init__(self, comm: MPI) -> None:
-        self._comm = comm._world.Dup()
+        self._comm = comm.mpi.Dup()
 
     def send(self, array: np.ndarray, rank: int, tag: int = 0) -> None:
-        """Returns once the array may change."""
+        """Send an array; returns once it may change."""
         _finish(self._comm.Isend(array, rank, tag))
 
     def receive(self, array: np.ndarray, rank: int, tag: int = 0) -> None:
-        """Fills the array, once it has come; of the sender's shape and dtype."""
+        """Receive into an array of the sender's shape and dtype; returns once it is filled."""
         _finish(self._comm.Irecv(array, rank, tag))
 
     def waiting(self, rank: int | None = None, tag: int | None = None) -> tuple[int, int] | None:
@@ -128,13 +130,13 @@ class Wire:
         return (status.Get_source(), status.Get_tag()) if come else None
 
     def wait(self, seconds: float) -> tuple[int, int] | None:
-        """As `waiting`, of a message that comes within the seconds."""
+        """Rank and tag of a message, as `waiting`, once one has come; None after so many seconds."""
         until = time.monotonic() + seconds
         while not (come := self.waiting()) and time.monotonic() < until:
             time.sleep(_PAUSE)
         return come
 
-    def post(self, note: Any, array: np.ndarray | None, rank: int, tag: int) -> "Posted":
+    def post(self, note: Any, array: np.ndarray | None, rank: int, tag: int) -> Posted:
         """Begin to send a note, any small value, and an array with it; the array must not change on its way."""
         requests = [self._comm.isend((note, array is not None), rank, tag)]
         if array is not None:
@@ -142,7 +144,7 @@ class Wire:
         return Posted(requests, array)
 
     def fetch(self, array: np.ndarray, rank: int, tag: int) -> Any:
-        """Waits for what is posted: the note, and its array, if it has one, in `array`, of its shape and dtype."""
+        """Receive what is posted: returns the note, and fills `array` with the array that came with it, if any."""
         while not self.waiting(rank, tag):
             time.sleep(_PAUSE)
         note, more = self._comm.recv(source=rank, tag=tag)
@@ -152,13 +154,13 @@ class Wire:
 
 
 class Posted(NamedTuple):
-    """What is on its way; while it is kept, so is the memory that is sent."""
+    """A message on its way; while it is kept, so is the memory that is sent."""
 
     requests: list[Any]
     array: np.ndarray | None
 
     def finish(self) -> None:
-        """Returns once it has been sent; what is large is sent when the other rank receives it."""
+        """Wait until it is sent; a large message is sent when the other rank receives it."""
         for request in self.requests:
             _finish(request)
 
@@ -182,9 +184,9 @@ def _launched() -> Communicator:
 
 
 def on_first(comm: Communicator, work: Callable[[], Any]) -> Any:
-    """What `work` gives on rank 0, on every rank; what it raises there is raised on every rank.
+    """The result of `work` on rank 0, on every rank; an error that it raises there is raised on every rank.
 
-    What cannot be sent is a TrainingError everywhere.
+    On the others an exit, or an error that cannot be sent, is a TrainingError; a result that cannot be sent, on all.
     """
     if comm.size == 1:
         return work()
@@ -204,7 +206,7 @@ def on_first(comm: Communicator, work: Callable[[], Any]) -> Any:
 
 
 def _packed(result: Any, error: BaseException | None) -> tuple[bytes, BaseException | None]:
-    """Both, as bytes that can be read again, and the error; of what cannot be sent, a TrainingError with its words."""
+    """The result and the error as bytes for the other ranks, and the error to raise here; see `on_first`."""
     sent: BaseException | None = error
     if error is not None and not isinstance(error, Exception):  # it ends this rank as it would have, the others by us
         sent = TrainingError(f"{type(error).__name__}: {error}")
@@ -218,7 +220,7 @@ def _packed(result: Any, error: BaseException | None) -> tuple[bytes, BaseExcept
 
 
 def _leave() -> None:
-    """At the end of a program: after an error MPI's farewell would wait for ranks that wait for this one."""
+    """End a program: after an error MPI's farewell would wait for ranks that wait for this one."""
     if getattr(sys, "last_value", None) is None:  # what the interpreter has shown on its way out
         return
     time.sleep(_FAREWELL)

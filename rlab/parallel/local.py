@@ -5,6 +5,8 @@ that its parent has imported, so that a rank costs neither the seconds nor the m
 and no memory has a name: however the ranks end, nothing is left. Rank 0 is the command itself; the others end with it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import math
@@ -38,13 +40,13 @@ Place = tuple[int, int, int]  # channel, rank of the sender, tag
 
 
 def allow() -> None:
-    """This process may be forked: it is a program of one command, from its beginning, which only that knows."""
+    """Allow this process to be forked: it is a program of one command, from its beginning, which only that knows."""
     global _allowed
     _allowed = True
 
 
 def possible() -> bool:
-    """Whether this process may be forked, on a system that can watch over its children."""
+    """Tell whether this process may be forked, on a system that can watch over its children."""
     return _allowed and sys.platform.startswith("linux") and not _forked
 
 
@@ -88,12 +90,12 @@ def fork(size: int) -> None:
     _forked = Local(rank, size, inboxes, memory, children)
 
 
-def forked() -> "Local | None":
+def forked() -> Local | None:
     """The ranks that this process was forked into, if it was."""
     return _forked
 
 
-_forked: "Local | None" = None
+_forked: Local | None = None
 _allowed = False
 
 
@@ -125,7 +127,7 @@ class Local:
         self, rank: int, size: int, inboxes: list[tuple[socket.socket, socket.socket]], memory: Any, children: list[int]
     ) -> None:
         self.rank, self.size = rank, size
-        self._children = dict(zip(range(1, size), children, strict=False))
+        self.children = dict(zip(range(1, size), children, strict=False))
         self._ended: dict[int, int] = {}  # exit codes of ranks that have ended, a signal's number negative
         self._looking, self._looked = threading.Lock(), -math.inf
         for number, (inbox, _) in enumerate(inboxes):
@@ -133,7 +135,7 @@ class Local:
                 inbox.close()
         self._outboxes = [outbox for _, outbox in inboxes]
         self._sending = [threading.Lock() for _ in inboxes]
-        self._mail = _Mail(inboxes[rank][0])
+        self.mail = _Mail(inboxes[rank][0])
         self._channels = _TOGETHER
         # Each rank writes how often it has met the others, and its part of an array.
         self._meetings = np.frombuffer(memory, np.int64, size)
@@ -152,7 +154,7 @@ class Local:
         return [pickle.loads(part) for part in parts]
 
     def _take(self, rank: int) -> bytes:
-        while (found := self._mail.take((_TOGETHER, rank, 0), _LOOK)) is None:
+        while (found := self.mail.take((_TOGETHER, rank, 0), _LOOK)) is None:
             self.require_all()
         return found
 
@@ -163,15 +165,15 @@ class Local:
         for start in range(0, given.size, _SLOT):
             part = given[start : start + _SLOT]
             self._slots[self.rank, : part.size] = part
-            self._meet()
+            self.meet()
             found[:, start : start + part.size] = self._slots[:, : part.size]
-            self._meet()  # before anybody writes the next part
+            self.meet()  # before anybody writes the next part
         return parts
 
     def sum(self, array: np.ndarray) -> np.ndarray:
         return added(self.stack(array))
 
-    def _meet(self) -> None:
+    def meet(self) -> None:
         """Wait until every rank is here."""
         self._meetings[self.rank] += 1
         number, looks = self._meetings[self.rank], 0
@@ -181,13 +183,13 @@ class Local:
             if looks % 1000 == 0:
                 self.require_all()
 
-    def wire(self) -> "LocalWire":
-        """Messages apart from what all ranks do together; all ranks make one at the same time."""
+    def wire(self) -> LocalWire:
+        """A wire for messages between two ranks, apart from collective calls; all ranks make one at the same time."""
         self._channels += 1
-        return LocalWire(self, self._mail, self._channels)
+        return LocalWire(self, self.mail, self._channels)
 
     def send(self, data: Any, rank: int, channel: int, tag: int) -> None:
-        """A message, any bytes; what one rank sends another arrives in order."""
+        """Send a message of any bytes; messages from one rank to another arrive in order."""
         view = memoryview(data).cast("B")
         with self._sending[rank]:
             for start in range(0, max(len(view), 1), _CHUNK):
@@ -206,7 +208,7 @@ class Local:
         if lost := self.lost():
             raise RankLostError(str(lost)) if lost.code < 0 else ElsewhereError(str(lost))
 
-    def lost(self) -> "Lost | None":
+    def lost(self) -> Lost | None:
         """A rank that has ended by a signal or a fault, as rank 0 sees it; it looks some times a second at most."""
         with self._looking:
             if time.monotonic() - self._looked > _GLANCE:
@@ -216,7 +218,7 @@ class Local:
             return next((Lost(rank, code) for rank, code in self._ended.items() if code < 0 or 0 < code <= 128), None)
 
     def _look(self) -> None:
-        for rank, pid in self._children.items():
+        for rank, pid in self.children.items():
             if rank not in self._ended:
                 with contextlib.suppress(ChildProcessError):
                     ended, status = os.waitpid(pid, os.WNOHANG)
@@ -231,10 +233,10 @@ class Local:
     def finish(self, status: int) -> None:
         """End the other ranks, which may end by themselves first unless the work has failed; only rank 0 calls it."""
         until = time.monotonic() + (_FAREWELL if status in (0, *range(129, 256)) else 0.0)
-        while len(self._ended) < len(self._children) and time.monotonic() < until:
+        while len(self._ended) < len(self.children) and time.monotonic() < until:
             self.lost()
             time.sleep(0.01)
-        _kill([pid for rank, pid in self._children.items() if rank not in self._ended])
+        _kill([pid for rank, pid in self.children.items() if rank not in self._ended])
 
     def await_fault(self) -> None:
         """Give a rank that has failed some seconds to say so itself."""
@@ -266,7 +268,7 @@ class Lost(NamedTuple):
 
 
 class _Mail:
-    """What has come for this rank and was not taken yet."""
+    """The messages that have come for this rank and were not taken yet."""
 
     def __init__(self, inbox: socket.socket) -> None:
         self._inbox = inbox
@@ -306,10 +308,10 @@ class _Mail:
 
 
 class LocalWire:
-    """As `rlab.parallel.comm.Wire`, between the ranks of one command. Nobody who waits keeps a core busy."""
+    """The counterpart of `rlab.parallel.comm.Wire` between the ranks of one command. No wait keeps a core busy."""
 
     def __init__(self, comm: Local, mail: _Mail, channel: int) -> None:
-        self._comm, self._mail, self._channel = comm, mail, channel
+        self._comm, self.mail, self._channel = comm, mail, channel
 
     def send(self, array: np.ndarray, rank: int, tag: int = 0) -> None:
         self._comm.send(np.ascontiguousarray(array), rank, self._channel, tag)
@@ -318,12 +320,12 @@ class LocalWire:
         array[...] = np.frombuffer(self._take(rank, tag), array.dtype).reshape(array.shape)
 
     def waiting(self, rank: int | None = None, tag: int | None = None) -> tuple[int, int] | None:
-        return self._mail.waiting(self._channel, rank, tag)
+        return self.mail.waiting(self._channel, rank, tag)
 
     def wait(self, seconds: float) -> tuple[int, int] | None:
-        return self._mail.wait(self._channel, seconds)
+        return self.mail.wait(self._channel, seconds)
 
-    def post(self, note: Any, array: np.ndarray | None, rank: int, tag: int) -> "Sent":
+    def post(self, note: Any, array: np.ndarray | None, rank: int, tag: int) -> Sent:
         packed = pickle.dumps((note, array is not None), pickle.HIGHEST_PROTOCOL)
         self._comm.send(packed, rank, self._channel, tag)
         if array is not None:
@@ -337,13 +339,13 @@ class LocalWire:
         return note
 
     def _take(self, rank: int, tag: int) -> bytes:
-        while (found := self._mail.take((self._channel, rank, tag), _LOOK)) is None:
+        while (found := self.mail.take((self._channel, rank, tag), _LOOK)) is None:
             self._comm.require_all()
         return found
 
 
 class Sent:
-    """As `rlab.parallel.comm.Posted`: what was posted here is in the other's mail already."""
+    """The counterpart of `rlab.parallel.comm.Posted`: what was posted here is in the other's mail already."""
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the message is sent."""

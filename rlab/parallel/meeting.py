@@ -30,7 +30,7 @@ def require_same(comm: Communicator, facts: dict[str, Any]) -> None:
 
 
 def _differences(found: list[dict[str, Any]]) -> list[str]:
-    """Of each fact that is not the same everywhere, the first rank that has another than rank 0."""
+    """The facts that are not the same everywhere, each with the first rank that has another than rank 0."""
     told = []
     for name in dict.fromkeys(name for facts in found for name in facts):
         for rank, facts in enumerate(found):
@@ -45,9 +45,9 @@ def _shown(name: str, facts: dict[str, Any]) -> str:
 
 
 def _await(comm: MPI) -> None:
-    """Return once every rank is in this call. Only rank 0 knows who is missing, and says so; else it is missing itself.
+    """Wait until every rank is in this call. Rank 0 reports which ranks are missing; the others miss rank 0 alone.
 
-    No collective could be given up again.
+    A collective call could not be given up again.
     """
     if comm.rank == 0:
         for rank in range(1, comm.size):

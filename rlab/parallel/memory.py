@@ -1,38 +1,16 @@
-"""Memory that stays with a process, and memory that the ranks of one machine have in common."""
+"""Memory that the ranks of one machine have in common."""
 
-import ctypes
 import mmap
 import os
-import sys
 
 import numpy as np
 
 from rlab.launchers import machine
 from rlab.parallel.comm import Communicator
 
-# From glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-
-
-def keep_freed_memory() -> bool:
-    """Tell the C library to keep freed memory rather than give it back; True where that could be done (glibc).
-
-    An acting step on sixteen Atari frames allocates two megabytes. By default each such block is mapped from the
-    system and unmapped again, and touching it anew costs a page fault per 4 KiB: as much time as the network itself.
-    This is a setting of the whole process, so a program makes it (`python -m launch` does), never a library.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    settings = {_M_MMAP_THRESHOLD: 1 << 30, _M_TRIM_THRESHOLD: 1 << 30, _M_TOP_PAD: 1 << 24}
-    done = [mallopt(option, value) == 1 for option, value in settings.items()]
-    return all(done)
-
 
 def common(comm: Communicator, size: int) -> tuple[np.ndarray | None, list[bool]]:
-    """So many bytes, 0 at first, that ranks on the machine of rank 0 have in common; and which ranks have them.
+    """Shared memory of `size` bytes, 0 at first, for the ranks on the machine of rank 0; and which ranks have it.
 
     None on a rank that runs elsewhere, or that may not look at rank 0's files. The memory has no name and lies in no
     file system: it is gone with the last of them, however they end. All ranks call it together.

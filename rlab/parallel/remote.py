@@ -1,7 +1,7 @@
 """Shared parameters across ranks.
 
 Ranks on the machine of rank 0 have them in memory in common, and their workers update them as threads do, in place and
-without a lock; a worker sends only what is told of its update. Elsewhere a worker's update is one round trip: its
+without a lock; a worker sends only the report of its update. Elsewhere a worker's update is one round trip: its
 gradient and its report go up to rank 0, fresh parameters and the word to go on or to stop come down. Each worker of a
 rank has a tag of its own. What concerns a whole rank, signals up and the end down, goes over a wire of its own.
 """
@@ -20,7 +20,7 @@ from rlab.parallel.calls import Patience, join
 from rlab.parallel.comm import Communicator, Posted, Wire
 from rlab.parallel.local import Local, LocalWire, Sent
 from rlab.parallel.memory import common
-from rlab.parallel.shared import Exchange, Report, Snapshot, Work
+from rlab.parallel.shared import LocalParameters, Snapshot, UpdateReport, Work, WorkerParameters
 
 _NOTHING = np.empty(0, np.float32)
 _PATIENCE = 10.0  # seconds to wait for a rank to confirm that it knows of the end
@@ -29,13 +29,13 @@ _PAUSE = 2e-4  # seconds between two looks of the server for who asks
 
 
 class _Leave(NamedTuple):
-    """A worker goes, and asks no more."""
+    """The message of a worker that goes, and asks no more."""
 
     fault: str | None
 
 
 class _End(NamedTuple):
-    """How the run ended."""
+    """The end of a run, as rank 0 tells it."""
 
     steps: int
     signal: int | None  # that stopped it
@@ -43,7 +43,7 @@ class _End(NamedTuple):
 
 
 class _Done(NamedTuple):
-    """An update that was made in memory in common."""
+    """The message of an update that was made in shared memory."""
 
     work: Work
     staleness: int
@@ -51,15 +51,15 @@ class _Done(NamedTuple):
 
 
 def _connect(comm: Communicator) -> Wire | LocalWire | None:
-    """What the ranks talk over, None for a process alone. All ranks call it together."""
+    """A wire between the ranks, None for a process alone. All ranks call it together."""
     wire = comm.wire()
     if wire is None and comm.size > 1:
         raise BadInputError("A3C on several ranks needs an MPI library with MPI_THREAD_MULTIPLE")
     return wire
 
 
-def _share(exchange: Exchange, comm: Communicator) -> bool:
-    """Put the parameters where all ranks of a machine have them; whether this rank shares them. All ranks call it."""
+def _share(exchange: LocalParameters, comm: Communicator) -> bool:
+    """Share the parameters among the ranks of a machine; returns whether this rank has a share. All ranks call it."""
     parameters = exchange.parameters
     memory, sharing = common(comm, parameters.bytes_in_common())
     if memory is not None and any(sharing[1:]):
@@ -80,10 +80,10 @@ def _running(threads: Sequence[threading.Thread], stop: threading.Event) -> Iter
         join(threads)
 
 
-class Host:
+class ParameterServer:
     """Rank 0's side, or that of a process alone: its workers use the exchange, and a thread serves those of others."""
 
-    def __init__(self, exchange: Exchange, comm: Communicator, workers: Sequence[int]) -> None:
+    def __init__(self, exchange: LocalParameters, comm: Communicator, workers: Sequence[int]) -> None:
         self._exchange, self._ranks, self._comm = exchange, range(1, comm.size), comm
         self._wire, self._words = _connect(comm), _connect(comm)
         _share(exchange, comm)
@@ -92,11 +92,11 @@ class Host:
         self._threads: list[threading.Thread] = []
         self._patience = Patience()
 
-    def connect(self, worker: int) -> Exchange:
-        """What a worker of this rank pulls from and pushes to."""
+    def connect(self, worker: int) -> LocalParameters:
+        """The parameters that a worker of this rank pulls from and pushes to."""
         return self._exchange
 
-    def hear(self, seconds: float) -> Report | None:
+    def hear(self, seconds: float) -> UpdateReport | None:
         """The next report, None when there is none for so long. Raises the fault of a worker, of whichever rank."""
         try:
             report = self._exchange.reports.get(timeout=seconds)
@@ -109,7 +109,7 @@ class Host:
         return report
 
     def over(self) -> bool:
-        """Whether all workers of all ranks have gone, and all that they reported is heard.
+        """Tell whether all workers of all ranks have gone, and all that they reported is heard.
 
         Once the schedule is done, a worker whose environment does not come back is not waited for.
         """
@@ -204,14 +204,14 @@ class Host:
             self._exchange.reports.put(ElsewhereError(f"rank {place[0]}: {note.fault}"))
 
 
-class Guest:
-    """The side of a rank that is not the first, with the interface of `Host`.
+class RankClient:
+    """The side of a rank that is not the first, with the interface of `ParameterServer`.
 
     Of the exchange, which is this rank's own, it uses `stop` and `reports`, where its workers' faults are; where its
     parameters are not rank 0's, they only say how many there are, and after the end, how many steps were made.
     """
 
-    def __init__(self, exchange: Exchange, comm: Communicator, workers: Sequence[int]) -> None:
+    def __init__(self, exchange: LocalParameters, comm: Communicator, workers: Sequence[int]) -> None:
         self._exchange = exchange
         wire, words = _connect(comm), _connect(comm)
         self._beside = _share(exchange, comm)
@@ -221,9 +221,9 @@ class Guest:
         self._end: _End | None = None
         self._told = False
 
-    def connect(self, worker: int) -> "Line | Beside":
-        """What a worker of this rank, counted from 0 on each, pulls from and pushes to."""
-        return (Beside if self._beside else Line)(self._exchange, self._wire, worker)
+    def connect(self, worker: int) -> WorkerParameters:
+        """The parameters that a worker of this rank, counted from 0 on each, pulls from and pushes to."""
+        return (SharedMemoryParameters if self._beside else RemoteParameters)(self._exchange, self._wire, worker)
 
     def hear(self, seconds: float) -> None:
         """Listen for so long. Raises the fault of a worker of this rank, and ElsewhereError for that of another."""
@@ -243,11 +243,11 @@ class Guest:
                 raise ElsewhereError(self._end.fault)
 
     def over(self) -> bool:
-        """Whether rank 0 has said that the run has ended."""
+        """Tell whether rank 0 has said that the run has ended."""
         return self._end is not None
 
     def agree(self, signal: int | None) -> int | None:
-        """Tell rank 0 the first signal that this rank has had; gives that which stopped the run, once it has ended."""
+        """Tell rank 0 the first signal that this rank has had; returns the one that stopped the run, once it has."""
         if signal and not self._told:
             self._words.post(signal, None, 0, 0).finish()
             self._told = True
@@ -258,10 +258,10 @@ class Guest:
         return _running(threads, self._exchange.stop)
 
 
-class Beside:
-    """The way of a worker of another process on the machine of rank 0: the exchange's parameters are rank 0's too."""
+class SharedMemoryParameters:
+    """The parameters of a worker in another process of rank 0's machine, which are rank 0's own, in shared memory."""
 
-    def __init__(self, exchange: Exchange, wire: Wire | LocalWire, tag: int) -> None:
+    def __init__(self, exchange: LocalParameters, wire: Wire | LocalWire, tag: int) -> None:
         self._exchange, self._wire, self._tag = exchange, wire, tag
 
     def pull(self) -> Snapshot:
@@ -280,15 +280,15 @@ class Beside:
         self._wire.post(done, None, 0, self._tag).finish()
 
     def leave(self, fault: TrainingError | None) -> None:
-        """A worker's last word: what made it fail, if it did."""
+        """Report that the worker ends, with the fault that made it fail, if one did."""
         self._wire.post(_Leave(str(fault) if fault else None), None, 0, self._tag).finish()
         self._exchange.leave(fault)
 
 
-class Line:
-    """A remote worker's way to the exchange of rank 0, with those of its methods that a worker needs."""
+class RemoteParameters:
+    """The parameters of a worker that shares no memory with rank 0: pull and push are messages to it."""
 
-    def __init__(self, exchange: Exchange, wire: Wire | LocalWire, tag: int) -> None:
+    def __init__(self, exchange: LocalParameters, wire: Wire | LocalWire, tag: int) -> None:
         self._wire, self._tag, self._exchange = wire, tag, exchange
         self._size = exchange.parameters.vector.size
         self._fresh: Snapshot | None = None  # that came with the answer to a push
@@ -300,11 +300,11 @@ class Line:
         return snapshot._replace(done=snapshot.done or self._exchange.stop.is_set())
 
     def push(self, gradient: np.ndarray, work: Work) -> None:
-        """Hand in a gradient, float32 [D], and what is told of it; what the next pull gives comes back with it."""
+        """Send a gradient, float32 [D], and its report; the answer brings what the next pull gives."""
         self._fresh = self._ask(work, gradient)
 
     def leave(self, fault: TrainingError | None) -> None:
-        """A worker's last word: what made it fail, if it did."""
+        """Report that the worker ends, with the fault that made it fail, if one did."""
         if not self._dismissed:
             self._wire.post(_Leave(str(fault) if fault else None), None, 0, self._tag).finish()
         self._exchange.leave(fault)

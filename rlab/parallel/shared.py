@@ -1,8 +1,10 @@
 """Parameters that several threads share without a lock (Recht et al. 2011, "Hogwild!"; Mnih et al. 2016, section 4)."""
 
+from __future__ import annotations
+
 import queue
 import threading
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,31 +41,31 @@ class SharedParameters:
     ) -> None:
         self.vector = vector.astype(np.float32)
         self.mean_square = np.zeros_like(self.vector) if mean_square is None else mean_square.astype(np.float32)
-        self._counts = np.zeros((workers + 1, 2), np.int64)  # updates and steps of each worker
-        self._counts[-1] = updates, steps  # made before
+        self.counts = np.zeros((workers + 1, 2), np.int64)  # updates and steps of each worker
+        self.counts[-1] = updates, steps  # made before
         self._notice = np.zeros(1, _NOTICE)
         self._decay, self._epsilon = decay, epsilon
 
     @property
     def updates(self) -> int:
         """Updates made, by all workers."""
-        return int(self._counts[:, 0].sum())
+        return int(self.counts[:, 0].sum())
 
     @property
     def steps(self) -> int:
         """Agent steps made, by all workers."""
-        return int(self._counts[:, 1].sum())
+        return int(self.counts[:, 1].sum())
 
     @steps.setter
     def steps(self, steps: int) -> None:
-        self._counts[-1, 1] += steps - self.steps
+        self.counts[-1, 1] += steps - self.steps
 
     def bytes_in_common(self) -> int:
-        """How much memory `move_to` needs."""
+        """The number of bytes that `move_to` needs."""
         return sum(part.nbytes for part in self._parts())
 
     def move_to(self, memory: np.ndarray, fill: bool) -> None:
-        """Live in these bytes from now on, which other processes have too; one of them fills them with what it has."""
+        """Move into these bytes, which other processes share; one process fills them with what it has."""
         places: list[Any] = []
         start = 0
         for part in self._parts():
@@ -72,20 +74,20 @@ class SharedParameters:
                 place[...] = part
             places.append(place)
             start += part.nbytes
-        self._counts, self._notice, self.vector, self.mean_square = places
+        self.counts, self._notice, self.vector, self.mean_square = places
 
     def _parts(self) -> tuple[np.ndarray, ...]:
-        return self._counts, self._notice, self.vector, self.mean_square
+        return self.counts, self._notice, self.vector, self.mean_square
 
     def announce(self, line: Line, over: bool) -> None:
-        """Tell the workers of other processes along what step sizes fall now, and whether all may go; of one thread."""
+        """Announce the line of step sizes, and whether all may go, to the workers of other processes; of one thread."""
         notice = self._notice[0]
         notice["version"] += 1
         notice["start"], notice["end"], notice["height"], notice["over"] = *line, over
         notice["version"] += 1
 
     def announced(self) -> tuple[Line, bool]:
-        """What was announced last; at first a line that has ended, which is none."""
+        """The line of step sizes and the end as announced last; at first a line that has ended, in place of none."""
         while True:
             version, start, end, height, over = self._notice[0].item()
             if version % 2 == 0 and version == self._notice[0]["version"]:
@@ -96,7 +98,7 @@ class SharedParameters:
         updates = self.updates
         return self.vector.copy(), updates
 
-    def apply(self, gradient: np.ndarray, work: "Work") -> tuple[int, int]:
+    def apply(self, gradient: np.ndarray, work: Work) -> tuple[int, int]:
         """Apply a gradient [D] and count its steps.
 
         Gives its staleness, the updates that others made since this worker's pull, and the steps made by all.
@@ -107,12 +109,12 @@ class SharedParameters:
         decay = min(self._decay, updates / (updates + 1.0))
         rmsprop_update(self.vector, self.mean_square, gradient, work.learning_rate, decay, self._epsilon)
         staleness = self.updates - work.pulled_at
-        self._counts[work.worker] += 1, work.steps
+        self.counts[work.worker] += 1, work.steps
         return staleness, self.steps
 
 
 class Snapshot(NamedTuple):
-    """What a worker pulls."""
+    """The parameters that a worker pulls, with the state of the schedule."""
 
     vector: np.ndarray  # the parameters, float32 [D]
     updates: int  # made before it
@@ -122,7 +124,7 @@ class Snapshot(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a worker pushes along with a gradient."""
+    """The account of the work behind a gradient, which a worker pushes with it."""
 
     learning_rate: float
     pulled_at: int  # updates of the snapshot that the gradient was taken at
@@ -132,8 +134,8 @@ class Work(NamedTuple):
     worker: int = 0  # its number among those of all ranks
 
 
-class Report(NamedTuple):
-    """What is told of an update."""
+class UpdateReport(NamedTuple):
+    """The report of an update."""
 
     steps: int  # agent steps made so far, by all workers
     metrics: dict[str, float]  # the worker's, and the staleness of its gradient
@@ -141,16 +143,29 @@ class Report(NamedTuple):
     end: int  # steps at which the run ends, as things stand
 
 
-class Exchange:
-    """What all workers of one training run hold in common: the parameters, the schedule, and what they report.
+class WorkerParameters(Protocol):
+    """Shared parameters as a worker has them, wherever they lie."""
 
-    `reports` holds a Report of each update, and the TrainingError of each worker that failed; `stop` asks all workers
-    to go.
+    def pull(self) -> Snapshot:
+        """The parameters, and what the schedule says."""
+
+    def push(self, gradient: np.ndarray, work: Work) -> None:
+        """Apply a gradient, float32 [D], count the steps made for it, and report."""
+
+    def leave(self, fault: TrainingError | None) -> None:
+        """Go, with the fault that made the worker fail, if one did."""
+
+
+class LocalParameters:
+    """The parameters, the schedule and the reports that all workers of one process have in common.
+
+    `reports` holds an UpdateReport of each update, and the TrainingError of each worker that failed; `stop` asks all
+    workers to go.
     """
 
     def __init__(self, parameters: SharedParameters, schedule: Schedule) -> None:
         self.parameters, self.schedule = parameters, schedule
-        self.reports: queue.SimpleQueue[Report | TrainingError] = queue.SimpleQueue()
+        self.reports: queue.SimpleQueue[UpdateReport | TrainingError] = queue.SimpleQueue()
         self.stop = threading.Event()
         self._announced: tuple[Line, bool] | None = None
 
@@ -169,7 +184,7 @@ class Exchange:
         # Here and not in the loop that hears the reports, so that one worker ends at the same step every time.
         self.schedule.add(work.episodes, steps)
         metrics = work.metrics | {"staleness": float(staleness)}
-        self.reports.put(Report(steps, metrics, work.episodes, self.schedule.end))
+        self.reports.put(UpdateReport(steps, metrics, work.episodes, self.schedule.end))
 
     def announce(self) -> None:
         """Let the workers of other processes know what the schedule says now."""
@@ -180,6 +195,6 @@ class Exchange:
             self._announced = now
 
     def leave(self, fault: TrainingError | None) -> None:
-        """A worker's last word: what made it fail, if it did."""
+        """Report that the worker ends, with the fault that made it fail, if one did."""
         if fault:
             self.reports.put(fault)

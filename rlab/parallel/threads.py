@@ -1,5 +1,7 @@
 """Ranks that are threads of one process: a batch in so many shares is the same bits on any number of processes."""
 
+from __future__ import annotations
+
 import contextlib
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -14,14 +16,14 @@ from rlab.parallel.comm import Communicator
 
 
 class ThreadRank:
-    """One of several ranks that each process has, which all have as many; made by `ranks_of`.
+    """One of the ranks of a process, of which every process has as many; made by `ranks_of`.
 
     The first of a process is its main thread's, and alone talks to other processes.
     """
 
     of_one_command = True
 
-    def __init__(self, process: Communicator, team: "_Team", number: int) -> None:
+    def __init__(self, process: Communicator, team: _Team, number: int) -> None:
         self._process, self._team, self._number = process, team, number
         self.rank, self.size = process.rank * team.size + number, process.size * team.size
 
@@ -44,7 +46,7 @@ class ThreadRank:
 
 
 class _Team:
-    """What the ranks of one process give one another."""
+    """The exchange of values among the ranks of one process."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -53,7 +55,7 @@ class _Team:
         self._meeting = threading.Barrier(size)
 
     def exchange(self, number: int, value: Any, together: Callable[[list[Any]], Any]) -> Any:
-        """What the first makes of all values, for each of them; nobody may change it."""
+        """The result of `together`, which the first rank calls on all values, for every rank; nobody may change it."""
         self._given[number] = value
         self._meeting.wait()
         if number == 0:
@@ -62,14 +64,14 @@ class _Team:
         return self._found
 
     def part(self) -> None:
-        """Let nobody wait any more: who does, or comes, fails."""
+        """Break the exchange off: a rank that waits in it, or comes to it, fails."""
         self._meeting.abort()
 
 
 def shares(asked: int, processes: int) -> int:
-    """How many ranks there are over all processes: as many as asked where each can have as many, else one to each.
+    """The number of ranks over all processes: as many as asked where these divide evenly, else one to each process.
 
-    0 asks for one to each.
+    If 0 are asked for, one to each.
     """
     return asked if asked and asked % processes == 0 else processes
 

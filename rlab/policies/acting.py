@@ -3,30 +3,52 @@
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
 from rlab.ops.compiling import GRAPH, PLAIN_XLA, XLA, Formulation, compiled
 from rlab.ops.sharing import once
 from rlab.policies.actions import ActingStep, action_dtype, action_shape, shape_of
-from rlab.policies.policy import Policy
+from rlab.policies.policy import Policy, PolicyOutput
 from rlab.types import State
 
 
+class Acting(Protocol):
+    """The interface of acting, of a policy or of one with a critic beside it; pure functions of parameters [D]."""
+
+    observation_space: gym.Space
+    action_space: gym.Space
+    size: int  # D
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The objects that decide what it does: two with the same parts do the same."""
+
+    def initial_state(self, batch_size: int) -> State:
+        """Empty memory for a batch."""
+
+    def apply(self, params: Any, observations: Any, state: State, resets: Any) -> tuple[PolicyOutput, State]:
+        """One step: observations [1, B, ...] and resets [1, B]."""
+
+    def remember(self, state: State, actions: Any) -> State:
+        """The memory after a step in which `actions` [B, ...] were taken."""
+
+
 class Share(NamedTuple):
-    """Which rows of a larger batch this process acts for."""
+    """The rows of a larger batch that this process acts for."""
 
     first: int
     total: int
 
 
 def compile_acting(
-    policy: Policy,
+    policy: Acting,
     deterministic: bool = False,
     share: Share | None = None,
-    told: bool = False,
+    forced_actions: bool = False,
     formulation: Formulation | None = None,
 ) -> ActingStep:
     """One acting step of a batch, compiled at its first call for each batch size.
@@ -36,21 +58,21 @@ def compile_acting(
 
     Parameters are an argument, so one trace serves all threads and all parameter values. With `deterministic` the
     likeliest action is taken and the seed is not used. With a `share` the rows draw what they would draw in the whole
-    batch. One that is `told` is given actions [B, ...] in place of the seed, and takes these.
+    batch. With `forced_actions` it is given actions [B, ...] in place of the seed, and takes these.
     """
-    of = getattr(policy, "parts", (policy,))
+    of = policy.parts
     if formulation is None:
         formulation = Formulation(XLA if of[0].loops else GRAPH)
-    make = functools.partial(_compile_acting, policy, deterministic, share, told, formulation)
-    return once(make, "acting", *of, deterministic, share, told, formulation)
+    make = functools.partial(_compile_acting, policy, deterministic, share, forced_actions, formulation)
+    return once(make, "acting", *of, deterministic, share, forced_actions, formulation)
 
 
 def _compile_acting(
-    policy: Policy, deterministic: bool, share: Share | None, told: bool, formulation: Formulation
+    policy: Acting, deterministic: bool, share: Share | None, forced_actions: bool, formulation: Formulation
 ) -> ActingStep:
     def act(params: tf.Tensor, state: State, observations: tf.Tensor, resets: tf.Tensor, last: tf.Tensor) -> tuple:
         output, state = policy.apply(params, observations[None], state, resets[None])
-        if told:
+        if forced_actions:
             actions = last[None]
         else:
             actions = output.distribution.mode() if deterministic else _sample(output.distribution, last, share)
@@ -58,7 +80,7 @@ def _compile_acting(
 
     @functools.cache
     def concrete(batch: int) -> Callable[..., Any]:
-        signature = _signature(policy, batch, told)
+        signature = _signature(policy, batch, forced_actions)
         return compile_packed(act, tf.TensorSpec((policy.size,)), policy.initial_state(batch), signature, formulation)
 
     tracing = threading.Lock()
@@ -78,7 +100,7 @@ def compile_packed(
     arrays: Sequence[tf.TensorSpec],
     formulation: Formulation = PLAIN_XLA,
 ) -> Callable:
-    """`function(params, state, *arrays)` compiled for these shapes, those of `state` with them.
+    """Compile `function(params, state, *arrays)` for these shapes, and those of `state`.
 
     `params` is the specification of a tensor or a nest of them.
 
@@ -138,14 +160,14 @@ def _sample(distribution: Any, seed: tf.Tensor, share: Share | None) -> tf.Tenso
     return whole.sample(seed)[:, share.first : share.first + rows]
 
 
-def _signature(policy: Policy, batch: int, told: bool) -> list[tf.TensorSpec]:
-    """Of the observations, the resets, and the seed or the actions that are told."""
+def _signature(policy: Acting, batch: int, forced_actions: bool) -> list[tf.TensorSpec]:
+    """The specifications of observations, resets, and the seed or, with `forced_actions`, the actions."""
     space, chosen = policy.observation_space, policy.action_space
     actions = tf.TensorSpec((batch, *action_shape(chosen)), action_dtype(chosen))
     return [
         tf.TensorSpec((batch, *shape_of(space)), tf.as_dtype(space.dtype)),
         tf.TensorSpec((batch,), tf.float32),
-        actions if told else tf.TensorSpec((2,), tf.int32),
+        actions if forced_actions else tf.TensorSpec((2,), tf.int32),
     ]
 
 

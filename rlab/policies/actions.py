@@ -1,4 +1,4 @@
-"""Between what the policy says and what the environment takes; no TensorFlow here.
+"""The way from a policy's actions to those that an environment takes; no TensorFlow here.
 
 A policy's actions are flat, [B] or [B, A]. Those of a Box are real numbers in units of the policy: from −1 to 1 where
 both bounds are finite, the environment's own where one is not. Means, deviations and log-probabilities are of these
@@ -19,7 +19,7 @@ from rlab.types import State
 # (params [D], observations [B, ...], state, resets [B], seed int32 [2])
 # -> tensors (actions [B, ...], values [B], state)
 ActingStep = Callable[[Any, Any, State, Any, Any], tuple[Any, Any, State]]
-# (params of `divide`, observations [G · E, ...], state [G, E, ...], resets [G · E], seeds int32 [G, 2])
+# (params of `Population.prepare`, observations [G · E, ...], state [G, E, ...], resets [G · E], seeds int32 [G, 2])
 # -> tensors (actions [G · E, ...], state)
 PopulationStep = Callable[[Any, Any, State, Any, Any], tuple[Any, State]]
 # the policy's actions [B, ...] -> the environment's [B, *shape]
@@ -34,12 +34,12 @@ def shape_of(space: gym.Space) -> tuple[int, ...]:
 
 
 def action_dtype(space: gym.Space) -> type[np.generic]:
-    """Of the policy's actions."""
+    """The dtype of the policy's actions."""
     return np.float32 if isinstance(space, gym.spaces.Box) else np.int32
 
 
 def action_shape(space: gym.Space) -> tuple[int, ...]:
-    """Of one of the policy's actions: () for one choice, (A,) for anything else."""
+    """The shape of one of the policy's actions: () for one choice, (A,) for anything else."""
     return () if isinstance(space, gym.spaces.Discrete) else (math.prod(shape_of(space)),)
 
 
@@ -76,7 +76,7 @@ def to_environment(actions: np.ndarray, space: gym.Space, scaled: bool = True) -
 
 
 def _scaled(actions: np.ndarray, space: gym.spaces.Box) -> np.ndarray:
-    """In the environment's units, float64; halves are added, so that no sum of bounds overflows."""
+    """Actions in the environment's units, float64; halves are added, so that no sum of bounds overflows."""
     bounded = space.bounded_below & space.bounded_above
     low, high = (np.where(bounded, bound, 0.0).astype(np.float64) / 2.0 for bound in (space.low, space.high))
     mapped = (low + high) + (high - low) * np.clip(actions, -1.0, 1.0).astype(np.float64)

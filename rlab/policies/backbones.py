@@ -1,7 +1,6 @@
 """Backbones: observations to features, [T, B, ...] to [T, B, H], feed-forward or with memory."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import gymnasium as gym
 import keras
@@ -13,10 +12,10 @@ from rlab.models.dnc import DNC
 from rlab.models.mlp import MLP
 from rlab.models.recurrent import LSTM, RNN, RecurrentLayer
 from rlab.models.residual import DeepMLP
-from rlab.models.window import WindowEncoder
+from rlab.models.window_encoder import WindowEncoder
 from rlab.ops.compiling import fused
-from rlab.policies.encoders import Codes, is_encoder, read_sizes
-from rlab.policies.names import BACKBONES
+from rlab.policies.backbone_names import BACKBONES
+from rlab.policies.encoders import Codes, Encoder, is_encoder
 from rlab.policies.observations import SMALLEST_IMAGE, Reading, choices, one_line
 from rlab.types import State
 
@@ -76,7 +75,7 @@ class Backbone(keras.layers.Layer):
     ) -> tuple[tf.Tensor, State]:
         time, batch = observations.shape[:2]
         features = tf.reshape(observations, (time * batch, *observations.shape[2:]))
-        features = _preprocess(features, self.reading, getattr(self.torso[0], "of_pixels", False))
+        features = preprocess(features, self.reading, getattr(self.torso[0], "of_pixels", False))
         image = self.reading.image
         if self.normalize:
             mean, deviation = (tf.stop_gradient(tf.convert_to_tensor(part)) for part in (self.mean, self.deviation))
@@ -96,7 +95,7 @@ class Backbone(keras.layers.Layer):
 
     def measure(self, observations: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """Mean and deviation of reference observations [N, ...] at each of the torso's `norms`."""
-        return self.torso[0].measure(_preprocess(observations, self.reading))
+        return self.torso[0].measure(preprocess(observations, self.reading))
 
 
 def build_backbone(
@@ -107,19 +106,20 @@ def build_backbone(
     horizon: int = 0,
     normalize: bool = False,
     scale: float = 1.0,
-    encoder: dict[str, Any] | None = None,
+    encoder: Encoder | None = None,
 ) -> Backbone:
-    """The named backbone for observations read so; raises BadInputError when it does not fit them.
+    """The named backbone for observations of this reading; raises BadInputError when it does not fit them.
 
-    `extra` is how many numbers a step it is given besides, `horizon` that of its LSTM, if it has one; `normalize` is
-    whether it normalizes its observations, `scale` a factor on them. `encoder` are the sizes of one from a run, whose
-    weights are read only where these are not given.
+    `extra` is the count of numbers a step beside them, `horizon` that of its LSTM, if it has one; `normalize` is
+    whether it normalizes its observations, `scale` a factor on them. `encoder` is that of a backbone `vae:RUN`.
     """
     if is_encoder(name):
         if not reading.image:
             raise BadInputError(f"backbone {name!r} takes images, not {_described(reading)}{_advice(reading)}")
+        if encoder is None:
+            raise BadInputError(f"backbone {name!r} needs encoder=rlab.runs.read_encoder({name!r})")
         height, width, _ = reading.shape
-        codes = Codes(name, (height, width), encoder or read_sizes(name), encoder is None, seeds)
+        codes = Codes(name, (height, width), encoder, seeds)
         return Backbone(reading, [codes], None, extra, normalize, scale)
     if name not in BACKBONES:
         raise BadInputError(f"unknown backbone {name!r}{nearest(name, BACKBONES)}")
@@ -127,8 +127,8 @@ def build_backbone(
         raise BadInputError(f"backbone {name!r} takes {_wanted(name)}, not {_described(reading)}{_advice(reading)}")
     units = 256 if reading.image else 64
     torso = [_TORSOS[torso_of(name, reading)](seeds)]
-    if name in _MEMORIES:
-        return Backbone(reading, torso, _MEMORIES[name](units, seeds, horizon), extra, normalize, scale)
+    if name in MEMORIES:
+        return Backbone(reading, torso, MEMORIES[name](units, seeds, horizon), extra, normalize, scale)
     if name in _DEEP:
         deep = DeepMLP(name, units, _DEPTH, "relu", seeds)
         torso = [*torso, deep] if reading.image else [deep]
@@ -142,24 +142,24 @@ def default_backbone(reading: Reading) -> str:
 
 
 def torso_of(name: str, reading: Reading) -> str:
-    """What a named backbone has below its memory or its deep layers; else its own name."""
-    return default_backbone(reading) if name in _MEMORIES or name in _DEEP else name
+    """The name of the torso below a backbone's memory or deep layers; of a backbone without, its own name."""
+    return default_backbone(reading) if name in MEMORIES or name in _DEEP else name
 
 
 def fits(name: str, reading: Reading) -> bool:
-    """Whether the named backbone takes observations that are read so."""
-    if name in _MEMORIES or name in _DEEP:
+    """True if the named backbone takes observations of this reading."""
+    if name in MEMORIES or name in _DEEP:
         return True
     return reading.image and min(reading.shape[:2]) >= _SMALLEST[name] if name in _SMALLEST else not reading.image
 
 
 def has_reference(name: str) -> bool:
-    """Whether the named backbone normalizes by a reference batch, which somebody has to measure."""
+    """Tell whether the named backbone normalizes by a reference batch, which its agent has to measure."""
     return name.startswith("vbn-")
 
 
 def _wanted(name: str) -> str:
-    """What a backbone takes."""
+    """The observations that a backbone takes, in words."""
     return f"images of {_SMALLEST[name]}×{_SMALLEST[name]} pixels at least" if name in _SMALLEST else "vectors"
 
 
@@ -180,7 +180,7 @@ _DEPTH = 8  # their layers
 _WINDOW = 8  # observations that `seq2seq` reads
 
 # Memories over `mlp` for vectors and over the convolutions that fit for images, of as many units as those give.
-_MEMORIES: dict[str, Callable[[int, Iterator[int], int], Memory]] = {
+MEMORIES: dict[str, Callable[[int, Iterator[int], int], Memory]] = {
     "rnn": lambda units, seeds, _: RNN(units, seeds),
     "lstm": lambda units, seeds, horizon: LSTM(units, seeds, horizon=horizon),
     "dnc": lambda units, seeds, horizon: DNC(
@@ -221,8 +221,8 @@ _SMALLEST = {
 }
 
 
-def _preprocess(observations: tf.Tensor, reading: Reading, of_pixels: bool = False) -> tf.Tensor:
-    """What the torso sees of [N, ...]: pixels, channels last; one-hot rows; or flat float vectors.
+def preprocess(observations: tf.Tensor, reading: Reading, of_pixels: bool = False) -> tf.Tensor:
+    """The torso's input from observations [N, ...]: pixels, channels last; one-hot rows; or flat float vectors.
 
     Pixels are as the reading says, or between 0 and 1 for a torso `of_pixels`.
     """

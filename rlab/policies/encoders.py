@@ -2,26 +2,24 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rlab.arrays import read_weights
 from rlab.errors import BadInputError
-from rlab.files import read_json, require_plain
 from rlab.models.initializers import RECTIFIER_GAIN, orthogonal
 from rlab.models.vae import make_encoder
 
 KINDS = ("vae", "vae-tuned")
 FROZEN = "/frozen_codes/encoder/"  # in the names of parameters that are kept as they are
 _UNITS = 256
-_SIZES = ("model", "latents", "units", "depth")
+SIZES = ("model", "latents", "units", "depth")
 
 
 def is_encoder(name: str) -> bool:
-    """Whether a backbone's name is that of an encoder from a run."""
+    """Tell whether a backbone's name is that of an encoder from a run."""
     return name.partition(":")[0] in KINDS and ":" in name
 
 
@@ -31,36 +29,11 @@ def with_absolute_run(name: str) -> str:
     return f"{kind}:{Path(run).resolve()}"
 
 
-def read_sizes(name: str) -> dict[str, Any]:
-    """What `make_encoder` must know of the run's encoder; raises BadInputError where it is no run of a VAE."""
-    run = Path(name.partition(":")[2])
-    try:
-        require_plain(run)
-        settings = read_json(run / "config.json")
-        kind = settings.get("task") or settings.get("agent")
-        sizes = {key: settings["config"][key] for key in _SIZES} if kind == "vae" else {}
-    except OSError as error:
-        raise BadInputError(
-            f"backbone {name!r}: {run} is not a run: its config.json cannot be read ({error.strerror})"
-        ) from error
-    except BadInputError as error:
-        raise BadInputError(f"backbone {name!r}: {error}") from error
-    except (AttributeError, ValueError, TypeError, KeyError) as error:
-        raise BadInputError(f"backbone {name!r}: {run}/config.json is damaged ({error})") from error
-    if not sizes:
-        raise BadInputError(f"backbone {name!r}: {run} is a run of {kind!r}, not of `python -m launch vae`")
-    return sizes
+class Encoder(NamedTuple):
+    """The sizes of the run's encoder, for `make_encoder`; raises BadInputError where it is no run of a VAE."""
 
-
-def _read_weights(name: str) -> dict[str, np.ndarray]:
-    path = Path(name.partition(":")[2]) / "model" / "weights.safetensors"
-    try:
-        require_plain(Path(name.partition(":")[2]))
-        arrays = read_weights(path).arrays
-    except (OSError, BadInputError) as error:
-        raise BadInputError(f"backbone {name!r}: {path} cannot be read ({error})") from error
-    kept = "encoder/"
-    return {key.removeprefix(kept): array for key, array in arrays.items() if key.startswith(kept)}
+    sizes: dict[str, Any]  # of SIZES
+    weights: dict[str, np.ndarray] | None = None  # by name, float32; None where they are among a policy's parameters
 
 
 class Codes(keras.layers.Layer):
@@ -71,22 +44,19 @@ class Codes(keras.layers.Layer):
     Args:
         name_of_run: the backbone's name.
         shape: (H, W).
-        sizes: of `read_sizes`.
-        trained: begin with the run's weights, which else come from elsewhere.
+        encoder: with weights, or without where these come from elsewhere.
         seeds: one seed to each initializer.
     """
 
     of_pixels = True  # it wants the brightness itself
 
-    def __init__(
-        self, name_of_run: str, shape: tuple[int, int], sizes: dict[str, Any], trained: bool, seeds: Iterator[int]
-    ) -> None:
+    def __init__(self, name_of_run: str, shape: tuple[int, int], encoder: Encoder, seeds: Iterator[int]) -> None:
         self._frozen = not name_of_run.startswith("vae-tuned:")
         super().__init__(name="frozen_codes" if self._frozen else "codes")
-        self._run, self._shape, self._trained = name_of_run, shape, trained
-        model, latents, units, depth = (sizes[key] for key in _SIZES)
+        self._run, self._shape, self._weights = name_of_run, shape, encoder.weights
+        model, latents, units, depth = (encoder.sizes[key] for key in SIZES)
         self.encoder = make_encoder(model, shape, latents, units, depth, seeds)
-        self._latents = sizes["latents"]
+        self._latents = latents
         self.dense = keras.layers.Dense(
             _UNITS, "relu", kernel_initializer=orthogonal(RECTIFIER_GAIN, seeds), name="dense"
         )
@@ -96,12 +66,12 @@ class Codes(keras.layers.Layer):
         self.encoder.build()
         self.dense.build((None, input_shape[-1] * self._latents))
         self.built = True
-        if not self._trained:
+        if self._weights is None:
             return
-        weights, (height, width) = _read_weights(self._run), self._shape
+        height, width = self._shape
         for variable in self.encoder.trainable_variables:
             name = variable.path.split("/encoder/")[-1]
-            found = weights.get(name)
+            found = self._weights.get(name)
             if found is None or found.shape != tuple(variable.shape):
                 raise BadInputError(
                     f"backbone {self._run!r} does not fit images of {height}×{width}: {name!r} has shape "

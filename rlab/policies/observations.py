@@ -1,4 +1,4 @@
-"""How a policy reads its observations: which arrays are images, and what a network sees of each space.
+"""The reading of observations by a policy: which arrays are images, and what a network sees of each space.
 
 NumPy and gymnasium only, so that everything that looks at observations can go by the one rule.
 """
@@ -18,7 +18,7 @@ _MOST_CHOICES = 100_000  # numbers of a one-hot observation, and outputs of a po
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What a network is shown of the observations of one space.
+    """The form in which a network is shown the observations of one space.
 
     Args:
         space: of one environment.
@@ -42,7 +42,7 @@ class Reading:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of what a network sees of one observation: (H, W, C), or (F,)."""
+        """The shape of a network's input for one observation: (H, W, C), or (F,)."""
         if self.kind == "one-hot":
             return (sum(choices(self.space)),)
         size = self.space.shape or ()
@@ -68,7 +68,7 @@ class Reading:
 
     @property
     def doubtful(self) -> str:
-        """Why what has the shape of an image is a vector all the same; empty where nothing has."""
+        """The reason why observations with the shape of an image are read as a vector; empty where they are not."""
         if self.kind != "vector" or not _sides(self.space.shape or ()):
             return ""
         return (
@@ -77,7 +77,7 @@ class Reading:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As data, without the space."""
+        """The reading as JSON data, without the space."""
         if not self.image:
             return {"kind": self.kind}
         found = {"kind": self.kind, "axes": list(self.axes), "low": self.low, "high": self.high}
@@ -85,7 +85,7 @@ class Reading:
 
 
 def reading_of(space: gym.Space) -> Reading:
-    """How observations of a space are read; raises BadInputError for spaces that no network takes.
+    """The reading of a space's observations; raises BadInputError for spaces that no network takes.
 
     An array of two to four axes is an image, whatever its dtype, if two adjacent axes are 7 long at least and all of it
     has the same finite bounds; of several such pairs those with the longest shorter side are height and width, and the
@@ -106,7 +106,7 @@ def reading_of(space: gym.Space) -> Reading:
 
 
 def first_reading_of(space: gym.Space) -> Reading:
-    """How version 0.1 read observations of a space: bytes of three axes were images, other arrays vectors."""
+    """The reading of a space by version 0.1: bytes of three axes were images, other arrays vectors."""
     if isinstance(space, gym.spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3:
         channels_first = space.shape[0] < space.shape[2]
         return Reading(space, "image", (1, 2) if channels_first else (0, 1), 0.0, 255.0)
@@ -131,7 +131,7 @@ def reading_from_json(space: gym.Space, data: dict[str, Any]) -> Reading:
 
 
 def choices(space: gym.Space) -> list[int]:
-    """How many values each number of a discrete space can take."""
+    """The count of values that each number of a discrete space can take; empty for other spaces."""
     if isinstance(space, gym.spaces.Discrete):
         return [int(space.n)]
     return np.ravel(space.nvec).tolist() if isinstance(space, gym.spaces.MultiDiscrete) else []
@@ -146,12 +146,12 @@ def one_line(space: gym.Space) -> str:
 
 
 def are_kept(numbers: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Where integers were not changed by the dtype that they were brought to; True for real numbers."""
+    """The mask of integers that were not changed by the cast to their dtype; True for real numbers."""
     return np.ones(numbers.shape, bool) if numbers.dtype.kind in "fc" else np.equal(numbers, given)
 
 
 def are_known(numbers: np.ndarray, space: gym.Space) -> np.ndarray:
-    """Where the numbers of observations [..., *shape] are among those that a discrete space has; True for others."""
+    """The mask of numbers of observations [..., *shape] that a discrete space has; True for other spaces."""
     counts = choices(space)
     if not counts:
         return np.ones(numbers.shape, bool)
@@ -188,7 +188,7 @@ def _bounds(space: gym.spaces.Box | gym.spaces.MultiBinary) -> tuple[float, floa
 
 
 def _spans(low: float, high: float) -> bool:
-    """Whether there is something between the bounds that float32 can express."""
+    """Tell whether the bounds differ, and by no more than float32 can express."""
     return 0.0 < high - low <= float(np.finfo(np.float32).max)
 
 

@@ -1,5 +1,7 @@
 """The policy: a pure function of explicit parameters and explicit memory."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import math
@@ -22,7 +24,7 @@ from rlab.ops.distributions import Bernoulli, Categorical, DiagonalGaussian, Dis
 from rlab.ops.sharing import once
 from rlab.policies.actions import head_size, to_environment
 from rlab.policies.backbones import DEVIATION, MEAN, build_backbone, default_backbone, has_reference, torso_of
-from rlab.policies.encoders import FROZEN, is_encoder, read_sizes, with_absolute_run
+from rlab.policies.encoders import FROZEN, Encoder, is_encoder, with_absolute_run
 from rlab.policies.observations import Reading, choices, one_line, reading_of
 from rlab.types import State
 
@@ -30,7 +32,7 @@ _STATISTICS = (MEAN, DEVIATION, REFERENCE_MEAN, REFERENCE_DEVIATION)  # paramete
 
 
 class PolicyOutput(NamedTuple):
-    """What the policy says of each observation."""
+    """The output of a policy for each observation."""
 
     distribution: Distribution  # over actions, batch dimensions [T, B]
     values: tf.Tensor  # float32 [T, B], V(x_t)
@@ -57,7 +59,7 @@ class ActorCritic(keras.Model):
         initial_std: float = 1.0,
         normalize: bool = False,
         scale: float = 1.0,
-        encoder: dict[str, Any] | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         super().__init__(name="actor_critic")
         seeds = seed_stream(seed)
@@ -102,7 +104,7 @@ class Policy:
         normalize_observations: shift and scale vectors by the parameters that `with_statistics` sets; new ones do
             neither.
         observation_scale: a factor on vectors, normalized or not.
-        encoder: sizes of the encoder of a backbone `vae:RUN`; without them they and its weights are read from the run.
+        encoder: of a backbone `vae:RUN`, as `rlab.runs.read_encoder` reads it.
         scale_actions: let [−1, 1] be all that lies between finite bounds; version 0.1 only cut actions off there.
         background: of images, the brightness that is shown as 0 (`Reading`); None to standardize each image.
         reading: how observations are read; None for what `reading_of` and `background` say.
@@ -118,7 +120,7 @@ class Policy:
         initial_std: float = 1.0,
         normalize_observations: bool = False,
         observation_scale: float = 1.0,
-        encoder: dict[str, Any] | None = None,
+        encoder: Encoder | None = None,
         scale_actions: bool = True,
         background: float | None = None,
         reading: Reading | None = None,
@@ -129,28 +131,33 @@ class Policy:
         self.scale_actions = scale_actions
         self._outputs = head_size(action_space)
         self.backbone, self._encoder = backbone or default_backbone(self.reading), encoder
-        if is_encoder(self.backbone) and not encoder:
+        if is_encoder(self.backbone):
             self.backbone = with_absolute_run(self.backbone)
         self.observe_actions, self.horizon, self.initial_std = observe_actions, horizon, initial_std
         self.normalize_observations, self.observation_scale = normalize_observations, observation_scale
         self._model = self._build(0)
         self.layout = ParameterLayout(self._model)
         self.size = self.layout.size
-        self.normalized = self.reading.shape[0] if normalize_observations else 0  # numbers
+        self.normalized_features = self.reading.shape[0] if normalize_observations else 0  # numbers
         self.flatten, self.named, self.unflatten = self.layout.flatten, self.layout.named, self.layout.unflatten
 
     @property
-    def light(self) -> bool:
-        """Whether it sees vectors and has no memory: an update then takes less time than ranks need to share it."""
-        return not (self.remembers or self.reading.image)
+    def parts(self) -> tuple[Policy]:
+        """The policy itself, which alone decides what it does (`rlab.policies.acting.Acting`)."""
+        return (self,)
+
+    @property
+    def is_cheap(self) -> bool:
+        """True if it sees vectors and has no memory: an update then takes less time than ranks need to share it."""
+        return not (self.is_recurrent or self.reading.image)
 
     @property
     def loops(self) -> bool:
-        """Whether its memory walks over time within a step."""
+        """True if its memory walks over time within a step."""
         return self.backbone == "seq2seq"
 
     def describe(self) -> str:
-        """What was taken: the network, and how it reads observations."""
+        """The network and its reading of observations, in words."""
         torso = torso_of(self.backbone, self.reading)
         below = f" over {torso}" if torso != self.backbone and self.reading.image else ""
         return f"{self.backbone}{below} over {self.reading}"
@@ -159,21 +166,29 @@ class Policy:
         """Its actions [B, ...] as the environment takes them, [B, *shape] of the space's dtype."""
         return to_environment(actions, self.action_space, self.scale_actions)
 
-    def of_observations(self, observation_space: gym.Space) -> "Policy":
+    def of_observations(self, observation_space: gym.Space) -> Policy:
         """A policy of the same settings for other observations."""
-        return Policy(
-            observation_space,
-            self.action_space,
-            self.backbone,
-            self.observe_actions,
-            self.horizon,
-            self.initial_std,
-            self.normalize_observations,
-            self.observation_scale,
-            self._encoder,
-            self.scale_actions,
-            self.reading.background,
-        )
+        return self._changed(observation_space=observation_space, background=self.reading.background)
+
+    def about(self, background: float) -> Policy:
+        """The same policy over images in which this brightness is shown as 0."""
+        reading = dataclasses.replace(self.reading, background=background)
+        return once(lambda: self._changed(reading=reading), "about", self, background)
+
+    def _changed(self, **changes: Any) -> Policy:
+        settings: dict[str, Any] = {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "backbone": self.backbone,
+            "observe_actions": self.observe_actions,
+            "horizon": self.horizon,
+            "initial_std": self.initial_std,
+            "normalize_observations": self.normalize_observations,
+            "observation_scale": self.observation_scale,
+            "encoder": self._encoder,
+            "scale_actions": self.scale_actions,
+        }
+        return Policy(**(settings | changes))
 
     def _build(self, seed: int) -> ActorCritic:
         extra = self._outputs if self.observe_actions else 0
@@ -184,7 +199,7 @@ class Policy:
     @property
     def encoder(self) -> dict[str, Any] | None:
         """The sizes of its encoder, if it has one from a run."""
-        return (self._encoder or read_sizes(self.backbone)) if is_encoder(self.backbone) else None
+        return self._encoder.sizes if self._encoder else None
 
     def initial_parameters(self, seed: int) -> np.ndarray:
         """Fresh parameters, float32 [D]; the same seed gives the same bits."""
@@ -198,20 +213,20 @@ class Policy:
         return self.flatten(named | {f"backbone/{name}": part.astype(np.float32) for name, part in found.items()})
 
     @property
-    def remembers(self) -> bool:
-        """Whether what it does depends on more than the present observation."""
+    def is_recurrent(self) -> bool:
+        """True if what it does depends on more than the present observation."""
         return bool(tf.nest.flatten(self.initial_state(1)))
 
     @property
-    def learned(self) -> np.ndarray:
-        """Which of the parameters are learned and not counted, float32 [D]: 0 where the statistics lie."""
+    def trainable_mask(self) -> np.ndarray:
+        """The mask of parameters that are learned, float32 [D]: 0 at statistics, and at an encoder that is kept."""
         named = self.named(np.ones(self.size, np.float32))
         kept = lambda name: name.split("/")[-1] in _STATISTICS or FROZEN in f"/{name}"  # noqa: E731
         return self.flatten({name: part * (not kept(name)) for name, part in named.items()})
 
     @property
-    def refers(self) -> bool:
-        """Whether it normalizes by the statistics of a reference batch (virtual batch normalization)."""
+    def uses_reference_batch(self) -> bool:
+        """True if it normalizes by the statistics of a reference batch (virtual batch normalization)."""
         return any(name.endswith(f"/{REFERENCE_MEAN}") for name in self.layout.names)
 
     def with_reference(self, params: tf.Tensor, observations: tf.Tensor) -> tf.Tensor:
@@ -280,7 +295,7 @@ class Policy:
 
 
 class Architecture(NamedTuple):
-    """What a run's `architecture.json` says of its policy."""
+    """The description of a run's policy in its `architecture.json`."""
 
     observation_space: gym.Space
     action_space: gym.Space
@@ -300,7 +315,7 @@ def build(
     """A policy for these spaces; without a backbone's name, the feed-forward one that fits them.
 
     The architecture of a run in place of a name comes before the options, and raises BadInputError for other spaces.
-    So does the name of a backbone with a reference batch, unless who asks `measures_reference`. The same spaces, name
+    So does the name of a backbone with a reference batch, unless the caller `measures_reference`. The same spaces, name
     and options give the same object, so that what is compiled for it serves all trainings of a process; not so where
     an encoder is read from a run, which may change.
     """
@@ -352,7 +367,7 @@ def require_same_spaces(made_for: Any, observation_space: gym.Space, action_spac
 
 
 def _same_bounds(one: gym.Space, other: gym.Space) -> bool:
-    """Whether equal spaces have the same bounds; gymnasium takes those below 1e-8 for 0."""
+    """Tell whether equal spaces have the same bounds; gymnasium takes those below 1e-8 for 0."""
     if not isinstance(one, gym.spaces.Box) or not isinstance(other, gym.spaces.Box):
         return True
     return all(np.allclose(getattr(one, end), getattr(other, end), rtol=1e-6, atol=0.0) for end in ("low", "high"))

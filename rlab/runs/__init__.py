@@ -1,27 +1,5 @@
 """A run on disk: its directory, checkpoints and metrics, and the one outer loop that fills it."""
 
-import importlib
-from typing import Any
+import lazy_loader
 
-_HOMES = {
-    "Beginning": "beginning",
-    "begin": "beginning",
-    "reopen": "beginning",
-    "restoring": "beginning",
-    "Checkpoint": "checkpoints",
-    "Run": "directory",
-    "subset": "checkpoints",
-    "Update": "loop",
-    "TrainingResult": "loop",
-    "run_loop": "loop",
-    "stop_requested": "signals",
-    "load_policy": "loading",
-    "read_architecture": "loading",
-    "save_architecture": "loading",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"rlab.runs.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'rlab.runs' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

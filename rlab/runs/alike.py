@@ -1,29 +1,32 @@
-"""What the ranks of one training must have in common, as plain values that can be compared and shown."""
+"""The facts that the ranks of one training must have in common, as plain values that can be compared and shown."""
 
 import functools
 import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rlab.rewards import model_of, unwrapped
-from rlab.runs.directory import describe_factory, package_versions
+from rlab.environments import EnvironmentFactory
+from rlab.rewards import RewardSettings
+from rlab.runs.directory import package_versions
 
 _OURS = ("rlab", "agents", "envs")  # packages whose code decides what is learned
 _COMPUTING = ("rlab", "tensorflow", "keras", "numpy", "gymnasium", "ale-py")
 
 
-def facts(command: str, agent: str, env: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Of `train` or `resume` of an agent: the environment, the code and its libraries, and what else is given, by flag.
+def facts(
+    command: str, agent: str, env: EnvironmentFactory, rewards: RewardSettings | None, given: dict[str, Any]
+) -> dict[str, Any]:
+    """The facts of `train` or `resume` of an agent: environment, code, libraries, and what else is given, by flag.
 
-    None for what there is not.
+    None stands for what there is not.
     """
     versions = package_versions()
     libraries = {f"version of {name}": versions[name] for name in _COMPUTING}
-    return {"command": f"{command} {agent}"} | _of_env(env) | given | libraries | {"source code": source_digest()}
+    of_ours = libraries | {"source code": source_digest()}
+    return {"command": f"{command} {agent}"} | _of_env(env) | _of_rewards(rewards) | given | of_ours
 
 
 def flags(config: dict[str, Any]) -> dict[str, Any]:
@@ -31,14 +34,15 @@ def flags(config: dict[str, Any]) -> dict[str, Any]:
     return {f"--{name.replace('_', '-')}": value for name, value in config.items()}
 
 
-def _of_env(factory: Callable[..., Any]) -> dict[str, Any]:
-    plain, rewards = unwrapped(factory), model_of(factory)
-    described = describe_factory(plain)
-    learned = {"rewards": json.dumps(rewards.describe(), sort_keys=True, default=str)} if rewards else {}
-    if described:
+def _of_env(factory: EnvironmentFactory) -> dict[str, Any]:
+    if described := factory.description:
         options = {name: _shown(value) for name, value in described["options"].items()}
-        return {"--env": described["name"]} | flags(options) | learned
-    return {"environment factory": _shown(plain)} | learned
+        return {"--env": described["name"]} | flags(options)
+    return {"environment factory": _shown(factory.source)}
+
+
+def _of_rewards(rewards: RewardSettings | None) -> dict[str, Any]:
+    return {"rewards": json.dumps(rewards.describe(), sort_keys=True, default=str)} if rewards else {}
 
 
 def spaces(observations: Any, actions: Any) -> dict[str, Any]:
@@ -58,7 +62,7 @@ def _shown(value: Any) -> str:
 
 @functools.cache
 def source_digest() -> str:
-    """Of the text of this project's packages, as far as they are imported."""
+    """The digest of the source code of this project's packages, as far as they are imported."""
     digest = hashlib.sha256()
     for name in _OURS:
         if file := getattr(sys.modules.get(name), "__file__", None):

@@ -63,7 +63,7 @@ def load(path: Path) -> Checkpoint:
 
 
 def _nonsense(path: Path, steps: int, arrays: dict[str, np.ndarray], counters: Any) -> str | None:
-    """What no run has written, though the digest be right."""
+    """The fault of a checkpoint that no run has written, in words, though its digest is right; None without one."""
     if _PATTERN.fullmatch(path.name) and path.name != _NAME.format(steps):
         return f"it is of step {steps}"
     if not isinstance(counters, dict):
@@ -91,16 +91,6 @@ def paths(directory: Path) -> list[Path]:
 def steps_of(path: Path) -> int:
     """The steps of a checkpoint, by its name."""
     return int(path.name.removeprefix("step-").removesuffix(".safetensors"))
-
-
-def subset(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The arrays named `prefix/...`, by the rest of their names."""
-    found = {
-        name.removeprefix(f"{prefix}/"): np.require(array, requirements="C")
-        for name, array in arrays.items()
-        if name.startswith(f"{prefix}/")
-    }
-    return Named(found, getattr(arrays, "source", "the checkpoint"))
 
 
 def _remedy(path: Path) -> str:

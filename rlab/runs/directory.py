@@ -1,8 +1,9 @@
 """The run directory: `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints/`, `policy/` (a task's: `model/`)."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
-import functools
 import importlib.metadata
 import json
 import os
@@ -20,6 +21,7 @@ from rlab.runs import checkpoints
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.lock import locked
 from rlab.runs.weights import WEIGHTS
+from rlab.state import subset
 
 # What a run's config holds, by type; `env` is None for an environment that research code made.
 _COMMON: dict[str, Any] = {"seed": int, "steps": int, "config": dict}
@@ -36,7 +38,7 @@ class Run:
     config: dict[str, Any]
 
     @classmethod
-    def create(cls, path: str | Path, config: dict[str, Any]) -> "Run":
+    def create(cls, path: str | Path, config: dict[str, Any]) -> Run:
         """A new run directory, complete in one rename; raises BadInputError when the path holds something already."""
         path = path_of(path)
         require_free(path)
@@ -58,7 +60,7 @@ class Run:
         return cls(path, config)
 
     @classmethod
-    def open(cls, path: str | Path) -> "Run":
+    def open(cls, path: str | Path) -> Run:
         """An existing run; raises BadInputError when the path holds none, or one with a link inside."""
         path = path_of(path)
         require_plain(path)
@@ -81,7 +83,7 @@ class Run:
             raise BadInputError(f"{path}/config.json is damaged: 'steps' is {config['steps']}")
         return cls(path, config)
 
-    def with_steps(self, steps: int) -> "Run":
+    def with_steps(self, steps: int) -> Run:
         """The same run with another number of steps to make, written down, so that a later `resume` knows it."""
         if self.config.get("steps") == steps:
             return self
@@ -91,7 +93,7 @@ class Run:
 
     @property
     def of_task(self) -> bool:
-        """Whether this is the run of a task, and not of an agent."""
+        """True if this is the run of a task, and not of an agent."""
         return "task" in self.config
 
     @property
@@ -114,9 +116,9 @@ class Run:
 
     @contextlib.contextmanager
     def training(self, first_step: int, checkpoint: Callable[[], Checkpoint]) -> Iterator[None]:
-        """What one process at a time does with a run, beginning from the checkpoint of `first_step`.
+        """Hold a run for training by this process alone, beginning from the checkpoint of `first_step`.
 
-        `checkpoint` gives what that holds. Raises BadInputError where another process trains it, or has trained it
+        `checkpoint` gives that checkpoint. Raises BadInputError where another process trains it, or has trained it
         since that checkpoint was read.
         """
         with locked(self.path):
@@ -142,7 +144,7 @@ class Run:
 
     def save_weights(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint's parameters, for use; a kill may have come between the two files."""
-        weights = weights_to_bytes(checkpoints.subset(checkpoint.arrays, _part(self.config)), checkpoint.steps)
+        weights = weights_to_bytes(subset(checkpoint.arrays, _part(self.config)), checkpoint.steps)
         write_atomically(self._weights, weights)
 
     def _renew_weights(self, checkpoint: Callable[[], Checkpoint], steps: int) -> None:
@@ -156,7 +158,7 @@ class Run:
 
 
 def _part(config: dict[str, Any]) -> str:
-    """Where a run keeps its trained parameters, and the prefix of their names in its checkpoints."""
+    """The directory of a run's trained parameters, and the prefix of their names in its checkpoints."""
     return "policy" if "agent" in config else "model"
 
 
@@ -178,22 +180,8 @@ def require_free(path: Path) -> None:
 
 
 def _in_range(key: str, value: Any) -> bool:
-    """Whether a number is one that a run can have; the NaN and the infinities of JSON are not."""
+    """Tell whether a number is one that a run can have; the NaN and the infinities of JSON are not."""
     return not isinstance(value, int | float) or abs(value) < (2**64 if key == "seed" else 2**63)
-
-
-def describe_factory(factory: Callable[..., Any]) -> dict[str, Any] | None:
-    """A factory made by `functools.partial(envs.make, NAME, ...)` as JSON data; None for any other callable.
-
-    What has a description can be resumed and evaluated from the command line; research code passes its own factory.
-    """
-    if not isinstance(factory, functools.partial) or getattr(factory.func, "__module__", "").split(".")[0] != "envs":
-        return None
-    if len(factory.args) != 1 or not isinstance(factory.args[0], str):
-        return None
-    from envs.making import GIVEN
-
-    return {"name": factory.args[0], "options": {k: v for k, v in factory.keywords.items() if k not in GIVEN}}
 
 
 def _json(config: dict[str, Any]) -> bytes:
@@ -204,7 +192,7 @@ def _json(config: dict[str, Any]) -> bytes:
 
 
 def package_versions() -> dict[str, str]:
-    """Of Python and of what computes, by name."""
+    """The versions of Python and of the packages that compute, by name."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 
 from rlab.errors import BadInputError
 from rlab.files import read_file
-from rlab.parallel.watch import status_of
+from rlab.parallel.heartbeat import status_of
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_BEAT = 15.0  # seconds between two touches
+BEAT = 15.0  # seconds between two touches
 _SILENCE = 90.0  # after which a process elsewhere counts as gone
 _held: set[tuple[int, int]] = set()  # files that this process has locked; the kernel would not tell its own apart
 
@@ -43,9 +43,9 @@ class Owner(NamedTuple):
 
 
 def present() -> Owner:
-    """This process."""
+    """The owner of the locks that this process takes."""
     job = os.environ.get("SLURM_JOB_ID", "")
-    return Owner(socket.gethostname(), os.getpid(), _started(os.getpid()), job, time.strftime("%Y-%m-%d %H:%M:%S"))
+    return Owner(socket.gethostname(), os.getpid(), started_at(os.getpid()), job, time.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 @contextlib.contextmanager
@@ -113,7 +113,7 @@ def _acquire(path: Path, run: Path) -> tuple[int, tuple[int, int]]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Whether the kernel gives this process the lock; True where it knows no locks."""
+    """Ask the kernel for the lock, and tell whether it gives it; True where it knows no locks."""
     if not fcntl:
         return True
     try:
@@ -126,7 +126,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _is_free(path: Path) -> bool | None:
-    """Whether the kernel knows of no process that holds the lock of the file; None where it knows no locks."""
+    """Tell whether the kernel knows of no process that holds the lock of the file; None where it knows no locks."""
     if not fcntl:
         return None
     try:
@@ -145,10 +145,10 @@ def _is_free(path: Path) -> bool | None:
 
 
 def _gone(owner: Owner, path: Path) -> bool:
-    """Whether the process that a lock names has ended, as far as can be told from here."""
+    """Tell whether the process that a lock names has ended, as far as can be told from here."""
     mine = present()
     if owner.host == mine.host:
-        return owner.pid == mine.pid or _started(owner.pid) != owner.started or not _started(owner.pid)
+        return owner.pid == mine.pid or started_at(owner.pid) != owner.started or not started_at(owner.pid)
     if owner.job and owner.job == mine.job:
         return True
     with contextlib.suppress(OSError):
@@ -156,8 +156,8 @@ def _gone(owner: Owner, path: Path) -> bool:
     return True
 
 
-def _started(pid: int) -> str:
-    """When a process of this machine began, in its own count; empty where there is none, or it cannot be told."""
+def started_at(pid: int) -> str:
+    """The time when a process of this machine began, in its own count; empty where there is none, or it is unknown."""
     try:
         state, born = status_of(pid)
     except OSError:
@@ -192,6 +192,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _beat(descriptor: int, done: threading.Event) -> None:
     """Touch the file until the training ends."""
-    while not done.wait(_BEAT):
+    while not done.wait(BEAT):
         with contextlib.suppress(OSError):
             os.utime(descriptor)

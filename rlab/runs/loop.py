@@ -1,39 +1,41 @@
 """The one outer loop: an agent yields updates; the loop logs, shows, checkpoints, and stops."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from rlab.errors import BadInputError, ElsewhereError, RankLostError, TrainingError, described, launch_command
 from rlab.notify import notify
-from rlab.parallel import watch
+from rlab.parallel import heartbeat
 from rlab.parallel.comm import Communicator, Serial
-from rlab.rewards import REWARDS, RewardModel, model_of
-from rlab.runs.beginning import check_seconds
 from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
 from rlab.runs.metrics import MetricsWriter
 from rlab.runs.progress import ProgressDisplay
 from rlab.runs.signals import StopRequest, stop_requested
+from rlab.runs.start import check_seconds
+from rlab.state import pack
 from rlab.types import Episode
 
 _RECENT_EPISODES = 100
-_ROWS = 500  # rows of metrics.csv in a run of full length
+ROWS = 500  # rows of metrics.csv in a run of full length
 _SHOWN_ALREADY = ("steps", "seconds", "steps_per_second")  # in words of the progress display's own
 _ROW_SECONDS = 10.0  # after which a row comes in any case
 CHECKPOINT_SECONDS = 60.0  # between checkpoints, where a run's config does not say
 
 
 class Update(NamedTuple):
-    """What an agent or a task tells of one update of its parameters."""
+    """The report of an agent or a task on one update of its parameters."""
 
     steps: int  # agent steps made so far, over all workers; of a task, updates
     metrics: dict[str, float]
@@ -43,7 +45,7 @@ class Update(NamedTuple):
 
 
 class TrainingResult(NamedTuple):
-    """What training came to."""
+    """The result of training."""
 
     run: Path
     steps: int  # agent steps, or a task's updates, all in all
@@ -51,6 +53,16 @@ class TrainingResult(NamedTuple):
     mean_score: float  # over the last 100 training episodes, NaN when none ended
     stopped_by: int | None  # the number of the signal that ended it early, else None
     episodes: int = 0  # over which the mean score was taken
+
+
+class Contributor(Protocol):
+    """Adds to the metrics of each update, and to the checkpoints."""
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics since the last call; always of the same names."""
+
+    def state(self) -> dict[str, Any]:
+        """All that it needs to go on: arrays in nested mappings and named tuples."""
 
 
 def run_loop(
@@ -64,7 +76,7 @@ def run_loop(
     comm: Communicator | None = None,
     unit: str = "steps",
     agree: Callable[[int | None], int | None] | None = None,
-    env: Callable[..., Any] | None = None,
+    contributors: Mapping[str, Contributor] | None = None,
     close: Callable[[], None] | None = None,
 ) -> TrainingResult:
     """Drive `updates` to its end, or to the first signal of `rlab.runs.signals`.
@@ -81,7 +93,8 @@ def run_loop(
     of them stops them all after the same update. Where ranks are not in step, `agree` is told the number of the signal
     that this rank has had, or None, as often as `updates` yields, and gives that of the one which stops it.
     `close` closes the environments, at the very end: one that takes the process with it has lost nothing then.
-    Where the factory `env` has learned rewards, their metrics and what they learned go with those of the agent.
+    What `contributors` measured goes with the metrics of each update, and their state, under their names, with that of
+    the training.
     """
     comm, in_step = comm or Serial(), agree is None
     agree = agree or functools.partial(_agreed, comm)
@@ -91,19 +104,19 @@ def run_loop(
             if comm.rank:
                 result = _follow(run, updates, checkpoint, agree, stop)
             else:
-                if rewards := model_of(env) if env else None:
-                    updates = _with_metrics(updates, rewards)
-                    checkpoint = functools.partial(_with_rewards, checkpoint, rewards)
+                if contributors:
+                    updates = _with_metrics(updates, contributors)
+                    checkpoint = functools.partial(_with_state, checkpoint, contributors)
                 with run.training(first_step, checkpoint):
                     loop = functools.partial(_lead, run, updates, checkpoint, total_steps, first_step, graph, shown)
                     result = loop(agree, unit, stop, in_step)
     except ElsewhereError:  # of which all know
         raise
     except BaseException as error:  # others may wait for this rank
-        watch.end(described(error))
+        heartbeat.end(described(error))
         raise
     finally:
-        watch.end()
+        heartbeat.end()
         if close:
             close()
     stop.deliver()
@@ -111,10 +124,10 @@ def run_loop(
 
 
 def _named_faults(updates: Generator[Update | None, None, None], step: int) -> Generator[Update | None, None, None]:
-    """The updates; whatever they raise is a TrainingError, or bad input.
+    """Pass the updates on; whatever they raise becomes a TrainingError, but for bad input.
 
     An environment may raise SystemExit or KeyboardInterrupt too. The latter comes of a signal only where one was noted
-    before, and this is another.
+    before; any other is the environment's.
     """
     with contextlib.closing(updates):
         while True:
@@ -152,7 +165,7 @@ def _lead(
     start = time.perf_counter()
     writer = MetricsWriter(run.path, first_step)
     display = ProgressDisplay(total_steps, first_step, unit)
-    recorder = _Recorder(writer, display, max(1, total_steps // _ROWS), first_step, shown)
+    recorder = _Recorder(writer, display, max(1, total_steps // ROWS), first_step, shown)
     if first_step:
         recorder.remember(_recent_of(run))
     saver = _Saver(run, functools.partial(_with_recent, checkpoint, recorder), first_step, every)
@@ -186,8 +199,8 @@ def _lead(
 
 def _drive(
     updates: Generator[Update | None, None, None],
-    recorder: "_Recorder",
-    saver: "_Saver",
+    recorder: _Recorder,
+    saver: _Saver,
     agree: Callable[[int | None], int | None],
     stop: StopRequest,
 ) -> None:
@@ -205,7 +218,7 @@ def _drive(
 def _with_graph(
     updates: Generator[Update | None, None, None], writer: MetricsWriter, graph: Callable[[], tf.Graph]
 ) -> Generator[Update | None, None, None]:
-    """The updates; after the first the graph is drawn, which would only hold it up."""
+    """Pass the updates on; the graph is drawn after the first, which it would hold up."""
     drawn = False
     with contextlib.closing(updates):
         for update in updates:
@@ -244,14 +257,17 @@ class _Saver:
 
 
 def _with_metrics(
-    updates: Generator[Update | None, None, None], rewards: RewardModel
+    updates: Generator[Update | None, None, None], contributors: Mapping[str, Contributor]
 ) -> Generator[Update | None, None, None]:
     with contextlib.closing(updates):
         for update in updates:
-            yield update._replace(metrics=update.metrics | rewards.metrics()) if update else None
+            if update:
+                found = {name: value for one in contributors.values() for name, value in one.metrics().items()}
+                update = update._replace(metrics=update.metrics | found)
+            yield update
 
 
-def _with_recent(checkpoint: Callable[[], Checkpoint], recorder: "_Recorder") -> Checkpoint:
+def _with_recent(checkpoint: Callable[[], Checkpoint], recorder: _Recorder) -> Checkpoint:
     """The checkpoint with the recent episodes, so that their mean goes on where it stood."""
     found, recent = checkpoint(), [list(episode) for episode in recorder.recent()]
     return found._replace(counters=found.counters | {"episodes": recent}) if recent else found
@@ -270,10 +286,9 @@ def _recent_of(run: Run) -> list[Episode]:
         return []
 
 
-def _with_rewards(checkpoint: Callable[[], Checkpoint], rewards: RewardModel) -> Checkpoint:
+def _with_state(checkpoint: Callable[[], Checkpoint], contributors: Mapping[str, Contributor]) -> Checkpoint:
     found = checkpoint()
-    learned = {f"{REWARDS}/{name}": array for name, array in rewards.arrays().items()}
-    return found._replace(arrays=found.arrays | learned)
+    return found._replace(arrays=found.arrays | pack({name: one.state() for name, one in contributors.items()}))
 
 
 def _follow(

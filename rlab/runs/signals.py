@@ -1,5 +1,7 @@
 """Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 as a request to stop at the next safe point."""
 
+from __future__ import annotations
+
 import _thread
 import contextlib
 import math
@@ -19,24 +21,24 @@ from rlab.parallel import calls
 # Windows has neither the third nor the fourth.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 HEARD: tuple[int, ...] = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-_HANGUP, _REPEATABLE = getattr(signal, "SIGHUP", None), getattr(signal, "SIGUSR1", None)
+_HANGUP, REPEATABLE = getattr(signal, "SIGHUP", None), getattr(signal, "SIGUSR1", None)
 _TOGETHER = 3.0  # seconds in which signals are one request: launchers send theirs to a process and to its group
 PATIENCE = 5.0  # seconds without a safe point after which that is said
 _FAREWELL = 5.0  # that the way out may take, once a safe point is no longer awaited
 
 
-_noted: "StopRequest | None" = None  # the one that is entered
+_noted: StopRequest | None = None  # the one that is entered
 _commanded = False  # whether stopped trainings give their results
 
 
 def stop_requested() -> bool:
-    """Whether this process was asked to stop, for work that would keep a request waiting."""
+    """Tell whether this process was asked to stop, for work that would keep a request waiting."""
     return _noted is not None and _noted.signal is not None
 
 
 @contextlib.contextmanager
 def results_of_stops() -> Iterator[None]:
-    """For a program that ends after one training, such as `python -m launch`: it gets the result of a stopped one.
+    """Let a stopped training return its result, for a program that ends after one, such as `python -m launch`.
 
     Elsewhere, in research code, a signal acts as it would have without training, only after the checkpoint: Ctrl-C
     raises KeyboardInterrupt, so that a script of several trainings ends.
@@ -68,14 +70,14 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._first = 0.0
+        self.first_heard = 0.0
         self._received: int | None = None
         self._previous: dict[int, object] = {}
         self._outer: StopRequest | None = None
         self._guard: _Guard | None = None
         self.overdue = False  # no safe point is awaited any more
 
-    def __enter__(self) -> "StopRequest":
+    def __enter__(self) -> StopRequest:
         global _noted
         self._outer, _noted = _noted, self
         if threading.current_thread() is threading.main_thread() and launchers.leads():
@@ -91,17 +93,17 @@ class StopRequest:
         if self._guard:
             self._guard.end()
         if not (_commanded and self._received):  # else its twin may still be on the way
-            self._restore()
+            self.restore()
 
     @property
     def is_heard(self) -> bool:
-        """Whether signals come here."""
+        """True if signals come to this request."""
         return bool(self._previous)
 
     def heed(self, number: int) -> None:
-        """Take the signal of another rank for one's own, which may come later, or never."""
+        """Note the signal of another rank as if it had come here, where it may come later, or never."""
         if self.signal is None:
-            self._first = time.monotonic()
+            self.first_heard = time.monotonic()
         self.signal = self._received = number
 
     def deliver(self) -> None:
@@ -110,25 +112,25 @@ class StopRequest:
             signal.raise_signal(self._received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        repeatable = number == _REPEATABLE
+        repeatable = number == REPEATABLE
         if self.signal is None and self._received is None:
             self.heed(signal.SIGTERM if repeatable else number)
             more = b"" if repeatable else b"; once more to stop without"
             with contextlib.suppress(OSError):  # not by a stream: the signal may have come while one was written to
                 os.write(2, b"\nstopping, and saving a checkpoint" + more + b"\n")
-        elif self.overdue or (not repeatable and time.monotonic() - self._first > _TOGETHER):
-            self._restore()
+        elif self.overdue or (not repeatable and time.monotonic() - self.first_heard > _TOGETHER):
+            self.restore()
             os.kill(os.getpid(), number)
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
         for number, handler in self._previous.items():
-            fatal = number == _REPEATABLE and handler is signal.SIG_DFL
+            fatal = number == REPEATABLE and handler is signal.SIG_DFL
             signal.signal(number, signal.SIG_IGN if fatal else handler)  # type: ignore[arg-type]
         self._previous = {}
 
 
 def _is_free(number: int) -> bool:
-    """Whether a signal may be heard: not SIGHUP under `nohup`, nor one whose handler is not Python's."""
+    """Tell whether a signal may be heard: not SIGHUP under `nohup`, nor one whose handler is not Python's."""
     handler = signal.getsignal(number)
     return handler is not None and not (number == _HANGUP and handler is signal.SIG_IGN)
 
@@ -159,7 +161,7 @@ class _Guard:
             numbers = [number for number in self._inbox.recv(64) if number in HEARD]
             if numbers:
                 # A batch job knows how long it can wait for a long update.
-                by_job = numbers[0] == _REPEATABLE
+                by_job = numbers[0] == REPEATABLE
                 number, limit = (signal.SIGTERM, math.inf) if by_job else (numbers[0], calls.LIMIT)
                 return self._await_safe_point(number, limit)
         return None
@@ -183,7 +185,7 @@ class _Guard:
     def _heard_again(self) -> bool:
         self._inbox.setblocking(False)
         with contextlib.suppress(BlockingIOError):
-            return any(number in HEARD and number != _REPEATABLE for number in self._inbox.recv(64))
+            return any(number in HEARD and number != REPEATABLE for number in self._inbox.recv(64))
         return False
 
     def _break_off(self, number: int) -> None:
@@ -206,7 +208,7 @@ class _Guard:
 
 
 def _forget_in_child() -> None:
-    """A process that an environment forks has nothing to save: it dies of SIGTERM, and leaves Ctrl-C to its parent."""
+    """Reset the signals of a process that an environment forks: it dies of SIGTERM, and leaves Ctrl-C to its parent."""
     if _noted and _noted.is_heard:
         signal.set_wakeup_fd(-1)
         for number in HEARD:

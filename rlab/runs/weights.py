@@ -10,6 +10,7 @@ from rlab.errors import BadInputError, launch_command
 from rlab.files import LARGEST, require_plain
 from rlab.notify import notify
 from rlab.runs import checkpoints
+from rlab.state import subset
 
 # The trained parameters by name, in a run's `policy/` or, of a task, `model/`.
 WEIGHTS = "weights.safetensors"
@@ -46,7 +47,7 @@ def load_weights(run: Path, part: str, numbers: int | None = None) -> dict[str, 
             raise BadInputError(
                 f"{run} has no checkpoint yet; `{launch_command('resume', run)}` goes on with it"
             ) from error
-        return checkpoints.subset(checkpoints.load(newest).arrays, part)
+        return subset(checkpoints.load(newest).arrays, part)
     return _or_newer(run, part, weights, newest)
 
 
@@ -55,7 +56,7 @@ def _or_newer(run: Path, part: str, weights: Weights, newest: Path | None) -> di
     if newest is None or (weights.steps is not None and weights.steps >= checkpoints.steps_of(newest)):
         return weights.arrays
     try:
-        return checkpoints.subset(checkpoints.load(newest).arrays, part)
+        return subset(checkpoints.load(newest).arrays, part)
     except BadInputError as error:
         notify(f"note: {error}; until then the weights of {f'step {weights.steps}' if weights.steps else run} are used")
         return weights.arrays

@@ -7,7 +7,7 @@ from rlab.seeding import derive
 
 
 class Shuffled:
-    """Which samples an update takes, by its number alone. Raises BadInputError for batches larger than the data."""
+    """The samples of each update, by its number alone. Raises BadInputError for batches larger than the data."""
 
     def __init__(self, count: int, batch_size: int, seed: int) -> None:
         if batch_size > count:

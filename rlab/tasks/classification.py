@@ -15,10 +15,10 @@ from rlab.models.mlp import MLP, Classifier
 from rlab.models.residual import DeepCNN, DeepMLP
 from rlab.seeding import derive
 from rlab.settings import check
-from rlab.tasks import pictures
+from rlab.tasks import figures
 from rlab.tasks.batches import Shuffled
 from rlab.tasks.configs import ImageConfig, with_absolute_data
-from rlab.tasks.training import Apply, Report
+from rlab.tasks.training import Apply, TaskReport
 
 _CHUNK = 500  # images evaluated at once
 
@@ -86,16 +86,16 @@ class ImageTask:
             "nll": float(-np.mean(np.log(np.maximum(chosen, 1e-30)))),
         }
 
-    def report(self, apply: Apply) -> Report:
+    def report(self, apply: Apply) -> TaskReport:
         test = self.splits.test
         said = self.predict(apply, test.images).argmax(-1)
         lines = ["test images   label  prediction"]
         lines += [f"{i:11d}   {test.labels[i]:5d}  {said[i]:10d}" for i in range(min(8, len(said)))]
-        figures = {"confusion": pictures.confusion(test.labels, said, self.splits.classes)}
+        drawn = {"confusion": figures.confusion(test.labels, said, self.splits.classes)}
         kernel = np.asarray(apply(self._first_kernel))
         height, width = test.images.shape[1:]
-        figures["filters"] = pictures.filters(kernel if kernel.ndim == 4 else kernel.reshape(height, width, -1))
-        return Report("\n".join(lines), figures)
+        drawn["filters"] = figures.filters(kernel if kernel.ndim == 4 else kernel.reshape(height, width, -1))
+        return TaskReport("\n".join(lines), drawn)
 
     def _first_kernel(self) -> tf.Tensor:
         torso = self.model.torso

@@ -33,7 +33,7 @@ _BINARIZATIONS = ("fixed", "fresh", "none")
 
 
 class OnImages:
-    """Gives a config what suits the images to learn from."""
+    """A config whose defaults suit the images to learn from."""
 
     @classmethod
     def for_data(cls, data: str, **changes: Any) -> Self:
@@ -82,12 +82,12 @@ class ImageConfig(OnImages):
 
     @property
     def convolutional(self) -> bool:
-        """Whether the model is made of convolutions."""
+        """True if the model is made of convolutions."""
         return self.model.endswith("cnn")
 
     @property
     def heavy(self) -> bool:
-        """Whether an update is work enough for a second core."""
+        """True if an update is work enough for a second core."""
         return self.convolutional
 
 
@@ -138,7 +138,7 @@ class CopyConfig(RepeatCopyConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TranslationConfig:
-    """What addition and reversal have in common: a sequence-to-sequence model."""
+    """The settings that addition and reversal have in common: those of a sequence-to-sequence model."""
 
     units: int = field(128, "H, units of encoder and decoder", low=1, high=65_536)
     attention: bool = field(True, "let the decoder look at all of the encoder's outputs")
@@ -271,7 +271,7 @@ def defaults(task: str, model: str | None = None, data: str | None = None) -> di
 
 
 def _of_extent(settings: dict[str, Any], images: Extent) -> dict[str, Any]:
-    """What the settings become for so many images of such a size."""
+    """The changes to the settings for so many images of such a size."""
     batch = max(1, min(settings["batch_size"], max(images.images // 40, min(8, images.images))))
     epochs = -(-_FEWEST_UPDATES // max(1, images.images // batch))
     few = _DEEP_ON_FEW if epochs > settings["epochs"] and settings["model"] in ("highway", "residual") else {}

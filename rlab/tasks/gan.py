@@ -10,10 +10,10 @@ from rlab.models.initializers import seed_stream
 from rlab.ops import parzen
 from rlab.seeding import derive
 from rlab.settings import check
-from rlab.tasks import grids
+from rlab.tasks import image_grids
 from rlab.tasks.configs import GANConfig, with_absolute_data
-from rlab.tasks.generation import Pixels
-from rlab.tasks.training import Apply, Report
+from rlab.tasks.pixels import Pixels
+from rlab.tasks.training import Apply, TaskReport
 
 _CHUNK = 100  # images drawn at once
 _SAMPLES = 10_000  # of which the density that judges is made; a tenth while training
@@ -71,17 +71,17 @@ class GANTask:
         return np.concatenate(parts)[:count]
 
     def pictures(self, apply: Apply) -> dict[str, Any]:
-        return {"samples": grids.grid(self.sample(apply, 64, self.seed))}
+        return {"samples": image_grids.grid(self.sample(apply, 64, self.seed))}
 
-    def report(self, apply: Apply) -> Report:
+    def report(self, apply: Apply) -> TaskReport:
         latents = np.random.default_rng(derive(self.seed, "walks")).standard_normal((8, 2, self.config.latents))
         angles = np.linspace(0.0, 0.5 * np.pi, 11)
         # Along a circle, on which a mixture of two normal vectors is as long as either.
         walks = np.cos(angles)[:, None] * latents[:, :1] + np.sin(angles)[:, None] * latents[:, 1:]
         codes = walks.reshape(-1, self.config.latents).astype(np.float32)
         figures = {
-            "samples": grids.grid(self.sample(apply, 64, self.seed)),
-            "interpolations": grids.grid(apply(self.model, codes), columns=11),
+            "samples": image_grids.grid(self.sample(apply, 64, self.seed)),
+            "interpolations": image_grids.grid(apply(self.model, codes), columns=11),
         }
         real = apply(self.model.discriminator, self.pixels.images["test"][:_CHUNK])
         drawn = apply(self.model.discriminator, self.sample(apply, _CHUNK, self.seed))
@@ -89,4 +89,4 @@ class GANTask:
         lines += [
             f"{name:12s}   {np.mean(odds > 0.0):10.0%}" for name, odds in (("of the test", real), ("drawn", drawn))
         ]
-        return Report("\n".join(lines), figures)
+        return TaskReport("\n".join(lines), figures)

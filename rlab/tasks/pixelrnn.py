@@ -11,10 +11,10 @@ from rlab.models.initializers import seed_stream
 from rlab.models.pixelrnn import PixelRNN
 from rlab.seeding import derive
 from rlab.settings import check
-from rlab.tasks import grids
+from rlab.tasks import image_grids
 from rlab.tasks.configs import PixelRNNConfig, with_absolute_data
-from rlab.tasks.generation import Pixels
-from rlab.tasks.training import Apply, Report
+from rlab.tasks.pixels import Pixels
+from rlab.tasks.training import Apply, TaskReport
 
 _CHUNK = 100  # images evaluated, or drawn, at once
 
@@ -78,9 +78,9 @@ class PixelRNNTask:
         return np.concatenate(parts)[:count]
 
     def pictures(self, apply: Apply) -> dict[str, Any]:
-        return {"samples": grids.grid(self.sample(apply, 64, self.seed))}
+        return {"samples": image_grids.grid(self.sample(apply, 64, self.seed))}
 
-    def report(self, apply: Apply) -> Report:
+    def report(self, apply: Apply) -> TaskReport:
         half = self.pixels.shape[0] // 2
         given = self._levels(self.pixels.images["test"][:8])
         drawn = self._completed(apply, np.repeat(given, 8, 0), half, self.seed).reshape(-1, 8, *self.pixels.shape)
@@ -88,8 +88,8 @@ class PixelRNNTask:
         shown[:, half:] = 0.5
         rows = np.concatenate([shown[:, None], drawn, given[:, None]], 1)
         figures = {
-            "samples": grids.grid(self.sample(apply, 64, self.seed)),
-            "completions": grids.grid(rows.reshape(-1, *self.pixels.shape), columns=10),
+            "samples": image_grids.grid(self.sample(apply, 64, self.seed)),
+            "completions": image_grids.grid(rows.reshape(-1, *self.pixels.shape), columns=10),
         }
         images = self._levels(self.pixels.images["test"][:_CHUNK])
         each = apply(self.model.pixel_log_probs, images)
@@ -97,4 +97,4 @@ class PixelRNNTask:
         for part in np.array_split(np.arange(self.pixels.shape[0]), min(4, self.pixels.shape[0])):
             lines.append(f"{part[0]:6d} to {part[-1]:3d}   {-each[:, part].sum((1, 2)).mean():8.2f}")
         lines.append("completions.png: the upper half that was given, eight completions, the image itself")
-        return Report("\n".join(lines), figures)
+        return TaskReport("\n".join(lines), figures)

@@ -13,10 +13,10 @@ from rlab.models import linear
 from rlab.models.initializers import seed_stream
 from rlab.seeding import derive
 from rlab.settings import check
-from rlab.tasks import pictures
+from rlab.tasks import figures
 from rlab.tasks.batches import Shuffled
 from rlab.tasks.configs import RegressionConfig
-from rlab.tasks.training import Apply, Report
+from rlab.tasks.training import Apply, TaskReport
 
 _FEATURES = {"identity": lambda _: linear.identity, "bias": lambda _: linear.bias, "polynomial": linear.polynomial}
 
@@ -64,7 +64,7 @@ class LinearRegressionTask:
         variance = self.config.noise**2
         return {"mean_squared_error": error, "nll": 0.5 * (error / variance + np.log(2 * np.pi * variance))}
 
-    def report(self, apply: Apply) -> Report:
+    def report(self, apply: Apply) -> TaskReport:
         x, y = self.data["train"]
         phi, variance = self.features(tf.constant(x)), self.config.noise**2
         belief = linear.posterior(phi, tf.constant(y), variance, self.config.prior**2)
@@ -86,10 +86,10 @@ class LinearRegressionTask:
         dense = np.linspace(x.min(), x.max(), 300, dtype=np.float32)[:, None]
         line = self._predicted(belief, dense) if one else at_data
         labels = ("x" if one else "predictive mean", "y")
-        return Report("\n".join(lines), {"fit": pictures.fit(line, at_data, y[order], labels)})
+        return TaskReport("\n".join(lines), {"fit": figures.fit(line, at_data, y[order], labels)})
 
-    def _predicted(self, belief: linear.Posterior, x: np.ndarray) -> pictures.Fit:
+    def _predicted(self, belief: linear.Posterior, x: np.ndarray) -> figures.Fit:
         """The posterior predictive at inputs x [N, D]; along x itself where D is 1, else along the mean."""
         mean, variance = linear.predictive(belief, self.features(tf.constant(x)), self.config.noise**2)
         at = x[:, 0] if self.config.dimensions == 1 else mean.numpy()
-        return pictures.Fit(at, mean.numpy(), np.sqrt(variance.numpy()))
+        return figures.Fit(at, mean.numpy(), np.sqrt(variance.numpy()))

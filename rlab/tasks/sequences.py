@@ -15,16 +15,16 @@ from rlab.models.initializers import orthogonal, seed_stream
 from rlab.models.recurrent import LSTM, RNN, RecurrentLayer
 from rlab.seeding import derive
 from rlab.settings import check
-from rlab.tasks import pictures
+from rlab.tasks import figures
 from rlab.tasks.batches import Shuffled
 from rlab.tasks.configs import CopyConfig, NBackConfig, RepeatCopyConfig
-from rlab.tasks.training import Apply, Report
+from rlab.tasks.training import Apply, TaskReport
 
 _TESTED = 1000  # sequences of repeated copying to validate and to test on
 
 
 class SequenceModel(keras.Model):
-    """A memory and what it says: inputs [T, B, F] and a mask [T, B] to logits [T, B, outputs].
+    """A memory and its outputs: inputs [T, B, F] and a mask [T, B] to logits [T, B, outputs].
 
     Over an RNN or LSTM of `units` lies a linear map; a DNC has its own, and `units` are its controller's.
     """
@@ -51,7 +51,7 @@ class SequenceModel(keras.Model):
 
 
 class NBack:
-    """Tells, at every step, where a symbol is that of n steps before (`match`), or names that one (`symbol`)."""
+    """Tells at every step whether a symbol is that of n steps before (`match`), or names that one (`symbol`)."""
 
     name = "nback"
     Config = NBackConfig
@@ -89,7 +89,7 @@ class NBack:
         loss, metrics = apply(self.loss, self.data[split])
         return {"accuracy": float(metrics["accuracy"]), "nll": float(loss)}
 
-    def report(self, apply: Apply) -> Report:
+    def report(self, apply: Apply) -> TaskReport:
         test = Labelled(*(part[:, :1] for part in self.data["test"]))
         said = apply(self.model, test.inputs, test.valid).argmax(-1)[:, 0]
         steps = int(test.valid[:, 0].sum())
@@ -99,7 +99,7 @@ class NBack:
             + " ".join("·" if name != "shown" and not test.asked[t, 0] else str(row[t]) for t in range(steps))
             for name, row in rows.items()
         ]
-        return Report("\n".join(lines), memory_pictures(apply, self.model, test.inputs[:steps]))
+        return TaskReport("\n".join(lines), memory_pictures(apply, self.model, test.inputs[:steps]))
 
 
 class RepeatCopy:
@@ -151,7 +151,7 @@ class RepeatCopy:
             found["wrong_bits_at_twice_the_length"] = float(apply(self.loss, longer)[1]["wrong_bits"])
         return found
 
-    def report(self, apply: Apply) -> Report:
+    def report(self, apply: Apply) -> TaskReport:
         several = self.sequences(100, derive(self.seed, "data", "report"))
         longest = int(several.valid.sum(axis=0).argmax())
         test = Labelled(*(part[:, [longest]] for part in several))
@@ -161,7 +161,7 @@ class RepeatCopy:
             words = ["".join(str(int(bit)) for bit in row) for row in (test.targets[t, 0], said[t])]
             lines.append(f"{t:4d}  {words[0]:>6s}  {words[1]:>10s}")
         steps = int(test.valid[:, 0].sum())
-        return Report("\n".join(lines), memory_pictures(apply, self.model, test.inputs[:steps]))
+        return TaskReport("\n".join(lines), memory_pictures(apply, self.model, test.inputs[:steps]))
 
 
 class Copy(RepeatCopy):
@@ -172,11 +172,11 @@ class Copy(RepeatCopy):
 
 
 def memory_pictures(apply: Apply, model: SequenceModel, inputs: np.ndarray) -> dict[str, Any]:
-    """What a DNC did with its memory on one sequence [T, 1, F]; nothing of other memories."""
+    """Pictures of a DNC's memory on one sequence [T, 1, F]; none of other memories."""
     if not isinstance(model.memory, DNC):
         return {}
     trace = apply(model.memory.trace, inputs)
     rows = {"input": inputs[:, 0].T, "write": trace.write_weights[:, 0].T, "usage": trace.usage[:, 0].T}
     rows |= {f"read {head}": trace.read_weights[:, 0, head].T for head in range(trace.read_weights.shape[2])}
     rows |= {"allocation gate": trace.allocation_gate[:, 0].T, "free gates": trace.free_gates[:, 0].T}
-    return {"memory": pictures.heat_maps(rows)}
+    return {"memory": figures.heat_maps(rows)}

@@ -24,14 +24,15 @@ from rlab.files import write_atomically
 from rlab.models.parameters import ParameterLayout
 from rlab.notify import notify
 from rlab.ops import adam
-from rlab.runs.beginning import check_seconds, require_steps_left
-from rlab.runs.checkpoints import Checkpoint, subset
+from rlab.runs.checkpoints import Checkpoint
 from rlab.runs.directory import Run
 from rlab.runs.lock import require_unlocked
 from rlab.runs.loop import CHECKPOINT_SECONDS, TrainingResult, Update, run_loop
+from rlab.runs.start import check_seconds, require_steps_left
 from rlab.runs.weights import load_weights
 from rlab.schedules import Schedule
 from rlab.settings import check_whole
+from rlab.state import pack, subset, unpack
 from rlab.tasks.configs import from_run
 
 _DRAWINGS = 20  # at most, over a run
@@ -40,15 +41,15 @@ _DRAWINGS = 20  # at most, over a run
 Apply = Callable[..., Any]
 
 
-class Report(NamedTuple):
-    """What a trained task has to show."""
+class TaskReport(NamedTuple):
+    """The report of a trained task."""
 
     text: str  # predictions beside targets
     pictures: dict[str, Any]  # matplotlib figures by name
 
 
 class Task(Protocol):
-    """What the trainer asks of a task; made as `TaskClass(config, seed)`, where `config` is a `TaskClass.Config`.
+    """The trainer's interface to a task, made as `TaskClass(config, seed)`, where `config` is a `TaskClass.Config`.
 
     A task may have more: `parts`, into which a batch is cut; `pictures(apply)`, figures by name that are drawn over
     training; `sample(apply, count, seed)`, images [count, H, W] of a model that draws them; and in its config
@@ -72,8 +73,8 @@ class Task(Protocol):
     def evaluate(self, apply: Apply, split: str) -> dict[str, float]:
         """Metrics on the `validation` or the `test` data."""
 
-    def report(self, apply: Apply) -> Report:
-        """What the model learned, to look at."""
+    def report(self, apply: Apply) -> TaskReport:
+        """The report of what the model learned, to look at."""
 
 
 def train(task: Task, run: str | Path, checkpoint_every: float = CHECKPOINT_SECONDS) -> TrainingResult:
@@ -85,7 +86,7 @@ def train(task: Task, run: str | Path, checkpoint_every: float = CHECKPOINT_SECO
 
 
 def settings_of(task: Task) -> dict[str, Any]:
-    """What a run's config.json says of a task."""
+    """The settings of a task for its run's config.json."""
     digest = getattr(task, "data_sha256", None)
     settings = {"task": task.name, "seed": task.seed, "config": dataclasses.asdict(task.config)}
     return settings | ({"data_sha256": digest} if digest else {})
@@ -191,7 +192,7 @@ def _draw(task: Task, run: Run, applied: Applied, steps: int) -> dict[str, bytes
     """The pictures of a task that shows how far training is, such as samples: written, and as PNG files by name."""
     if not hasattr(task, "pictures"):
         return None
-    from rlab.tasks.pictures import save_pictures  # matplotlib takes a while
+    from rlab.tasks.figures import save_pictures  # matplotlib takes a while
 
     return save_pictures(run.path, task.pictures(applied), steps, numbered=True)
 
@@ -210,7 +211,7 @@ class Learner:
         if checkpoint:
             average = self.layout.flatten(subset(checkpoint.arrays, "model"))
             params = self.layout.flatten(subset(checkpoint.arrays, "latest")) if self._averaging else average
-            self.state = adam.restored(self.state, checkpoint.arrays)
+            self.state = unpack({"adam": self.state}, checkpoint.arrays)["adam"]
             self.steps = checkpoint.steps
             if "schedule" in checkpoint.counters:  # older runs do not have it
                 self._schedule.restore(checkpoint.counters["schedule"], self.steps)
@@ -234,7 +235,7 @@ class Learner:
             yield Update(self.steps, metrics, pictures=pictures)
 
     def update(self) -> dict[str, float]:
-        """One update; its metrics. Raises TrainingError, and changes nothing, where the loss is not finite."""
+        """Make one update and return its metrics; raises TrainingError, changing nothing, if the loss is not finite."""
         rate = self.task.config.learning_rate
         if self.task.config.decay_learning_rate:
             rate *= self._schedule.left(self.steps)
@@ -252,11 +253,10 @@ class Learner:
         return metrics
 
     def checkpoint(self) -> Checkpoint:
-        arrays = {f"model/{name}": array for name, array in self.layout.named(self.average.numpy()).items()}
+        parts = {"model": self.layout.named(self.average.numpy()), "adam": self.state}
         if self._averaging:
-            arrays |= {f"latest/{name}": array for name, array in self.layout.named(self.params.numpy()).items()}
-        arrays |= {f"adam/{name}": part.numpy() for name, part in self.state._asdict().items()}
-        return Checkpoint(self.steps, arrays, {"schedule": self._schedule.state()})
+            parts["latest"] = self.layout.named(self.params.numpy())
+        return Checkpoint(self.steps, pack(parts), {"schedule": self._schedule.state()})
 
     def graph(self) -> tf.Graph:
         """The loss as a graph, to be looked at in TensorBoard."""
@@ -304,7 +304,7 @@ def _compile_update(task: Task, layout: ParameterLayout) -> Callable:
     threads = ThreadPoolExecutor(parts)
 
     def update_in_parts(now: tuple, batch: Any, rate: tf.Tensor, kept: tf.Tensor) -> tuple:
-        """The same of a batch whose parts are computed side by side, a thread to each, and averaged in their order."""
+        """Update by a batch whose parts are computed side by side, a thread to each, and averaged in their order."""
         split = [tf.nest.map_structure(lambda array, i=i: tf.split(array, parts)[i], batch) for i in range(parts)]
         if not compiled.experimental_get_tracing_count():
             compiled.get_concrete_function(now[0], split[0])  # by one thread, before all ask for it

@@ -14,7 +14,7 @@ from rlab.seeding import derive
 from rlab.settings import check
 from rlab.tasks.batches import Shuffled
 from rlab.tasks.configs import AdditionConfig, ReverseConfig, TranslationConfig
-from rlab.tasks.training import Apply, Report
+from rlab.tasks.training import Apply, TaskReport
 
 _TESTED = 2000  # pairs to validate and to test on, where there are so many
 _CHUNK = 250  # pairs decoded at once
@@ -82,17 +82,17 @@ class Translation:
             right.append(((tokens == part.target) | (part.target_valid == 0.0)).all(axis=0))
         return float(np.concatenate(right).mean())
 
-    def report(self, apply: Apply) -> Report:
+    def report(self, apply: Apply) -> TaskReport:
         data = Pairs(*(part[:, :8] for part in self.data["test"]))
         found = apply(self.beam, data.source, data.source_valid)
         lines = [f"{'source':>20s}  {'target':>12s}  {'prediction':>12s}  ln p"]
         for b in range(data.source.shape[1]):
             words = [self.text(tokens[:, b]) for tokens in (data.source, data.target, found.tokens[:, :, 0])]
             lines.append(f"{words[0]:>20s}  {words[1]:>12s}  {words[2]:>12s}  {found.scores[b, 0]:.3f}")
-        return Report("\n".join(lines), {})
+        return TaskReport("\n".join(lines), {})
 
     def text(self, tokens: np.ndarray) -> str:
-        """Tokens up to the end, to be read by a person."""
+        """Tokens up to the end as text for a person."""
         shown = []
         for token in tokens:
             if token >= self.end:

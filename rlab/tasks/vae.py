@@ -10,10 +10,10 @@ from rlab.models.initializers import seed_stream
 from rlab.models.vae import importance_bound, make_vae
 from rlab.seeding import derive
 from rlab.settings import check
-from rlab.tasks import grids
+from rlab.tasks import image_grids
 from rlab.tasks.configs import VAEConfig, with_absolute_data
-from rlab.tasks.generation import Pixels
-from rlab.tasks.training import Apply, Report
+from rlab.tasks.pixels import Pixels
+from rlab.tasks.training import Apply, TaskReport
 
 _CHUNK = 100  # images evaluated at once
 _DRAWS = 50  # latents of each, at once
@@ -68,7 +68,7 @@ class VAETask:
         return len(self.pixels.images[split])
 
     def _measure(self, apply: Apply, split: str, start: int, draws: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of a chunk of images the bound, over all draws, and the importance-weighted bound of so many."""
+        """The bound of a chunk of images, over all draws, and its importance-weighted bound of so many draws."""
         images = self.pixels.images[split][start : start + _CHUNK]
         count = len(images)
         images = np.concatenate([images, np.zeros((_CHUNK - count, *self.pixels.shape), np.float32)])
@@ -102,9 +102,9 @@ class VAETask:
         return np.concatenate(parts)[: len(latents)].clip(0.0, 1.0)
 
     def pictures(self, apply: Apply) -> dict[str, Any]:
-        return {"samples": grids.grid(self.sample(apply, 64, self.seed))}
+        return {"samples": image_grids.grid(self.sample(apply, 64, self.seed))}
 
-    def report(self, apply: Apply) -> Report:
+    def report(self, apply: Apply) -> TaskReport:
         test = self.pixels.images["test"][:1000]
         labels = self.pixels.splits.test.labels[:1000]
         padded = np.concatenate([test, np.zeros((-len(test) % _CHUNK, *self.pixels.shape), np.float32)])
@@ -117,14 +117,14 @@ class VAETask:
         lines.append(f"{int((used > 0.01).sum())} of {len(used)} latents carry more than 0.01 nats")
         paired = np.stack([test[:32], self._decoded(apply, mean[:32])], 1).reshape(-1, *self.pixels.shape)
         figures = {
-            "samples": grids.grid(self.sample(apply, 64, self.seed)),
-            "reconstructions": grids.grid(paired, columns=8),
-            "traversals": grids.grid(self._traversals(apply, mean[0], order[:8]), columns=11),
-            "latent_map": grids.latent_map(mean, labels),
+            "samples": image_grids.grid(self.sample(apply, 64, self.seed)),
+            "reconstructions": image_grids.grid(paired, columns=8),
+            "traversals": image_grids.grid(self._traversals(apply, mean[0], order[:8]), columns=11),
+            "latent_map": image_grids.latent_map(mean, labels),
         }
         if self.config.latents == 2:
-            figures["plane"] = grids.grid(self._plane(apply), columns=20)
-        return Report("\n".join(lines), figures)
+            figures["plane"] = image_grids.grid(self._plane(apply), columns=20)
+        return TaskReport("\n".join(lines), figures)
 
     def _traversals(self, apply: Apply, latents: np.ndarray, dimensions: np.ndarray) -> np.ndarray:
         """Images of one code [Z] while one latent after another goes from −2.5 to 2.5."""

@@ -79,7 +79,7 @@ def plant(tree: Path, one: Planted, seconds: float) -> str:
 
 
 def run(chosen: list[Planted], jobs: int, seconds: float, baseline: bool) -> dict[str, str]:
-    """What became of each, by name."""
+    """The fate of each planted error, by name."""
     with contextlib.ExitStack() as stack:
         made = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-"))) for _ in range(jobs)]
         trees: queue.Queue[Path] = queue.Queue()

@@ -9,7 +9,7 @@ _COPIES = into("envs/copies.py", "tests/test_contract.py")
 _FILES = into("rlab/files.py", "tests/test_hostile_runs.py")
 _ARRAYS = into("rlab/arrays.py", "tests/test_hostile_runs.py")
 _WEIGHTS = into("rlab/runs/weights.py", "tests/test_hostile_runs.py")
-_LOADING = into("rlab/runs/loading.py", "tests/test_spaces.py")
+_LOADING = into("rlab/runs/policy_files.py", "tests/test_spaces.py")
 
 PLANTED = (
     # Actions.
@@ -173,7 +173,7 @@ PLANTED = (
     ),
     _LOADING(
         "the architecture's digest is not looked at",
-        "and written != _digest(data):",
+        "and written != digest(data):",
         "and False:",
         "tests/test_hostile_runs.py::test_the_architecture_has_a_digest_too",
     ),

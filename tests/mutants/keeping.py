@@ -2,18 +2,21 @@
 
 from planting import into
 
-_EVALUATION = into("rlab/evaluation.py", "tests/test_evaluation.py")
+_EVALUATION = into("rlab/sampling/evaluation.py", "tests/test_evaluation.py")
 _LOOP = into("rlab/runs/loop.py", "tests/test_loop.py")
 _LOCK = into("rlab/runs/lock.py", "tests/test_hostile_runs.py")
 _METRICS = into("rlab/runs/metrics.py", "tests/test_runs.py")
 _SIGNALS = into("rlab/runs/signals.py", "tests/test_signals.py")
-_TRAINED = into("rlab/policies/trained.py", "tests/test_policies.py")
+_TRAINED = into("rlab/policies/inference.py", "tests/test_policies.py")
 _GAMES = into("envs/games.py", "tests/test_envs.py")
-_SAVING = into("envs/saving.py", "tests/test_saving.py")
-_MAKING = into("envs/making.py", "tests/test_memory_envs.py")
+_SAVING = into("envs/snapshots.py", "tests/test_saving.py")
+_MAKING = into("envs/construction.py", "tests/test_memory_envs.py")
 _IMAGES = into("rlab/datasets/images.py", "tests/test_images.py")
 _CALLS = into("rlab/parallel/calls.py", "tests/test_signals.py")
-_TUNING = into("agents/tuning.py", "tests/test_tuning.py")
+_AGENT = into("agents/agent.py", "tests/test_rewards.py")
+_FACTORIES = into("envs/factories.py", "tests/test_factories.py")
+_STATE = into("rlab/state.py", "tests/test_state.py")
+_CONSTRUCTION = into("agents/construction.py", "tests/test_tuning.py")
 _FILMING = into("envs/filming.py", "tests/test_evaluation.py")
 
 PLANTED = (
@@ -85,7 +88,7 @@ PLANTED = (
     ),
     _LOOP(
         "what learned rewards learned is not saved",
-        "checkpoint = functools.partial(_with_rewards, checkpoint, rewards)",
+        "checkpoint = functools.partial(_with_state, checkpoint, contributors)",
         "pass",
         "tests/test_rewards.py",
     ),
@@ -103,9 +106,9 @@ PLANTED = (
     ),
     _LOCK(
         "a later process of the same number owns a lock",
-        "_started(owner.pid) != owner.started or ",
+        "started_at(owner.pid) != owner.started or ",
         "",
-        "test_where_the_kernel_knows_no_locks_the_file_is_one",
+        "test_the_lock_file_is_the_lock_if_the_kernel_knows_none",
     ),
     _LOCK(
         "another's lock is deleted",
@@ -140,7 +143,7 @@ PLANTED = (
     ),
     _SIGNALS(
         "a second signal is not heard",
-        "return any(number in HEARD and number != _REPEATABLE for number in self._inbox.recv(64))",
+        "return any(number in HEARD and number != REPEATABLE for number in self._inbox.recv(64))",
         "return False",
         "test_a_second_signal_ends_what_hangs_at_once",
     ),
@@ -155,7 +158,7 @@ PLANTED = (
     ),
     _TRAINED(
         "a trained policy draws the same at each step",
-        "self._count % _SEEDS",
+        "self.count % _SEEDS",
         "0",
         "test_a_trained_policy_draws_anew_at_each_step_and_the_same_of_one_seed",
     ),
@@ -175,7 +178,7 @@ PLANTED = (
         "a restored time limit begins anew",
         'limit._elapsed_steps = int(arrays["elapsed"])',
         "pass",
-        "test_what_follows_a_restored_state_is_the_same",
+        "test_steps_after_a_restored_state_are_the_same",
     ),
     _SAVING(
         "a restored copy counts its steps anew",
@@ -212,13 +215,39 @@ PLANTED = (
         "tests/test_signals.py",
         "tests/test_watch.py",
     ),
-    _TUNING(
+    _AGENT(
+        "learned rewards begin anew",
+        'self.reward_model.restore(subset(checkpoint.arrays, "rewards"))',
+        "pass",
+        "tests/test_rewards.py::test_a_resumed_run_has_the_same_parameters",
+    ),
+    _AGENT(
+        "an environment is not asked what it can",
+        "sized.require_environment(self.env)",
+        "pass",
+        "tests/test_vine.py",
+    ),
+    _AGENT(
+        "learned rewards go on after an episode",
+        "self.rewards, first_episodes or single_episode)",
+        "self.rewards, False)",
+        "tests/test_rewards.py",
+    ),
+    _FACTORIES("a game's state cannot be saved", "described, is_atari(name))", "described, False)"),
+    _FACTORIES("seeds are not passed on", '{"seed": seed} if "seed" in taken else {}', "{}"),
+    _FACTORIES(
+        "a partial's options are lost",
+        "return _named(one, kept) if isinstance(one, str) else _of_one(one, kept)",
+        "return _named(one, {}) if isinstance(one, str) else _of_one(one, kept)",
+    ),
+    _STATE("any shape fits", "return _leaf(fresh, like(", "return _leaf(fresh, (lambda a, n, p: a[n])("),
+    _CONSTRUCTION(
         "a score that is given is not asked for",
         "self.target_score if target_score is None else target_score",
         "self.target_score",
         "test_the_length_of_a_training",
     ),
-    _TUNING(
+    _CONSTRUCTION(
         "an infinite score never ends a run's schedule",
         "None if target_score == math.inf else target_score",
         "target_score",

@@ -5,31 +5,31 @@ from planting import into
 _A3C = into("agents/a3c.py", "tests/test_laws.py")
 _RPG = into("agents/rpg.py", "tests/test_laws.py")
 _TRPO = into("agents/trpo.py", "tests/test_laws_of_steps.py")
-_TRUST = into("rlab/policies/trust.py", "tests/test_laws_of_steps.py")
+_SETTINGS = into("agents/configs.py", "tests/test_laws.py")
+_SUBSAMPLING = into("rlab/policies/batches.py", "tests/test_laws_of_steps.py")
 _S3 = "test_a3cs_loss_is_that_of_algorithm_s3"
 _WORKERS = "test_workers_and_resumed_runs_play_other_episodes_and_the_entropys_weight_falls"
 _FALL = "test_the_weights_fall_with_the_schedule_where_they_should"
 _EARLIER = "test_rpg_weighs_by_returns_less_what_an_earlier_fit_expected"
 _THIRD = "test_rpgs_advantages_are_a_third_of_the_returns_where_two_thirds_are_expected"
 _EPISODIC = "test_rpgs_loss_is_that_of_the_paper"
-_PLAYED = "test_what_trpo_plays_is_what_the_equations_say"
+_PLAYED = "test_a_batch_of_trpo_has_the_returns_and_advantages_of_the_equations"
 _BEGUN = "test_a_resumed_trpo_that_begins_new_episodes_begins_others"
 _FISHER = "test_fisher_products_see_every_state_in_time"
-_COLUMNS = "test_subsampled_products_are_of_the_chosen_columns"
+_OTHERS = "test_each_batch_has_other_states_for_fisher_products"
 
 PLANTED = (
     # A3C.
-    _A3C(
-        "one seed for all workers", '"worker", number, common.first_step)', '"worker", 0, common.first_step)', _WORKERS
-    ),
-    _A3C("a resumed run with the same seeds", '"worker", number, common.first_step)', '"worker", number)', _WORKERS),
-    _A3C(
+    _A3C("one seed for all workers", '"worker", number, first_step)', '"worker", 0, first_step)', _WORKERS),
+    _A3C("a resumed run with the same seeds", '"worker", number, first_step)', '"worker", number)', _WORKERS),
+    _SETTINGS(
         "β does not fall",
         "config.entropy_weight * (left if config.decay_entropy_weight else 1.0)",
         "config.entropy_weight",
         _FALL,
+        _EARLIER,
     ),
-    _A3C(
+    _SETTINGS(
         "β falls where it should not",
         "config.entropy_weight * (left if config.decay_entropy_weight else 1.0)",
         "config.entropy_weight * left",
@@ -106,13 +106,6 @@ PLANTED = (
         _EPISODIC,
     ),
     _RPG(
-        "β does not fall",
-        "config.entropy_weight * (left if config.decay_entropy_weight else 1.0)",
-        "config.entropy_weight",
-        _FALL,
-        _EARLIER,
-    ),
-    _RPG(
         "a mean over steps and not over episodes",
         "tf.constant([1.0 / config.episodes_per_batch, entropy_weight]",
         "tf.constant([1.0 / steps, entropy_weight]",
@@ -133,12 +126,12 @@ PLANTED = (
     ),
     _RPG(
         "every batch is the first",
-        'stream = (self.seed, "batch", self.batches)',
-        'stream = (self.seed, "batch", 0)',
+        'stream = (self.setup.seed, "batch", self.batches)',
+        'stream = (self.setup.seed, "batch", 0)',
         "test_every_batch_of_rpg_is_another",
     ),
     # TRPO.
-    into("rlab/policies/statistics.py", "tests/test_laws_of_steps.py")(
+    into("rlab/policies/normalization.py", "tests/test_laws_of_steps.py")(
         "advantages not centred",
         "(values - float(whole.mean[0])) / (float",
         "values / (float",
@@ -147,8 +140,8 @@ PLANTED = (
     ),
     _TRPO(
         "an inexact resume replays the same episodes",
-        "if checkpoint and self.exact else self.steps",
-        "if checkpoint else self.steps",
+        "        self._begun = self.steps\n",
+        "",
         _BEGUN,
     ),
     _TRPO("the seeds forget where a run begins", '"episodes", self._begun)', '"episodes")', _BEGUN),
@@ -162,36 +155,36 @@ PLANTED = (
     ),
     _TRPO(
         "the model of rewards is not put back",
-        "            self._advantages,\n            self._learned,\n",
+        "            self._advantages,\n            self.setup.rewards,\n",
         "            self._advantages,\n",
         "tests/test_rewards.py::test_rewards_learned_in_a_branch_are_forgotten_in_the_next",
     ),
-    _TRUST(
+    _TRPO(
         "Fisher products see the same states in every batch",
-        'derive(seed, "fisher", turn)',
-        'derive(seed, "fisher", 0)',
-        _COLUMNS,
+        '"fisher", self.batches)',
+        '"fisher", 0)',
+        _OTHERS,
     ),
-    _TRUST(
+    _SUBSAMPLING(
         "Fisher products see the first steps",
         "np.argsort(keys, axis=1)[:, :",
         "np.argsort(0.0 * keys, axis=1)[:, :",
         _FISHER,
     ),
-    _TRUST("the same environments in every batch", "(turn + number * np.arange", "(number * np.arange", _FISHER),
-    _TRUST(
+    _SUBSAMPLING("the same environments in every batch", "(turn + number * np.arange", "(number * np.arange", _FISHER),
+    _TRPO(
         "the surrogate forgets who played",
         "tf.exp(log_prob - old) * batch.advantages",
         "tf.exp(log_prob) * batch.advantages",
         "tests/test_trpo.py::test_the_divergence_is_that_of_the_policies_before_and_after",
     ),
-    _TRUST(
+    _TRPO(
         "weights of tried actions are ratios",
         "log_prob - batch.branches.sampled * old",
         "log_prob - old",
         "tests/test_vine.py::test_the_surrogate_is_that_of_the_paper",
     ),
-    _TRUST(
+    _TRPO(
         "the entropy has no weight in the search",
         "value += region.entropy_weight * tf.reduce_mean(new.entropy())",
         "value += 0.0",

@@ -12,6 +12,7 @@ _EVOLUTION = into("rlab/ops/evolution.py", "tests/test_evolution.py")
 _MOMENTS = into("rlab/ops/moments.py", "tests/test_moments.py")
 _BPTT = into("rlab/ops/bptt.py", "tests/test_rpg.py")
 _SNES = into("agents/snes.py", "tests/test_laws_of_steps.py")
+_SETTINGS = into("agents/configs.py", "tests/test_laws_of_steps.py")
 _EARLIER = "test_rpg_weighs_by_returns_less_what_an_earlier_fit_expected"
 _STEP = "test_a_step_of_mu_and_sigma_is_that_of_the_paper"
 _SIMPLE = "test_the_simple_form_climbs_by_its_settings"
@@ -181,17 +182,17 @@ PLANTED = (
         "default_sigma_rate(int(sought.size))",
         _FULL,
     ),
-    _SNES(
+    _SETTINGS(
         "the full form keeps centred ranks",
         '"nes" if full else "centered-ranks"',
         '"centered-ranks"',
-        "test_what_snes_leaves_open_is_made_up_by_its_form",
+        "test_open_settings_of_snes_are_decided_by_its_form",
         _FULL,
     ),
     _SNES(
         "every generation is the first",
-        'config, stream = self.config, (self.seed, "generation", self.generation)',
-        'config, stream = self.config, (self.seed, "generation", 0)',
+        'config, stream = self.config, (self.setup.seed, "generation", self.generation)',
+        'config, stream = self.config, (self.setup.seed, "generation", 0)',
         _SIMPLE,
     ),
     _SNES(

@@ -1,4 +1,4 @@
-"""What an error is that `python tests/mutants` plants: where, what stands there, what is put there, who must notice."""
+"""An error that `python tests/mutants` plants: where, what stands there, what is put there, who must notice."""
 
 from typing import NamedTuple
 

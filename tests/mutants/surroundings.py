@@ -2,21 +2,22 @@
 
 from planting import into
 
-_ROLLOUT = into("rlab/rollout.py", "tests/test_rollout.py")
+_ROLLOUT = into("rlab/sampling/rollout.py", "tests/test_rollout.py")
 _BASELINES = into("rlab/policies/baselines.py", "tests/test_laws.py::test_recent_returns_count_more")
-_FITTING = into("rlab/policies/fitting.py", "tests/test_fitting.py")
-_PAIR = into("rlab/policies/pair.py", "tests/test_fitting.py")
-_CRITIC = into("rlab/policies/critic.py", "tests/test_fitting.py")
-_STATISTICS = into("rlab/policies/statistics.py", "tests/test_fitting.py")
+_NORMALIZATION = into("rlab/policies/normalization.py", "tests/test_laws.py::test_recent_returns_count_more")
+_FITTING = into("rlab/policies/critics.py", "tests/test_fitting.py")
+_PAIR = into("rlab/policies/critics.py", "tests/test_fitting.py")
+_CRITIC = into("rlab/policies/baselines.py", "tests/test_fitting.py")
+_STATISTICS = into("rlab/policies/normalization.py", "tests/test_fitting.py")
 _POLICY = into("rlab/policies/policy.py", "tests/test_policies.py")
 _POPULATIONS = into("rlab/policies/populations.py", "tests/test_snes.py")
-_VINE = into("rlab/vine.py", "tests/test_vine.py")
-_REWARDS = into("rlab/rewards.py", "tests/test_rewards.py")
-_NOVELTY = into("rlab/novelty.py", "tests/test_rewards.py")
-_IMITATION = into("rlab/imitation.py", "tests/test_rewards.py")
+_VINE = into("rlab/sampling/vine.py", "tests/test_vine.py")
+_REWARDS = into("rlab/rewards/models.py", "tests/test_rewards.py")
+_NOVELTY = into("rlab/rewards/novelty.py", "tests/test_rewards.py")
+_IMITATION = into("rlab/rewards/imitation.py", "tests/test_rewards.py")
 _SCHEDULES = into("rlab/schedules.py", "tests/test_schedules.py")
-_SEEDING = into("rlab/seeding.py", "tests/test_laws.py::test_who_plays_has_streams_of_their_own")
-_BACKGROUND = into("rlab/rollout.py", "tests/test_a3c.py::test_a_game_is_seen_about_its_background")
+_SEEDING = into("rlab/seeding.py", "tests/test_laws.py::test_every_worker_has_random_streams_of_its_own")
+_BACKGROUND = into("rlab/sampling/rollout.py", "tests/test_a3c.py::test_a_game_is_seen_about_its_background")
 _BACKGROUND_OF_A3C = into("agents/a3c.py", "tests/test_a3c.py::test_a_game_is_seen_about_its_background")
 _PIXELS = into("rlab/policies/backbones.py", "tests/test_spaces.py")
 _SHARED = into("rlab/parallel/shared.py", "tests/test_optimizers.py")
@@ -34,9 +35,9 @@ _COMPILING = into("rlab/ops/compiling.py", "tests/test_compiling.py")
 _COMM = into("rlab/parallel/comm.py", "tests/test_mpi.py::test_ranks_gather_and_sum_the_same_bits")
 _CHECKPOINTS = into("rlab/runs/checkpoints.py", "tests/test_runs.py")
 _MEMORY = into("envs/memory.py", "tests/test_memory_envs.py")
-_SEA = into("envs/exploration.py", "tests/test_memory_envs.py::test_the_deep_sea_by_hand")
+_SEA = into("envs/deep_sea.py", "tests/test_memory_envs.py::test_the_deep_sea_by_hand")
 _CATCH = into("envs/catch.py", "tests/test_memory_envs.py::test_catch_by_hand")
-_ROWS = into("envs/rows.py", "tests/test_memory_envs.py::test_many_copies_play_what_single_ones_play")
+_ROWS = into("envs/batched.py", "tests/test_memory_envs.py::test_many_copies_play_what_single_ones_play")
 _WRAPPERS = into("envs/wrappers.py", "tests/test_envs.py")
 
 PLANTED = (
@@ -44,7 +45,7 @@ PLANTED = (
     _BACKGROUND("the first frames are looked at", "seen[_GLANCES // 2 :]", "seen[:1]"),
     _ROLLOUT("what was looked at stays open", "calls.close_all([env])", "pass"),
     _BACKGROUND("the background is a mean", "np.median(", "np.mean("),
-    _BACKGROUND_OF_A3C("images are standardized", "if new and self.policy.reading.image", "if False"),
+    _BACKGROUND_OF_A3C("images are standardized", "if self._new and self.policy.reading.image", "if False"),
     _PIXELS("pixels are about their least", "pixels - reading.background", "pixels - reading.low"),
     _PIXELS("a unit is the whole range", "_CONTRAST = 4.0", "_CONTRAST = 1.0"),
     _ROLLOUT("a time limit is an end", "self._discount * (1.0 - terminated)", "self._discount * (1.0 - ended)"),
@@ -80,8 +81,8 @@ PLANTED = (
         "tests/test_laws.py::test_fitness_is_of_learned_rewards",
     ),
     # Baselines, critics, policies.
-    _BASELINES("all returns count alike", "_DECAY * self._sums + (1.0 - _DECAY) * sums", "self._sums + sums"),
-    _BASELINES(
+    _NORMALIZATION("all returns count alike", "_DECAY * self._sums + (1.0 - _DECAY) * sums", "self._sums + sums"),
+    _NORMALIZATION(
         "padding counts", "counted = returns[valid != 0.0].astype(np.float64)", "counted = returns.astype(np.float64)"
     ),
     _BASELINES(
@@ -94,7 +95,7 @@ PLANTED = (
         "values in the critic's own scale",
         "parts.scale[0] + parts.scale[1] * judged.values",
         "judged.values",
-        "test_what_acts_knows_returns_in_their_own_scale",
+        "test_an_actor_critic_pair_gives_values_in_the_scale_of_the_returns",
     ),
     _FITTING(
         "targets are not standardized",
@@ -110,7 +111,7 @@ PLANTED = (
     ),
     _FITTING(
         "the same minibatches in every fit",
-        "default_rng([self._seed, self._fits])",
+        "default_rng([self.seed, self._fits])",
         "default_rng([self._seed, 0])",
         "test_a_critic_learns_standardized_returns",
     ),
@@ -182,12 +183,6 @@ PLANTED = (
         "test_copies_that_play_on_count_their_first_episode_only",
     ),
     _REWARDS(
-        "a model hides behind a partial",
-        "factory = factory.func if isinstance(factory, functools.partial) else",
-        "factory =",
-        "test_a_model_is_found_however_its_factory_is_wrapped",
-    ),
-    _REWARDS(
         "an episode's learned rewards go on",
         "self._sums[ended] = 0.0",
         "pass",
@@ -205,10 +200,10 @@ PLANTED = (
         "tf.reduce_sum(known)",
         "test_rows_that_do_not_count_are_not_learned_of",
     ),
-    _IMITATION(
+    into("rlab/models/gan.py", "tests/test_rewards.py")(
         "the discriminator's classes are swapped",
-        "tf.nn.softplus(-real)) + tf.reduce_mean(tf.nn.softplus(false)",
-        "tf.nn.softplus(real)) + tf.reduce_mean(tf.nn.softplus(-false)",
+        "tf.nn.softplus(-odds)) + tf.reduce_mean(tf.nn.softplus(false)",
+        "tf.nn.softplus(odds)) + tf.reduce_mean(tf.nn.softplus(-false)",
         "test_the_discriminator_rewards_what_the_demonstrator_does",
     ),
     _IMITATION(
@@ -218,7 +213,10 @@ PLANTED = (
         "test_the_discriminator_rewards_what_the_demonstrator_does",
     ),
     _IMITATION(
-        "the true reward is shown", "replaces=True", "replaces=False", "test_who_imitates_never_sees_the_rewards"
+        "the true reward is shown",
+        "replaces: ClassVar[bool] = True",
+        "replaces: ClassVar[bool] = False",
+        "test_an_imitating_agent_never_sees_the_rewards",
     ),
     _SCHEDULES("nothing falls", "max(1.0 - (steps - self.start) / (self.end - self.start), 0.0)", "1.0"),
     _SCHEDULES("fewer episodes decide", "full = len(self._recent) == _EPISODES", "full = bool(self._recent)"),
@@ -239,7 +237,7 @@ PLANTED = (
         "    if False:\n",
         "test_no_cut_and_no_flipped_byte_goes_unnoticed",
     ),
-    _CHECKPOINTS(
+    into("rlab/state.py", "tests/test_laws.py")(
         "a part takes its namesakes too",
         'if name.startswith(f"{prefix}/")',
         "if name.startswith(prefix[:1])",
@@ -272,14 +270,14 @@ PLANTED = (
     _SHARED("steps are not counted", "+= 1, work.steps", "+= 1, 0", "test_threads_lose_no_count"),
     _SHARED(
         "all workers count in one row",
-        "self._counts[work.worker]",
-        "self._counts[0]",
+        "self.counts[work.worker]",
+        "self.counts[0]",
         "test_parameters_that_move_to_other_memory_are_one_for_all_who_have_it",
     ),
     _SHARED(
         "the count begins at zero",
-        "self._counts[-1] = updates, steps",
-        "self._counts[-1] = 0, 0",
+        "self.counts[-1] = updates, steps",
+        "self.counts[-1] = 0, 0",
         "test_threads_lose_no_count",
     ),
     _SHARED(
@@ -297,7 +295,7 @@ PLANTED = (
     _LOCAL("the last rank counts twice", "total = parts[0]\n", "total = parts[-1]\n"),
     _LOCAL(
         "nobody waits before the next part",
-        "            self._meet()  # before anybody writes the next part\n",
+        "            self.meet()  # before anybody writes the next part\n",
         "",
         "test_a_slow_rank_reads_what_was_put_together",
     ),
@@ -319,13 +317,13 @@ PLANTED = (
         "a lost rank is not missed",
         "if lost := self.lost():",
         "if False:",
-        "test_who_waits_for_a_rank_that_has_ended_is_told",
+        "test_a_rank_that_waits_for_one_that_has_ended_gets_an_error",
     ),
     _LOCAL(
         "a killed rank has failed by itself",
         "if lost.code < 0 else",
         "if lost.code > 0 else",
-        "test_who_waits_for_a_rank_that_has_ended_is_told",
+        "test_a_rank_that_waits_for_one_that_has_ended_gets_an_error",
     ),
     _LOCAL(
         "a fork outlives its parent",
@@ -353,7 +351,7 @@ PLANTED = (
     ),
     _LOCAL(
         "who does not end is left",
-        "_kill([pid for rank, pid in self._children.items() if rank not in self._ended])",
+        "_kill([pid for rank, pid in self.children.items() if rank not in self._ended])",
         "pass",
         "test_a_rank_that_does_not_end_is_ended",
     ),
@@ -371,12 +369,12 @@ PLANTED = (
     ),
     _A3C_PROCESSES(
         "all processes have the same workers",
-        "first, own = sum(workers[: self.comm.rank]), workers[self.comm.rank]",
-        "first, own = 0, workers[self.comm.rank]",
+        "first = sum(workers[: self._comm.rank])",
+        "first = 0",
     ),
     _LOOP_PROCESSES("a lost process takes what was learned", "if not in_step:", "if False:"),
     _AGENT("the first share alone is closed", "for one in learners:", "for one in learners[:1]:"),
-    _AGENT("how it acts is not written", "agent.policy, deterministic)", "agent.policy)"),
+    _AGENT("how it acts is not written", ", deterministic=_is_deterministic(self.config))", ")"),
     _ACTING("captured tensors are left out", "args=[*tensors, *inside]", "args=list(tensors)"),
     _ACTING("the memory comes first", "found[first:]) if remembers", "found[:first]) if remembers"),
     _RANDOM(

@@ -1,0 +1,3 @@
+from . import frames as frames
+from . import images as images
+from . import sequences as sequences

@@ -1,0 +1,13 @@
+from . import adam as adam
+from . import bptt as bptt
+from . import compiling as compiling
+from . import distributions as distributions
+from . import evolution as evolution
+from . import losses as losses
+from . import moments as moments
+from . import optimizers as optimizers
+from . import parzen as parzen
+from . import random as random
+from . import returns as returns
+from . import sharing as sharing
+from . import trust_region as trust_region

@@ -1,0 +1,9 @@
+from . import calls as calls
+from . import comm as comm
+from . import heartbeat as heartbeat
+from . import local as local
+from . import meeting as meeting
+from . import memory as memory
+from . import remote as remote
+from . import shared as shared
+from . import threads as threads

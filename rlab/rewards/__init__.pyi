@@ -1,0 +1,10 @@
+from . import demonstrations as demonstrations
+from . import imitation as imitation
+from . import models as models
+from . import novelty as novelty
+from .imitation import ImitationConfig as ImitationConfig
+from .models import Rewarded as Rewarded
+from .models import RewardModel as RewardModel
+from .models import RewardSettings as RewardSettings
+from .models import make_model as make_model
+from .novelty import NoveltyConfig as NoveltyConfig

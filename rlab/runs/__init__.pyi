@@ -1,0 +1,15 @@
+from .checkpoints import Checkpoint as Checkpoint
+from .directory import Run as Run
+from .encoders import read_encoder as read_encoder
+from .loop import Contributor as Contributor
+from .loop import TrainingResult as TrainingResult
+from .loop import Update as Update
+from .loop import run_loop as run_loop
+from .policy_files import load_policy as load_policy
+from .policy_files import read_architecture as read_architecture
+from .policy_files import save_architecture as save_architecture
+from .signals import stop_requested as stop_requested
+from .start import RunStart as RunStart
+from .start import begin_run as begin_run
+from .start import restoring as restoring
+from .start import resume_run as resume_run

@@ -1,0 +1,5 @@
+"""Environments and policies to experience: trajectories, branches of a vine, whole episodes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

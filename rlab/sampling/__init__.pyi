@@ -1,0 +1,3 @@
+from . import evaluation as evaluation
+from . import rollout as rollout
+from . import vine as vine

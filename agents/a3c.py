@@ -3,7 +3,7 @@
 Mnih, Badia, Mirza, Graves, Lillicrap, Harley, Silver, Kavukcuoglu: "Asynchronous Methods for Deep Reinforcement
 Learning", ICML 2016; algorithm S3.
 
-Several worker threads each repeat, with no lock and no waiting for one another:
+Several worker threads each repeat, with no lock on θ and g and no waiting for another's update:
 
     θ' ← θ                                                (pull a snapshot of the shared parameters)
     act T steps in K environments under θ'                (K = 1 is the paper)
@@ -24,7 +24,7 @@ generalized (λ < 1) and normalized. What each setting did is in docs/algorithms
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,17 +35,39 @@ from agents.configs import A3CConfig, falling
 from rlab import ops, policies, runs
 from rlab.environments import EnvironmentFactory
 from rlab.errors import BadInputError, TrainingError, located
-from rlab.notify import notify
 from rlab.ops.compiling import Formulation
 from rlab.parallel import calls, heartbeat, remote, shared
 from rlab.parallel import comm as ranks
 from rlab.policies import Policy
-from rlab.sampling import rollout
+from rlab.sampling import compilers, rollout
 from rlab.seeding import derive, playing
 from rlab.state import subset
 from rlab.types import Trajectory
 
-METRICS = ("loss", "policy_loss", "value_loss", "entropy", "gradient_norm", "mean_value")
+METRICS = ("loss", "policy_loss", "value_loss", "entropy", "gradient_norm", "mean_value")  # ActorCriticLoss first
+
+
+def work(
+    config: A3CConfig,
+    number: int,
+    parameters: shared.WorkerParameters,
+    collector: rollout.Collector,
+    gradient: Callable[..., tuple[tf.Tensor, tf.Tensor]],
+) -> Iterator[int]:
+    """Repeat algorithm S3 as worker `number` until the schedule is done; gives all workers' steps at each pull."""
+    while not (snapshot := parameters.pull()).done:
+        yield snapshot.steps
+        params = tf.convert_to_tensor(snapshot.vector)
+        trajectory, episodes = collector.collect(params)
+        rate, entropy_weight = falling(config, snapshot.left)
+        change, numbers = gradient(params, trajectory, tf.constant(entropy_weight, tf.float32))
+        metrics = dict(zip(METRICS, numbers.numpy().tolist(), strict=True))
+        if not np.isfinite(list(metrics.values())).all():
+            raise TrainingError("the loss or its gradient is not finite (NaN or infinity)")
+        metrics["learning_rate"] = rate
+        steps = trajectory.rewards.size
+        done = shared.Work(rate, snapshot.updates, steps, metrics, episodes, worker=number)
+        parameters.push(change.numpy(), done)
 
 
 def loss(
@@ -56,7 +78,8 @@ def loss(
     entropy_weight: tf.Tensor | float,
 ) -> tuple[ops.losses.ActorCriticLoss, tf.Tensor]:
     """The loss of algorithm S3 on one trajectory, and the values [T, B] that it saw; β is `entropy_weight`."""
-    output, _ = policy.apply(params, trajectory.observations, trajectory.state, trajectory.resets)
+    given = trajectory.observations, trajectory.state, trajectory.resets, trajectory.actions
+    output, _ = policy.apply(params, *given)
     advantages = ops.returns.generalized_advantage(
         trajectory.rewards,
         trajectory.discounts,
@@ -104,7 +127,7 @@ class Learner:
 
     def __init__(self, setup: Setup[A3CConfig]) -> None:
         self.config, self.policy, self.setup, self._comm = setup.config, setup.policy, setup, setup.comm
-        self._new = not setup.measured  # whether the policy is still to be made for what the environment shows
+        self._new = not setup.policy_is_final  # whether the policy is still to be made for what the environment shows
         self._parameters = self._shared(self.policy.initial_parameters(derive(setup.seed, "parameters")))
         self._environments: list[Any] = []  # that the workers of this process play
         self._side: remote.ParameterServer | remote.RankClient | None = None
@@ -120,8 +143,8 @@ class Learner:
         kind = remote.RankClient if self._comm.rank else remote.ParameterServer
         exchange = shared.LocalParameters(self._parameters, self.setup.schedule)
         self._side = side = kind(exchange, self._comm, self._workers())
-        self._measure()
-        # For images by what their gradients run by, which is what was measured on this machine.
+        self._adapt()
+        # Policies of images act with the compiler that their gradient was timed with.
         formulation = formulation_of(self.config) if self.policy.reading.image else None
         act = policies.compile_acting(self.policy, formulation=formulation)
         gradient = compile_gradient(self.policy, self.config)
@@ -129,7 +152,7 @@ class Learner:
         first = sum(workers[: self._comm.rank])
         threads = [
             threading.Thread(
-                target=self._work,
+                target=self._run,
                 args=(first + i, side.connect(i), act, gradient, first_step),
                 name=f"worker-{first + i}",
                 daemon=True,
@@ -141,7 +164,7 @@ class Learner:
                 report = side.hear(0.1)
                 yield runs.Update(*report) if report else None
 
-    def _work(
+    def _run(
         self,
         number: int,
         parameters: shared.WorkerParameters,
@@ -149,7 +172,7 @@ class Learner:
         gradient: Callable[..., tuple[tf.Tensor, tf.Tensor]],
         first_step: int,
     ) -> None:
-        """One worker thread: pull, act, differentiate, push. A fault is reported, and ends this thread."""
+        """A worker's thread, from its environments to its end; a fault is reported, and ends this thread alone."""
         config, step, fault = self.config, first_step, None
         try:
             # A resumed run must not replay the same episodes: the seeds depend on where it starts.
@@ -167,25 +190,16 @@ class Learner:
                 seeds.actions,
                 to_environment=self.policy.to_environment,
             )
-            while not (snapshot := parameters.pull()).done:
-                params, left, step = tf.convert_to_tensor(snapshot.vector), snapshot.left, snapshot.steps
-                trajectory, episodes = collector.collect(params)
-                rate, entropy_weight = falling(config, left)
-                change, metrics = gradient(params, trajectory, tf.constant(entropy_weight, tf.float32))
-                values = dict(zip(METRICS, metrics.numpy().tolist(), strict=True))
-                if not np.isfinite(list(values.values())).all():
-                    raise TrainingError("the loss or its gradient is not finite (NaN or infinity)")
-                values["learning_rate"] = rate
-                work = shared.Work(rate, snapshot.updates, trajectory.rewards.size, values, episodes, number)
-                parameters.push(change.numpy(), work)
+            for step in work(config, number, parameters, collector, gradient):  # noqa: B007
+                pass
         except BaseException as error:  # an environment may raise SystemExit too; nothing may vanish with a thread
             fault = located(error, f"worker {number}, step {step}")
         finally:
             parameters.leave(fault)
 
-    def _measure(self) -> None:
+    def _adapt(self) -> None:
         """Choose the compiler, and measure the background of images, before a worker acts; all ranks alike."""
-        self.config = measured(self.config, self.policy, self._comm)  # of runs of version 0.1 it is not known
+        self.config = with_compiler(self.config, self.policy, self._comm)  # runs of version 0.1 recorded none
         if self._new and self.policy.reading.image and not self.policy.encoder:
             seed = derive(self.setup.seed, "background")
             found = ranks.on_first(self._comm, lambda: rollout.background(self.setup.env, seed))
@@ -226,40 +240,27 @@ class Learner:
         calls.close_all(self._environments)
 
 
-def measured(config: A3CConfig, policy: Policy, comm: ranks.Communicator) -> A3CConfig:
-    """The settings with the faster compiler for this policy on this machine in the place of `auto`; all ranks alike."""
+def with_compiler(config: A3CConfig, policy: Policy, comm: ranks.Communicator) -> A3CConfig:
+    """The settings with the faster compiler for this policy on this machine in the place of `auto`; all ranks alike.
+
+    For vectors it is XLA, which differentiates MLPs in half the time of a plain graph, and scans over time in a third.
+    """
     if config.compiler != "auto":
         return config
-    return dataclasses.replace(config, compiler=ranks.on_first(comm, lambda: faster_compiler(policy, config)))
+    if not policy.reading.image:
+        return dataclasses.replace(config, compiler=ops.compiling.XLA)
+    shape = policy, config.rollout_length, config.envs_per_worker
+    timed = lambda: compilers.fastest_gradient(  # noqa: E731
+        lambda compiler: compile_gradient(policy, dataclasses.replace(config, compiler=compiler)),
+        *shape,
+        config.precision,
+    )
+    return dataclasses.replace(config, compiler=ranks.on_first(comm, timed))
 
 
 def formulation_of(config: A3CConfig) -> Formulation:
     """The compiler and the precision that the networks run with."""
     return Formulation(config.compiler, config.precision)
-
-
-def faster_compiler(policy: Policy, config: A3CConfig) -> str:
-    """The compiler whose gradient takes less time on this machine: measured for images; for vectors XLA.
-
-    XLA differentiates MLPs in half the time of a plain graph, and scans over time in a third.
-    """
-    if not policy.reading.image:
-        return ops.compiling.XLA
-    rows, length = config.envs_per_worker, config.rollout_length
-    batch = rollout.blank(policy, length, rows)
-    params, nothing = policy.initial_parameters(0), np.zeros((), np.float32)
-
-    def call(compiler: str) -> Callable[[], Any]:
-        gradient = compile_gradient(policy, dataclasses.replace(config, compiler=compiler))
-        return lambda: gradient(params, batch, nothing)[0].numpy()
-
-    calls = {compiler: call(compiler) for compiler in ops.compiling.COMPILERS}
-    chosen, seconds = ops.compiling.fastest(
-        calls, "a3c", policy.describe(), policy.size, length, rows, config.precision
-    )
-    told = ", ".join(f"{name} {1e3 * taken:.1f} ms" for name, taken in seconds.items())
-    notify(f"compiler {chosen}: a gradient takes by {told} on this machine; --compiler sets it")
-    return chosen
 
 
 class A3C(Agent[A3CConfig]):
@@ -273,5 +274,5 @@ class A3C(Agent[A3CConfig]):
             raise BadInputError("--precision bfloat16 is for images, whose convolutions multiply in it")
         return config
 
-    def measured(self) -> A3CConfig:
-        return measured(self.config, self.policy, self.comm)
+    def with_measurements(self) -> A3CConfig:
+        return with_compiler(self.config, self.policy, self.comm)

@@ -57,7 +57,7 @@ class Setup(NamedTuple, Generic[C]):
     schedule: Schedule
     comm: ranks.Communicator  # the ranks that train together
     rewards: RewardModel | None = None  # learned, in the place of the environment's own
-    measured: bool = True  # whether the policy is as it was made or trained before, and stays so
+    policy_is_final: bool = True  # False of a new policy, which may still be made for what the environment shows
 
     def make_env(
         self, num_envs: int, seed: int, *, single_episode: bool = False, first_episodes: bool = False
@@ -144,14 +144,14 @@ class Agent(Generic[C]):
         self.rewards, self.reward_model = rewards, self._make_rewards(rewards)
         sized = self._chosen.config.of_ranks(self.comm.size)
         sized.require_environment(self.env)
-        self.policy, self._measured = self._make_policy(sized), not _is_name(self._chosen.policy)
+        self.policy, self._final = self._make_policy(sized), not _is_name(self._chosen.policy)
         self.config: C = self.settled(sized, self.policy, self.env)
 
     def settled(self, config: C, policy: Policy, env: EnvironmentFactory) -> C:
         """The settings completed for the policy and its environment; raises BadInputError where they do not fit."""
         return config
 
-    def measured(self) -> C:
+    def with_measurements(self) -> C:
         """The settings completed by measurements on this machine before a run is written; all ranks must call it."""
         return self.config
 
@@ -222,7 +222,7 @@ class Agent(Generic[C]):
     ) -> Learner:
         """A learner, new or restored from a checkpoint; on one of the ranks that share a batch, if `comm` is given."""
         comm = comm or self.comm
-        setup = Setup(self.config, self.policy, self.env, self.seed, schedule, comm, self.reward_model, self._measured)
+        setup = Setup(self.config, self.policy, self.env, self.seed, schedule, comm, self.reward_model, self._final)
         made = type(self).learner_class(setup)
         if checkpoint:
             with runs.restoring():

@@ -87,7 +87,7 @@ class Learner:
         self._optimizer.build(self._variables)
         self._change = self._compile_change()
         self._params = self.parameters()
-        self._statistics = policies.ObservationNormalizer(self.policy)
+        self._normalizer = policies.ObservationNormalizer(self.policy)
         self.steps = self.batches = 0
 
     def updates(self) -> Generator[runs.Update | None, None, None]:
@@ -117,8 +117,8 @@ class Learner:
         self._check("parameters are", self._params)
         self.baseline.fit(batch, returns, comm)
         if self.policy.normalized_features:
-            self._statistics.add(batch.observations[batch.valid != 0.0], comm)
-            self._set(self._statistics.tell(self.policy, self._params))
+            self._normalizer.add(batch.observations[batch.valid != 0.0], comm)
+            self._set(self._normalizer.write_to(self.policy, self._params))
         self.steps, self.batches = self.steps + int(steps), self.batches + 1
         episodes = [episode for part in comm.gather(episodes) for episode in part]
         self.setup.schedule.add(episodes, self.steps)
@@ -191,7 +191,7 @@ class Learner:
         return {
             "policy": self.policy.named(self._params.numpy()),
             "optimizer": {f"{i:03}": part.numpy() for i, part in enumerate(self._optimizer.variables)},
-            "observations": self._statistics.state(),
+            "observations": self._normalizer.state(),
             "baseline": self.baseline.state(),
             "batches": self.batches,
         }
@@ -201,7 +201,7 @@ class Learner:
         kept = subset(checkpoint.arrays, "optimizer")
         for variable, name in zip(self._optimizer.variables, sorted(kept), strict=True):
             variable.assign(kept[name])
-        self._statistics.restore(subset(checkpoint.arrays, "observations"))
+        self._normalizer.restore(subset(checkpoint.arrays, "observations"))
         self.baseline.restore(subset(checkpoint.arrays, "baseline"))
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
 

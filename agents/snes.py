@@ -8,13 +8,15 @@ and Salimans, Ho, Chen, Sidor, Sutskever: "Evolution strategies as a scalable al
     simple:  ∇_μ = 1/(P σ) Σ u_i s_i, which an optimizer climbs; σ stays
     full:    μ ← μ + η_μ σ Σ u_i s_i,  σ ← σ exp(η_σ/2 Σ u_i (s_i² − 1))
 
-Under `mpirun` each rank plays a share of the members. Nothing but returns, lengths and the moments of observations is
-sent: the noise of a member is a function of (seed, generation, member), which every rank makes for itself, and all take
-the same step. Members play in groups of one size, and what they found is counted in their order, so the result is the
-same to the bit on any number of ranks. Policies of images may be normalized by a reference batch (virtual batch
-normalization, Salimans et al. 2016), whose statistics are measured under the parameters of each member.
+Under `mpirun` each rank plays a share of the members. No parameters and no noise are sent, only returns, lengths and
+the moments of observations: the noise of a member is a function of (seed, generation, member), which every rank makes
+for itself, and all take the same step. Members play in groups of one size, and what they found is counted in their
+order, so the result is the same to the bit on any number of ranks. Policies of images may be normalized by a reference
+batch (virtual batch normalization, Salimans et al. 2016), whose statistics are measured under each member's parameters.
 
-The mathematics is in `rlab/ops/evolution.py`; what each setting did is in docs/algorithms/snes.md.
+Departures from the formulas: noise may be mirrored, μ may decay, statistics of observations in μ are counted and not
+searched, and F may be learned rewards. The mathematics is in `rlab/ops/evolution.py`; what each setting did is in
+docs/algorithms/snes.md.
 """
 
 import contextlib
@@ -39,13 +41,43 @@ from rlab.types import Episode
 _WANDERERS, _SPACING = 16, 20  # copies that collect a reference batch, and the steps between two observations
 
 
+def make_members(config: SNESConfig, noise: Any, search: Any, generation: Any, first: Any) -> Any:
+    """The parameters [G, D] of a group; `noise` is its seed."""
+    members = first + tf.range(config.group)
+    return ops.evolution.member_parameters(search, noise, generation, members, config.mirrored)
+
+
+def move(
+    config: SNESConfig,
+    sigma_rate: float,
+    noise: Any,
+    search: Any,
+    state: Any,
+    generation: Any,
+    utilities: Any,
+    rate: Any,
+) -> tuple[Any, Any]:
+    """One step of the search distribution, and the state of Adam after it."""
+
+    drawn = config.population // (2 if config.mirrored else 1)
+    chunk = max(size for size in range(1, 33) if drawn % size == 0)
+    found = ops.evolution.natural_gradient(noise, generation, utilities, search.mean.shape[0], config.mirrored, chunk)
+    if config.form == "full":
+        return ops.evolution.snes_step(search, found, rate, sigma_rate), state
+    slope = ops.evolution.simple_slope(search, found, config.population, config.sigma, config.weight_decay)
+    if config.optimizer == "sgd":
+        return search._replace(mean=search.mean + rate * slope), state
+    mean, state = ops.adam.adam(search.mean, state, -slope, rate)
+    return search._replace(mean=mean), state
+
+
 class Learner:
     """One training run of SNES: the search distribution, and the generations that move it."""
 
     def __init__(self, setup: Setup[SNESConfig]) -> None:
         self.setup, self.config, self.policy, self._comm = setup, setup.config, setup.policy, setup.comm
         config = setup.config
-        self.noise = tf.constant(derive(self.setup.seed, "noise"))
+        self.noise_seed = tf.constant(derive(self.setup.seed, "noise"))
         self._learned = setup.rewards is not None
         self._groups = config.population // config.group
         self._own = range(self._comm.rank, self._groups, self._comm.size)
@@ -54,18 +86,19 @@ class Learner:
         self._env = setup.make_env(config.group * config.episodes, seed=0, single_episode=True)
         reference = self.reference() if self.policy.uses_reference_batch else None
         self._population = policies.Population(self.policy, config.episodes, config.deterministic, reference)
-        self._statistics = policies.ObservationNormalizer(self.policy)
+        self._normalizer = policies.ObservationNormalizer(self.policy)
         self._memory = self._population.initial_state(config.group)
-        sought = self._population.action_mask
+        searched = self._population.action_mask
         mean = self.policy.initial_parameters(derive(self.setup.seed, "parameters"))
-        self.search = ops.evolution.SearchDistribution(tf.constant(mean), tf.constant(config.sigma * sought))
-        self._sigma_rate = config.sigma_rate or ops.evolution.default_sigma_rate(int(sought.sum()))
+        self.search = ops.evolution.SearchDistribution(tf.constant(mean), tf.constant(config.sigma * searched))
+        self._sigma_rate = config.sigma_rate or ops.evolution.default_sigma_rate(int(searched.sum()))
         self._adam = ops.adam.initial_state(self.policy.size)
-        ask, tell = functools.partial(make_members, config), functools.partial(move, config, self._sigma_rate)
+        making = functools.partial(make_members, config)
+        moving = functools.partial(move, config, self._sigma_rate)
         compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
         once, size = ops.sharing.once, self.policy.size
-        self._ask = once(lambda: compiled(ask), "ask", config)
-        self._tell = once(lambda: compiled(tell), "tell", config, self._sigma_rate, size)
+        self._make_members = once(lambda: compiled(making), "members", config)
+        self._move = once(lambda: compiled(moving), "move", config, self._sigma_rate, size)
         self.steps = self.generation = 0
 
     def reference(self) -> np.ndarray:
@@ -79,43 +112,6 @@ class Learner:
         while not self.setup.schedule.done(self.steps):
             yield self._update()
 
-    def _update(self) -> runs.Update | None:
-        config = self.config
-        played = self._play()
-        if played is None:
-            return None
-        returns, fitness, lengths = played
-        fitness = fitness.mean(axis=1)
-        if not np.isfinite(fitness).all():
-            member = int(np.flatnonzero(~np.isfinite(fitness))[0])
-            raise TrainingError(
-                f"generation {self.generation}, step {self.steps}: a return is NaN or infinite, {fitness[member]} of "
-                f"member {member}"
-            )
-        shape = {"centered-ranks": ops.evolution.centered_ranks, "nes": ops.evolution.nes_utilities}[config.utilities]
-        utilities, generation = tf.constant(shape(fitness)), tf.constant(self.generation)
-        left = self.setup.schedule.left(self.steps) if config.decay_learning_rate else 1.0
-        before, rate = self.search.mean, tf.constant(left * config.learning_rate)
-        self.search, self._adam = self._tell(self.noise, self.search, self._adam, generation, utilities, rate)
-        moved = float(tf.norm(self.search.mean - before))
-        self.search = self.search._replace(mean=self._statistics.tell(self.policy, self.search.mean))
-        self.steps, self.generation = self.steps + int(lengths.sum()), self.generation + 1
-        if not bool(tf.reduce_all(tf.math.is_finite(self.search.mean) & tf.math.is_finite(self.search.sigma))):
-            raise TrainingError(f"generation {self.generation}, step {self.steps}: parameters are not finite")
-        if self.generation % config.verify_every == 0:
-            ranks.require_equal(self._comm, np.concatenate(self.search), "the search distribution")
-        episodes = [Episode(float(r), int(n)) for r, n in zip(returns.ravel(), lengths.ravel(), strict=True)]
-        self.setup.schedule.add(episodes, self.steps)
-        sigma = self.search.sigma.numpy()
-        metrics = {
-            "best": float(fitness.max()),
-            "mean": float(fitness.mean()),
-            "spread": float(fitness.std()),
-            "sigma": float(sigma[sigma > 0.0].mean()),
-            "step_norm": moved,
-        }
-        return runs.Update(self.steps, metrics, episodes, self.setup.schedule.end)
-
     def _play(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Play a generation: returns, fitness and lengths [P, E] over all ranks; observations' moments are accumulated.
 
@@ -124,13 +120,14 @@ class Learner:
         config, stream = self.config, (self.setup.seed, "generation", self.generation)
         features, size = self.policy.normalized_features, self._comm.size
         played = config.group * config.episodes
-        # Each group is a row of numbers: the only thing that is sent. Ranks with fewer groups send a row of nothing.
+        # Each group is a row: lengths, returns and, of learned rewards, fitness; moments are rows of their own. Ranks
+        # with fewer groups send a row of zeros.
         sent = 3 if self._learned else 2
         rows = np.zeros((-(-self._groups // size), sent * played))
         seen = np.zeros((-(-self._counted // size), 1 + 2 * features))
         for i, group in enumerate(self._own):
             first = group * config.group
-            params = self._ask(self.noise, self.search, tf.constant(self.generation), tf.constant(first))
+            params = self._make_members(self.noise_seed, self.search, tf.constant(self.generation), tf.constant(first))
             with fault_at(f"generation {self.generation}, members {first} to {first + config.group - 1}"):
                 found = rollout.evaluate_members(
                     self._env,
@@ -155,10 +152,47 @@ class Learner:
             return None
         if features:
             for row in self._in_order(seen, self._counted):
-                self._statistics.merge(ops.moments.Moments(*np.split(row, [1, 1 + features])))
+                self._normalizer.merge(ops.moments.Moments(*np.split(row, [1, 1 + features])))
         shape = (config.population, config.episodes)
         lengths, returns, *learned = (part.reshape(shape) for part in np.split(everywhere, sent, axis=1))
         return returns, learned[0] if learned else returns, lengths
+
+    def _update(self) -> runs.Update | None:
+        config = self.config
+        played = self._play()
+        if played is None:
+            return None
+        returns, fitness, lengths = played
+        fitness = fitness.mean(axis=1)
+        if not np.isfinite(fitness).all():
+            member = int(np.flatnonzero(~np.isfinite(fitness))[0])
+            raise TrainingError(
+                f"generation {self.generation}, step {self.steps}: a return is NaN or infinite, {fitness[member]} of "
+                f"member {member}"
+            )
+        names = {"centered-ranks": ops.evolution.centered_ranks, "nes": ops.evolution.nes_utilities}
+        utilities, generation = tf.constant(names[config.utilities](fitness)), tf.constant(self.generation)
+        left = self.setup.schedule.left(self.steps) if config.decay_learning_rate else 1.0
+        before, rate = self.search.mean, tf.constant(left * config.learning_rate)
+        self.search, self._adam = self._move(self.noise_seed, self.search, self._adam, generation, utilities, rate)
+        moved = float(tf.norm(self.search.mean - before))
+        self.search = self.search._replace(mean=self._normalizer.write_to(self.policy, self.search.mean))
+        self.steps, self.generation = self.steps + int(lengths.sum()), self.generation + 1
+        if not bool(tf.reduce_all(tf.math.is_finite(self.search.mean) & tf.math.is_finite(self.search.sigma))):
+            raise TrainingError(f"generation {self.generation}, step {self.steps}: parameters are not finite")
+        if self.generation % config.verify_every == 0:
+            ranks.require_equal(self._comm, np.concatenate(self.search), "the search distribution")
+        episodes = [Episode(float(r), int(n)) for r, n in zip(returns.ravel(), lengths.ravel(), strict=True)]
+        self.setup.schedule.add(episodes, self.steps)
+        sigma = self.search.sigma.numpy()
+        metrics = {
+            "best": float(fitness.max()),
+            "mean": float(fitness.mean()),
+            "spread": float(fitness.std()),
+            "sigma": float(sigma[sigma > 0.0].mean()),
+            "step_norm": moved,
+        }
+        return runs.Update(self.steps, metrics, episodes, self.setup.schedule.end)
 
     def _in_order(self, rows: np.ndarray, groups: int) -> np.ndarray:
         """The rows [groups, ...] of all ranks, which were dealt the groups in turn, in the order of the groups."""
@@ -168,7 +202,7 @@ class Learner:
         return {
             "policy": self.policy.named(self._population.refer(self.search.mean[None]).numpy()[0]),
             "adam": self._adam,
-            "observations": self._statistics.state(),
+            "observations": self._normalizer.state(),
             "search": {"sigma": self.search.sigma},
             "generation": self.generation,
         }
@@ -178,41 +212,11 @@ class Learner:
         fresh: dict[str, Any] = {"adam": self._adam, "search": {"sigma": self.search.sigma}}
         found = unpack(fresh, checkpoint.arrays)
         self.search, self._adam = ops.evolution.SearchDistribution(mean, found["search"]["sigma"]), found["adam"]
-        self._statistics.restore(subset(checkpoint.arrays, "observations"))
+        self._normalizer.restore(subset(checkpoint.arrays, "observations"))
         self.steps, self.generation = checkpoint.steps, checkpoint.counters["generation"]
 
     def close(self) -> None:
         calls.close_all([self._env])
-
-
-def make_members(config: SNESConfig, noise: Any, search: Any, generation: Any, first: Any) -> Any:
-    """The parameters [G, D] of a group; `noise` is its seed."""
-    members = first + tf.range(config.group)
-    return ops.evolution.ask(search, noise, generation, members, config.mirrored)
-
-
-def move(
-    config: SNESConfig,
-    sigma_rate: float,
-    noise: Any,
-    search: Any,
-    state: Any,
-    generation: Any,
-    utilities: Any,
-    rate: Any,
-) -> tuple[Any, Any]:
-    """One step of the search distribution, and the state of Adam after it."""
-
-    drawn = config.population // (2 if config.mirrored else 1)
-    chunk = max(size for size in range(1, 33) if drawn % size == 0)
-    found = ops.evolution.tell(noise, generation, utilities, search.mean.shape[0], config.mirrored, chunk)
-    if config.form == "full":
-        return ops.evolution.snes_step(search, found, rate, sigma_rate), state
-    slope = ops.evolution.simple_slope(search, found, config.population, config.sigma, config.weight_decay)
-    if config.optimizer == "sgd":
-        return search._replace(mean=search.mean + rate * slope), state
-    mean, state = ops.adam.adam(search.mean, state, -slope, rate)
-    return search._replace(mean=mean), state
 
 
 def _counted_groups(config: SNESConfig, features: int) -> int:

@@ -190,7 +190,7 @@ class Learner:
         critic = make_critic(self.policy, config)
         self.pair = policies.ActorCriticPair(self.policy, critic)
         self.critic = self._make_fitter(critic)
-        self._statistics = policies.ObservationNormalizer(self.policy)
+        self._normalizer = policies.ObservationNormalizer(self.policy)
         self.params = tf.constant(self.policy.initial_parameters(derive(setup.seed, "parameters")))
         self.steps = self.batches = 0
         self._begun = 0  # the steps at which the episodes of this run's seeds began
@@ -227,9 +227,9 @@ class Learner:
                 f"{self._place}: observations, rewards, parameters or the critic are not finite (NaN or infinity), by "
                 + ", ".join(wrong)
             )
-        self._statistics.add(trajectory.observations, self._learning_comm)
-        self.params = self._statistics.tell(self.policy, self.params)
-        self.critic.tell(self._statistics)
+        self._normalizer.add(trajectory.observations, self._learning_comm)
+        self.params = self._normalizer.write_to(self.policy, self.params)
+        self.critic.normalize_by(self._normalizer)
         self.steps, self.batches = self.steps + batch_steps(self.config, self.policy), self.batches + 1
         episodes = [episode for part in comm.gather(episodes) for episode in part]
         self.setup.schedule.add(episodes, self.steps)
@@ -327,7 +327,7 @@ class Learner:
     def state(self) -> dict[str, Any]:
         learned = {
             "policy": self.policy.named(np.asarray(self.params)),
-            "observations": self._statistics.state(),
+            "observations": self._normalizer.state(),
             "critic": self.critic.state(),
             "batches": self.batches,
             "begun": self._begun,
@@ -337,7 +337,7 @@ class Learner:
     def restore(self, checkpoint: runs.Checkpoint) -> None:
         arrays, places = checkpoint.arrays, {_place_of(rank) for rank in range(self._comm.size)}
         self.params = tf.constant(self.policy.flatten(subset(arrays, "policy")))
-        self._statistics.restore(subset(arrays, "observations"))
+        self._normalizer.restore(subset(arrays, "observations"))
         self.critic.restore(subset(arrays, "critic"))
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
         saved = {name: part for name, part in arrays.items() if name.startswith(_place_of(0))}

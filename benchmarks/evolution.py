@@ -102,11 +102,11 @@ def costs(env: str) -> dict[str, float]:
     found = {"parameters": learner.policy.size, "group": group}
     for population in (256, 1024):
         wide = agents.SNES(agents.SNES.Config(population=population, group=GROUP), make, backbone).learner(Schedule(1))
-        told = (wide.noise, wide.search, wide._adam, tf.constant(0), tf.zeros(population), tf.constant(0.01))
-        wide._tell(*told)
+        told = (wide.noise_seed, wide.search, wide._adam, tf.constant(0), tf.zeros(population), tf.constant(0.01))
+        wide._move(*told)
         start = time.perf_counter()
         for _ in range(3):
-            wide._tell(*told)[0].mean.numpy()
+            wide._move(*told)[0].mean.numpy()
         found[f"update of {population}"] = (time.perf_counter() - start) / 3
     drawn = (1024 - 256) / 2 * learner.policy.size / 1e6
     found["update of a million"] = (found["update of 1024"] - found["update of 256"]) / drawn

@@ -65,7 +65,7 @@ def test_noise_is_standard_normal_and_its_streams_are_apart():
 @example([0, 2**32 - 1, 511, 512])
 def test_words_become_normal_numbers_by_the_inverse_distribution(words):
     """Of the upper 23 bits: the quantile at the middle of one of as many cells; the first and the last are finite."""
-    found = evolution.normal(tf.constant(words, tf.uint32))
+    found = evolution.normal_from_words(tf.constant(words, tf.uint32))
     np.testing.assert_allclose(
         found, scipy.stats.norm.ppf((np.array(words) // 512 + 0.5) / 2**23), rtol=2e-3, atol=1e-6
     )
@@ -91,7 +91,7 @@ def test_utilities_are_those_of_the_papers():
 
 def test_mirrored_members_cancel_and_share_their_noise():
     search = evolution.SearchDistribution(tf.constant([1.0, 2.0, 3.0]), tf.constant([0.1, 0.2, 0.3]))
-    asked = evolution.ask(search, 1, 2, tf.range(8)).numpy()
+    asked = evolution.member_parameters(search, 1, 2, tf.range(8)).numpy()
     np.testing.assert_allclose(asked[0::2] + asked[1::2], 2.0 * np.tile(search.mean, (4, 1)), rtol=1e-6)
     made = evolution.noise(1, 2, tf.range(4), 3).numpy()
     np.testing.assert_allclose(asked[0::2], search.mean + search.sigma * made, rtol=1e-6)
@@ -101,10 +101,10 @@ def test_mirrored_members_cancel_and_share_their_noise():
 def test_the_gradient_is_the_sum_over_all_members(mirrored):
     utilities = np.random.default_rng(0).normal(size=32).astype(np.float32)
     search = evolution.SearchDistribution(tf.zeros(7), tf.ones(7))
-    noise = evolution.ask(search, 3, 4, tf.range(32), mirrored).numpy().astype(np.float64)
-    found = evolution.tell(3, 4, tf.constant(utilities), 7, mirrored, chunk=4)
+    noise = evolution.member_parameters(search, 3, 4, tf.range(32), mirrored).numpy().astype(np.float64)
+    found = evolution.natural_gradient(3, 4, tf.constant(utilities), 7, mirrored, chunk=4)
     np.testing.assert_allclose(found.mean, utilities @ noise, atol=1e-4)
-    np.testing.assert_allclose(found.log_sigma, utilities @ (noise**2 - 1.0), atol=1e-4)
+    np.testing.assert_allclose(found.log_variance, utilities @ (noise**2 - 1.0), atol=1e-4)
 
 
 def test_the_gradient_of_a_quadratic_is_the_closed_form():
@@ -116,13 +116,13 @@ def test_the_gradient_of_a_quadratic_is_the_closed_form():
     search = evolution.SearchDistribution(
         tf.constant(rng.normal(size=size), tf.float32), tf.constant([0.5, 0.2, 0.1, 0.3])
     )
-    away = evolution.ask(search, 7, 0, tf.range(members)).numpy() - centre
+    away = evolution.member_parameters(search, 7, 0, tf.range(members)).numpy() - centre
     fitness = -0.5 * np.einsum("pi,ij,pj->p", away, curvature, away)
     centred = ((fitness - fitness.mean()) / members).astype(np.float32)
-    found = evolution.tell(7, 0, tf.constant(centred), size, chunk=1024)
+    found = evolution.natural_gradient(7, 0, tf.constant(centred), size, chunk=1024)
     sigma = search.sigma.numpy()
     np.testing.assert_allclose(found.mean / sigma, -curvature @ (search.mean.numpy() - centre), rtol=0.05, atol=0.1)
-    np.testing.assert_allclose(found.log_sigma, -np.diag(curvature) * sigma**2, rtol=0.1, atol=0.02)
+    np.testing.assert_allclose(found.log_variance, -np.diag(curvature) * sigma**2, rtol=0.1, atol=0.02)
 
 
 def _sphere(x):
@@ -144,9 +144,11 @@ def _rosenbrock(x):
 def test_snes_finds_the_optimum(function, size, generations, optimum):
     @tf.function(jit_compile=True)
     def change(search, generation, utilities):
-        return evolution.snes_step(search, evolution.tell(0, generation, utilities, size))
+        return evolution.snes_step(search, evolution.natural_gradient(0, generation, utilities, size))
 
-    asked = tf.function(lambda search, generation: evolution.ask(search, 0, generation, tf.range(32)), jit_compile=True)
+    asked = tf.function(
+        lambda search, generation: evolution.member_parameters(search, 0, generation, tf.range(32)), jit_compile=True
+    )
     search = evolution.SearchDistribution(tf.fill((size,), -2.0), tf.ones(size))
     for generation in map(tf.constant, range(generations)):
         fitness = function(asked(search, generation).numpy().astype(np.float64))

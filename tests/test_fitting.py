@@ -100,7 +100,7 @@ def test_statistics_are_of_all_that_was_seen():
     for part in parts:
         statistics.add(part, Serial())
     rows = np.concatenate([part.reshape(-1, 4) for part in parts])
-    params = policy.named(statistics.tell(policy, tf.constant(policy.initial_parameters(0))).numpy())
+    params = policy.named(statistics.write_to(policy, tf.constant(policy.initial_parameters(0))).numpy())
     np.testing.assert_allclose(params["backbone/observation_mean"], rows.mean(0), rtol=1e-5)
     np.testing.assert_allclose(params["backbone/observation_deviation"], rows.std(0), rtol=1e-5)
     again = ObservationNormalizer(policy)

@@ -168,6 +168,20 @@ def test_a3cs_loss_is_that_of_algorithm_s3(normalize):
     np.testing.assert_array_equal(values, output.values)
 
 
+def test_a3c_learns_a_policy_that_sees_its_last_action():
+    """The loss is at the values that it acted with: the actions of the rollout come back into the network."""
+    made = lambda observed, chosen: Policy(observed, chosen, "mlp", observe_actions=True)  # noqa: E731
+    agent = agents.A3C(agents.A3C.Config(workers=1, envs_per_worker=3), "CartPole-v1", made)
+    policy = agent.policy
+    env = envs.make("CartPole-v1", 3, seed=0)
+    act = rlab.policies.compile_acting(policy)
+    collector = rollout.Collector(env, act, policy.initial_state(3), 5, 0.99, 0)
+    params = tf.constant(policy.initial_parameters(0))
+    trajectory, _ = collector.collect(params)
+    _, values = a3c.loss(policy, agent.config, params, trajectory, 0.0)
+    np.testing.assert_allclose(values, trajectory.values, atol=1e-5)
+
+
 def test_the_loss_is_differentiated_by_the_policy_alone():
     """Gradients through A or R would make the critic please the policy."""
     logits, values = tf.constant([[0.1, 0.4], [0.3, -0.2]]), tf.constant([0.5, -0.5])

@@ -74,8 +74,8 @@ def test_the_simple_form_climbs_by_its_settings(monkeypatch):
     updates, mean = learner.updates(), learner.search.mean
     for generation, left in enumerate((1.0, 0.5)):
         update = next(updates)
-        found = evolution.tell(
-            learner.noise,
+        found = evolution.natural_gradient(
+            learner.noise_seed,
             generation,
             tf.constant(evolution.centered_ranks(np.arange(8))),
             learner.policy.size,
@@ -99,7 +99,7 @@ def test_adam_climbs_too(monkeypatch):
     before = learner.search
     next(learner.updates())
     utilities = tf.constant(evolution.centered_ranks(np.arange(8)))
-    found = evolution.tell(learner.noise, 0, utilities, learner.policy.size, chunk=4)
+    found = evolution.natural_gradient(learner.noise_seed, 0, utilities, learner.policy.size, chunk=4)
     steep = (before.sigma.numpy() > 0.0) & (np.abs(found.mean) > 0.1)
     moved = (learner.search.mean - before.mean).numpy()
     np.testing.assert_allclose(moved[steep], 0.4 * np.sign(found.mean.numpy()[steep]), rtol=1e-3)
@@ -110,7 +110,7 @@ def test_the_full_form_takes_the_papers_utilities_and_rates(monkeypatch):
     before = learner.search
     next(learner.updates())
     utilities = tf.constant(evolution.nes_utilities(np.arange(8)))
-    found = evolution.tell(learner.noise, 0, utilities, learner.policy.size, chunk=4)
+    found = evolution.natural_gradient(learner.noise_seed, 0, utilities, learner.policy.size, chunk=4)
     searched = int((before.sigma.numpy() > 0.0).sum())
     expected = evolution.snes_step(before, found, 1.0, evolution.default_sigma_rate(searched))
     np.testing.assert_allclose(learner.search.mean, expected.mean, atol=1e-6)

@@ -16,14 +16,14 @@ class SearchDistribution(NamedTuple):
     """N(μ, diag σ²) over parameters."""
 
     mean: tf.Tensor  # μ, float32 [D]
-    sigma: tf.Tensor  # σ > 0, float32 [D]
+    sigma: tf.Tensor  # σ ≥ 0, float32 [D]; 0 where a parameter is not searched
 
 
 class Gradient(NamedTuple):
-    """The natural gradient of the expected utility: with respect to μ in units of σ, and to ln σ."""
+    """The natural gradient of the expected utility: with respect to μ in units of σ, and to ln σ²."""
 
     mean: tf.Tensor  # Σ u_i s_i, float32 [D]
-    log_sigma: tf.Tensor  # Σ u_i (s_i² − 1), float32 [D]
+    log_variance: tf.Tensor  # Σ u_i (s_i² − 1), float32 [D]
 
 
 def centered_ranks(fitness: np.ndarray) -> np.ndarray:
@@ -72,10 +72,10 @@ def _noise(seed: tf.Tensor, generation: tf.Tensor, members: tf.Tensor, size: int
     half = (size + 1) // 2
     counter = tf.meshgrid(_bits(members), _bits(tf.range(half)), indexing="ij")
     words = threefry((_bits(seed), _bits(generation)), (counter[0], counter[1]))
-    return normal(tf.concat(words, -1)[:, :size])
+    return normal_from_words(tf.concat(words, -1)[:, :size])
 
 
-def normal(words: tf.Tensor) -> tf.Tensor:
+def normal_from_words(words: tf.Tensor) -> tf.Tensor:
     """Random words, uint32, as standard normal numbers, float32: finite for every word."""
     # 23 bits, so that the middle of each cell is a float32 and none is ±1; by way of int32, which XLA converts faster.
     cells = tf.cast(tf.bitcast(tf.bitwise.right_shift(words, 9), tf.int32), tf.float32)
@@ -102,7 +102,7 @@ def _bits(number: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(number, tf.uint32)
 
 
-def ask(
+def member_parameters(
     search: SearchDistribution, seed: tf.Tensor, generation: tf.Tensor, members: tf.Tensor, mirrored: bool = True
 ) -> tf.Tensor:
     """The parameters μ + σ s_i of members [G], float32 [G, D].
@@ -115,7 +115,7 @@ def ask(
     return search.mean + search.sigma * sign[:, None] * noise(seed, generation, members // 2, search.mean.shape[0])
 
 
-def tell(
+def natural_gradient(
     seed: tf.Tensor,
     generation: tf.Tensor,
     utilities: tf.Tensor,
@@ -128,16 +128,18 @@ def tell(
     The noise is made again, a `chunk` of members at a time and always in the same order; `chunk` must divide P, or P/2
     of a mirrored population.
     """
-    odd, even = (utilities[0::2] - utilities[1::2], utilities[0::2] + utilities[1::2]) if mirrored else [utilities] * 2
-    odd, even = tf.reshape(odd, (-1, chunk)), tf.reshape(even, (-1, chunk))
+    # Within a pair s changes its sign, and s² does not.
+    first, second = utilities[0::2], utilities[1::2]
+    of_noise, of_square = (first - second, first + second) if mirrored else (utilities, utilities)
+    of_noise, of_square = tf.reshape(of_noise, (-1, chunk)), tf.reshape(of_square, (-1, chunk))
 
-    def body(i: tf.Tensor, mean: tf.Tensor, log_sigma: tf.Tensor) -> tuple:
+    def body(i: tf.Tensor, mean: tf.Tensor, log_variance: tf.Tensor) -> tuple:
         made = noise(seed, generation, i * chunk + tf.range(chunk), size)
-        mean += tf.linalg.matvec(made, odd[i], transpose_a=True)
-        log_sigma += tf.linalg.matvec(tf.square(made) - 1.0, even[i], transpose_a=True)
-        return i + 1, mean, log_sigma
+        mean += tf.linalg.matvec(made, of_noise[i], transpose_a=True)
+        log_variance += tf.linalg.matvec(tf.square(made) - 1.0, of_square[i], transpose_a=True)
+        return i + 1, mean, log_variance
 
-    chunks = odd.shape[0]
+    chunks = of_noise.shape[0]
     start = (tf.constant(0), tf.zeros(size), tf.zeros(size))
     _, *found = tf.while_loop(lambda i, *_: i < chunks, body, start, maximum_iterations=chunks)
     return Gradient(*found)
@@ -157,7 +159,7 @@ def simple_slope(
 def snes_step(
     search: SearchDistribution, gradient: Gradient, mean_rate: float = 1.0, sigma_rate: float | None = None
 ) -> SearchDistribution:
-    """One step of the separable NES: μ ← μ + η_μ σ ∇_μ, σ ← σ exp(η_σ/2 ∇_σ) (NES).
+    """One step of the separable NES: μ ← μ + η_μ σ Σ u_i s_i, σ ← σ exp(η_σ/2 Σ u_i (s_i² − 1)) (NES, algorithm 6).
 
     With utilities that sum to 0 the rates are η_μ = 1 and, where `sigma_rate` is None, η_σ = (3 + ln D)/(5 √D).
     """
@@ -165,7 +167,7 @@ def snes_step(
         sigma_rate = default_sigma_rate(search.mean.shape[0])
     return SearchDistribution(
         search.mean + mean_rate * search.sigma * gradient.mean,
-        search.sigma * tf.exp(0.5 * sigma_rate * gradient.log_sigma),
+        search.sigma * tf.exp(0.5 * sigma_rate * gradient.log_variance),
     )
 
 

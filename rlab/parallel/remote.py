@@ -42,7 +42,7 @@ class _End(NamedTuple):
     fault: str | None  # beginning with the rank's name
 
 
-class _Done(NamedTuple):
+class _Updated(NamedTuple):
     """The message of an update that was made in shared memory."""
 
     work: Work
@@ -178,7 +178,7 @@ class ParameterServer:
                 note = self._wire.fetch(gradient, *place)
                 if place in posted:
                     posted.pop(place).finish()  # it was received, or there would be no new message
-                if isinstance(note, _Done):
+                if isinstance(note, _Updated):
                     self._exchange.report(*note)
                 elif isinstance(note, _Leave):
                     self._bid_farewell(place, note)
@@ -276,7 +276,7 @@ class SharedMemoryParameters:
 
     def push(self, gradient: np.ndarray, work: Work) -> None:
         """Apply a gradient, float32 [D], in place, count the steps made for it, and report."""
-        done = _Done(work, *self._exchange.parameters.apply(gradient, work))
+        done = _Updated(work, *self._exchange.parameters.apply(gradient, work))
         self._wire.post(done, None, 0, self._tag).finish()
 
     def leave(self, fault: TrainingError | None) -> None:

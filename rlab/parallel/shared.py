@@ -13,8 +13,8 @@ from rlab.ops.optimizers import rmsprop_update
 from rlab.schedules import Line, Schedule
 from rlab.types import Episode
 
-# What rank 0 tells the workers of other processes of the schedule: the line of step sizes, and whether all may go. Who
-# reads it while it is written sees an odd version, or another one afterwards.
+# What rank 0 tells the workers of other processes: the line of step sizes, and whether the run is over. A sequence
+# lock: who reads it while it is written sees an odd version, or another one afterwards, and reads it again.
 _NOTICE = np.dtype(
     [("version", np.int64), ("start", np.int64), ("end", np.int64), ("height", np.float64), ("over", np.int64)]
 )
@@ -80,14 +80,14 @@ class SharedParameters:
         return self.counts, self._notice, self.vector, self.mean_square
 
     def announce(self, line: Line, over: bool) -> None:
-        """Announce the line of step sizes, and whether all may go, to the workers of other processes; of one thread."""
+        """Announce the line of step sizes, and whether the run is over, to other processes' workers; of one thread."""
         notice = self._notice[0]
         notice["version"] += 1
         notice["start"], notice["end"], notice["height"], notice["over"] = *line, over
         notice["version"] += 1
 
     def announced(self) -> tuple[Line, bool]:
-        """The line of step sizes and the end as announced last; at first a line that has ended, in place of none."""
+        """The line of step sizes, and whether the run is over, as announced last; before that a line that ends at 0."""
         while True:
             version, start, end, height, over = self._notice[0].item()
             if version % 2 == 0 and version == self._notice[0]["version"]:
@@ -120,7 +120,7 @@ class Snapshot(NamedTuple):
     updates: int  # made before it
     steps: int  # agent steps made before it, by all workers
     left: float  # factor of step sizes that fall with the schedule, in [0, 1]
-    done: bool  # whether the worker may go
+    done: bool  # the run is over: the worker must stop
 
 
 class Work(NamedTuple):

@@ -70,12 +70,13 @@ def compile_acting(
 def _compile_acting(
     policy: Acting, deterministic: bool, share: Share | None, forced_actions: bool, formulation: Formulation
 ) -> ActingStep:
-    def act(params: tf.Tensor, state: State, observations: tf.Tensor, resets: tf.Tensor, last: tf.Tensor) -> tuple:
+    # The last argument is the seed or, of `forced_actions`, the actions.
+    def act(params: tf.Tensor, state: State, observations: tf.Tensor, resets: tf.Tensor, given: tf.Tensor) -> tuple:
         output, state = policy.apply(params, observations[None], state, resets[None])
         if forced_actions:
-            actions = last[None]
+            actions = given[None]
         else:
-            actions = output.distribution.mode() if deterministic else _sample(output.distribution, last, share)
+            actions = output.distribution.mode() if deterministic else _sample(output.distribution, given, share)
         return actions[0], output.values[0], policy.remember(state, actions[0])
 
     @functools.cache
@@ -85,10 +86,10 @@ def _compile_acting(
 
     tracing = threading.Lock()
 
-    def step(params: Any, observations: Any, state: State, resets: Any, last: Any) -> tuple[Any, Any, State]:
+    def step(params: Any, observations: Any, state: State, resets: Any, given: Any) -> tuple[Any, Any, State]:
         with tracing:
             compiled = concrete(len(observations))
-        return compiled(params, state, observations, resets, last)
+        return compiled(params, state, observations, resets, given)
 
     return step
 

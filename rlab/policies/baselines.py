@@ -167,7 +167,7 @@ class RecurrentBaseline:
         self._truncation = truncation // chunk
         self._params = tf.constant(network.initial_parameters(seed))
         self._adam = adam.initial_state(network.size)
-        self._moments, self._statistics = ReturnMoments(), ObservationNormalizer(network)
+        self._moments, self._normalizer = ReturnMoments(), ObservationNormalizer(network)
         self._states: list[Any] = []
         self._gradient = once(lambda: bptt.compile_gradient(functools.partial(_loss, network), 1), "loss", network)
 
@@ -196,18 +196,18 @@ class RecurrentBaseline:
         gradient, _ = self._gradient(self._params, self._states, chunks, self._truncation)
         gradient = tf.clip_by_norm(tf.constant(comm.sum(gradient.numpy())), _BOUND)
         params, self._adam = self._step(self._params, self._adam, gradient, tf.constant(self._rate))
-        self._statistics.add(self._with_clock(batch.observations)[batch.valid != 0.0], comm)
-        self._params = self._statistics.tell(self._network, params)
+        self._normalizer.add(self._with_clock(batch.observations)[batch.valid != 0.0], comm)
+        self._params = self._normalizer.write_to(self._network, params)
 
     def state(self) -> dict[str, Any]:
         own = {"network": self._network.named(self._params.numpy()), "adam": self._adam}
-        return own | self._statistics.state() | self._moments.state()
+        return own | self._normalizer.state() | self._moments.state()
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         own: dict[str, Any] = {"network": self._network.named(self._params.numpy()), "adam": self._adam}
         found = unpack(own, arrays)
         self._params, self._adam = tf.constant(self._network.flatten(found["network"])), found["adam"]
-        self._statistics.restore(arrays)
+        self._normalizer.restore(arrays)
         self._moments.restore(arrays)
 
     def _chunks(self, batch: EpisodeBatch, weights: np.ndarray, targets: np.ndarray) -> list[_Chunk]:

@@ -202,9 +202,9 @@ class NetworkFitter:
         _, params, state, total = tf.while_loop(lambda i, *_: i < count, body, start, maximum_iterations=count)
         return params, state, total / count
 
-    def tell(self, statistics: ObservationNormalizer) -> None:
+    def normalize_by(self, normalizer: ObservationNormalizer) -> None:
         """Set the statistics of observations in a normalizing critic."""
-        self.params = statistics.tell(self._critic, self.params)
+        self.params = normalizer.write_to(self._critic, self.params)
 
     def state(self) -> dict[str, Any]:
         """The state for a checkpoint."""

@@ -63,7 +63,7 @@ class LinearFitter:
             unexplained_variance(trajectory.values, returns, self._comm),
         )
 
-    def tell(self, statistics: ObservationNormalizer) -> None:
+    def normalize_by(self, normalizer: ObservationNormalizer) -> None:
         """Do nothing: the features are of the observations as they are."""
 
     def state(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class ObservationNormalizer:
         """Add moments of observations that others have seen, in this order."""
         self._seen = functools.reduce(moments.merge, seen, self._seen)
 
-    def tell(self, policy: Policy, params: tf.Tensor) -> tf.Tensor:
+    def write_to(self, policy: Policy, params: tf.Tensor) -> tf.Tensor:
         """The parameters [D] of a policy of these observations, with the statistics set in them."""
         if not self._features:
             return params

@@ -42,8 +42,8 @@ def begin_run(
     """A new run directory of all ranks for an agent, which has `config`, `env`, `rewards`, `policy` and `seed`.
 
     A checkpoint is saved every `checkpoint_every` seconds; 0 is after each update. Once the ranks have met, the agent's
-    config becomes what it has `measured`. Raises BadInputError for a number of steps, a target or seconds that cannot
-    be, and for a directory that is not free.
+    config becomes the one `with_measurements` of this machine. Raises BadInputError for a number of steps, a target or
+    seconds that cannot be, and for a directory that is not free.
     """
     comm, name = comm or Serial(), agent.config.agent
     if comm.size > 1:
@@ -54,7 +54,7 @@ def begin_run(
     steps = check_whole("the number of steps", steps)
     check_target(target_score)
     check_seconds(checkpoint_every)
-    agent.config = agent.measured()
+    agent.config = agent.with_measurements()
     settings = {
         "agent": name,
         "env": agent.env.description,

@@ -61,7 +61,7 @@ class Collector:
         self._to_environment = to_environment or actions_of(env)
         self._length, self._discount, self.seed = rollout_length, discount, seed
         self.acts = 0
-        self.observations, _ = _reset(env)
+        self.observations, _ = _reset_environment(env)
         self.resets = np.ones(env.num_envs, np.float32)
 
     def save(self) -> dict[str, np.ndarray] | None:
@@ -107,10 +107,12 @@ class Collector:
         initial_state = self.state
         for t in range(T):
             observations[t], resets[t] = self.observations, self.resets
-            action, value, self.state = self._step(params, self.observations, self.resets, first if t == 0 else None)
+            action, value, self.state = self._act(params, self.observations, self.resets, first if t == 0 else None)
             actions.append(action.numpy())
             values[t] = value.numpy()
-            self.observations, reward, terminated, truncated, info = _step(self._env, self._to_environment(actions[t]))
+            self.observations, reward, terminated, truncated, info = _step_environment(
+                self._env, self._to_environment(actions[t])
+            )
             ended = terminated | truncated
             rewards[t], boundaries[t], self.resets = reward, ended, ended.astype(np.float32)
             discounts[t] = self._discount * (1.0 - terminated)
@@ -125,7 +127,7 @@ class Collector:
         )
         return trajectory, episodes
 
-    def _step(
+    def _act(
         self, params: Any, observations: np.ndarray, resets: np.ndarray, forced: np.ndarray | None = None
     ) -> tuple[Any, Any, State]:
         self.acts += 1  # once for each step, whatever ends meanwhile: copies may be dealt to several processes
@@ -150,9 +152,9 @@ def background(make: EnvironmentFactory, seed: int) -> float:
     with heartbeat.stepping(heartbeat.START):
         env = make(num_envs=1, seed=seed)
     try:
-        _reset(env)
+        _reset_environment(env)
         env.action_space.seed(seed)
-        seen = [_step(env, env.action_space.sample())[0] for _ in range(_GLANCES)]
+        seen = [_step_environment(env, env.action_space.sample())[0] for _ in range(_GLANCES)]
     finally:
         calls.close_all([env])
     # Stacked frames of the first steps are partly blank.
@@ -204,7 +206,7 @@ def play_batch(
     `seed` is that of the fresh reset, `actions_seed` that of the actions; `chunk` is C of the batch; `to_environment`
     is as of `Collector`. Raises TrainingError when an episode does not end.
     """
-    observations, _ = _reset(env, seed)
+    observations, _ = _reset_environment(env, seed)
     to_environment = to_environment or actions_of(env)
     B = env.num_envs
     seen: list[np.ndarray] = []
@@ -228,7 +230,7 @@ def play_batch(
         action, _, state = act(params, observations, state, resets, np.array([actions_seed, t], np.int32))
         resets = np.zeros(B, np.float32)
         actions.append(action.numpy())
-        observations, reward, terminated, truncated, info = _step(env, to_environment(actions[-1]))
+        observations, reward, terminated, truncated, info = _step_environment(env, to_environment(actions[-1]))
         rewards.append(np.where(alive, reward, 0.0).astype(np.float32))
         ending = alive & (terminated | truncated)
         if ending.any():
@@ -270,7 +272,7 @@ def evaluate_members(
     moments are taken; `to_environment` is as of `Collector`. None once `stopping()`; raises TrainingError when an
     episode does not end.
     """
-    seen_at, _ = _reset(env, seed)
+    seen_at, _ = _reset_environment(env, seed)
     to_environment = to_environment or actions_of(env)
     G, B = len(tf.nest.flatten(params)[0]), env.num_envs
     returns, fitness, lengths = np.zeros(B), np.zeros(B), np.zeros(B, np.int64)
@@ -290,7 +292,7 @@ def evaluate_members(
         if actions is None:
             actions = acted.numpy().copy()
         actions[rows] = acted.numpy()
-        seen_at, _, terminated, truncated, info = _step(env, to_environment(actions))
+        seen_at, _, terminated, truncated, info = _step_environment(env, to_environment(actions))
         ending = alive.ravel() & (terminated | truncated)
         if ending.any():
             returns[ending], lengths[ending] = info["episode"]["r"][ending], info["episode"]["l"][ending]
@@ -327,7 +329,7 @@ def random_observations(env: VectorEnvironment, count: int, spacing: int, seed: 
     return np.concatenate(found)[:count]
 
 
-def _step(env: VectorEnvironment, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+def _step_environment(env: VectorEnvironment, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
     """A step of the environment."""
     with heartbeat.stepping():
         return env.step(actions)
@@ -338,7 +340,7 @@ def actions_of(env: VectorEnvironment) -> ToEnvironment:
     return functools.partial(to_environment, space=env.single_action_space)
 
 
-def _reset(env: VectorEnvironment, seed: int | None = None) -> tuple[Any, dict[str, Any]]:
+def _reset_environment(env: VectorEnvironment, seed: int | None = None) -> tuple[Any, dict[str, Any]]:
     """Begin the environment's episodes, which may take longer than a step."""
     with heartbeat.stepping(heartbeat.RESET):
         return env.reset(seed=seed)

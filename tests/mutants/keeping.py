@@ -225,7 +225,7 @@ PLANTED = (
         "an environment is not asked what it can",
         "sized.require_environment(self.env)",
         "pass",
-        "tests/test_vine.py",
+        "tests/test_vine.py::test_an_environment_or_setting_without_a_vine_is_refused",
     ),
     _AGENT(
         "learned rewards go on after an episode",

@@ -42,6 +42,12 @@ PLANTED = (
         _WORKERS,
     ),
     _A3C(
+        "a policy's last actions are not seen",
+        "trajectory.resets, trajectory.actions\n",
+        "trajectory.resets\n",
+        "test_a3c_learns_a_policy_that_sees_its_last_action",
+    ),
+    _A3C(
         "the weights of value and entropy are swapped",
         "config.value_weight,\n        entropy_weight,",
         "entropy_weight,\n        config.value_weight,",

@@ -106,8 +106,8 @@ PLANTED = (
     ),
     _EVOLUTION(
         "σ's exponent without ½",
-        "tf.exp(0.5 * sigma_rate * gradient.log_sigma)",
-        "tf.exp(sigma_rate * gradient.log_sigma)",
+        "tf.exp(0.5 * sigma_rate * gradient.log_variance)",
+        "tf.exp(sigma_rate * gradient.log_variance)",
         f"tests/test_laws_of_steps.py::{_STEP}",
     ),
     _EVOLUTION(
@@ -178,8 +178,8 @@ PLANTED = (
     # SNES.
     _SNES(
         "σ's rate counts what is not searched",
-        "default_sigma_rate(int(sought.sum()))",
-        "default_sigma_rate(int(sought.size))",
+        "default_sigma_rate(int(searched.sum()))",
+        "default_sigma_rate(int(searched.size))",
         _FULL,
     ),
     _SETTINGS(

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import gymnasium as gym
+import numpy as np
 
 from agents import construction
 from agents.tuning import Tuned
 from rlab import policies, rewards, runs
 from rlab.environments import EnvironmentFactory, VectorEnvironment
-from rlab.errors import BadInputError, fault_at
+from rlab.errors import BadInputError, TrainingError, fault_at
 from rlab.parallel import comm as ranks
 from rlab.parallel import heartbeat, threads
 from rlab.policies import Architecture, Policy
@@ -31,6 +32,7 @@ from rlab.schedules import Schedule
 from rlab.seeding import derive
 from rlab.settings import from_settings
 from rlab.state import pack, subset
+from rlab.types import Episode
 
 C = TypeVar("C", bound=Tuned)
 
@@ -97,6 +99,46 @@ class Learner(Protocol):
 
     def close(self) -> None:
         """Close the environments, once no more updates are asked for."""
+
+
+class Made(NamedTuple):
+    """The result of one update of a learner whose ranks are in step, the same on each of them."""
+
+    metrics: dict[str, float]
+    episodes: list[Episode]  # that ended in it, of all ranks
+
+
+class InStep(Protocol):
+    """A learner whose ranks make every update together: play, step, and the numbers of both."""
+
+    setup: Setup
+
+    @property
+    def steps(self) -> int:
+        """Agent steps made so far, over all ranks."""
+
+    @property
+    def place(self) -> str:
+        """The update that is made, for messages."""
+
+    def update(self) -> Made | None:
+        """Make one update; None where it was broken off, because a rank is asked to stop."""
+
+
+def in_step(learner: InStep) -> Generator[runs.Update | None, None, None]:
+    """The updates of a learner until its schedule is done; raises TrainingError where a metric is not finite."""
+    schedule = learner.setup.schedule
+    while not schedule.done(learner.steps):
+        place, made = learner.place, learner.update()
+        if made is None:
+            yield None
+            continue
+        if wrong := [name for name, value in made.metrics.items() if not np.isfinite(value)]:
+            raise TrainingError(
+                f"{place}: observations, rewards or parameters are not finite (NaN or infinity), by {', '.join(wrong)}"
+            )
+        schedule.add(made.episodes, learner.steps)
+        yield runs.Update(learner.steps, made.metrics, made.episodes, schedule.end)
 
 
 @runtime_checkable

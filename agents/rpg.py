@@ -26,11 +26,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from agents.agent import Agent, Setup
+from agents.agent import Agent, Made, Setup, in_step
 from agents.configs import RPGConfig, falling
 from rlab import ops, policies, runs
 from rlab.environments import EnvironmentFactory
-from rlab.errors import BadInputError, TrainingError, fault_at
+from rlab.errors import BadInputError, fault_at
 from rlab.parallel import calls
 from rlab.policies import Policy, baselines
 from rlab.sampling import rollout
@@ -92,17 +92,16 @@ class Learner:
 
     def updates(self) -> Generator[runs.Update | None, None, None]:
         """Play, differentiate and change the parameters until the schedule is done."""
-        while not self.setup.schedule.done(self.steps):
-            yield self._update()
+        return in_step(self)
 
-    def _update(self) -> runs.Update:
+    def update(self) -> Made:
+        """Play a batch of whole episodes, differentiate through each, step, and fit the baseline."""
         config, comm, params = self.config, self._comm, self._params
         batch, episodes = self.play(params)
         returns = ops.returns.discounted_returns(batch.rewards, config.discount)
         expected = self.baseline.predict(batch)
         advantages = (returns - expected) * batch.valid
         steps, squares, spread = self._moments(batch.valid, returns, advantages)
-        self._check("rewards or what the baseline expects are", np.array([squares, spread]))
         if config.normalize_advantages:
             advantages = scaled(advantages, squares / steps)
         whole = Chunk(batch.observations, batch.resets, batch.actions, batch.valid, advantages)
@@ -112,26 +111,23 @@ class Learner:
         chunks = [(chunk, weight) for chunk in ops.bptt.split(whole, length)]
         gradient, sums = self._gradient(params, batch.states, chunks, config.truncation // length)
         gradient, sums = comm.sum(gradient.numpy()), comm.sum(sums.numpy())
-        self._check("the loss or its gradient is", gradient, sums)
         norm = self._apply(gradient, rate)
-        self._check("parameters are", self._params)
         self.baseline.fit(batch, returns, comm)
         if self.policy.normalized_features:
             self._normalizer.add(batch.observations[batch.valid != 0.0], comm)
             self._set(self._normalizer.write_to(self.policy, self._params))
         self.steps, self.batches = self.steps + int(steps), self.batches + 1
         episodes = [episode for part in comm.gather(episodes) for episode in part]
-        self.setup.schedule.add(episodes, self.steps)
         metrics = dict(zip(METRICS, (sums / [1.0, steps]).tolist(), strict=True))
         metrics |= {"gradient_norm": norm, "explained_variance": 1.0 - squares / max(spread, 1e-12)}
         if reported := [episode.success for episode in episodes if episode.success is not None]:
             metrics["success"] = float(np.mean(reported))
         metrics["learning_rate"] = float(self._optimizer.learning_rate.numpy())
-        return runs.Update(self.steps, metrics, episodes, self.setup.schedule.end)
+        return Made(metrics, episodes)
 
     def play(self, params: tf.Tensor) -> tuple[EpisodeBatch, list[Episode]]:
         stream = (self.setup.seed, "batch", self.batches)
-        with fault_at(self._place):
+        with fault_at(self.place):
             return rollout.play_batch(
                 self._env,
                 self._act,
@@ -151,13 +147,8 @@ class Learner:
         sums = self._comm.sum(np.array([counted.size, squares, counted.sum(), np.square(counted).sum()]))
         return float(sums[0]), float(sums[1]), float(sums[3] - sums[2] ** 2 / sums[0])
 
-    def _check(self, what: str, *arrays: np.ndarray | tf.Tensor) -> None:
-        """Raise TrainingError, naming the place, where not all numbers are finite."""
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise TrainingError(f"{self._place}: {what} not finite (NaN or infinity)")
-
     @property
-    def _place(self) -> str:
+    def place(self) -> str:
         return f"batch {self.batches}, step {self.steps}"
 
     def _apply(self, gradient: np.ndarray, rate: float) -> float:

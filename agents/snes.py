@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from agents.agent import Agent, Setup
+from agents.agent import Agent, Made, Setup, in_step
 from agents.configs import SNESConfig
 from rlab import ops, policies, runs
 from rlab.errors import TrainingError, fault_at
@@ -109,8 +109,7 @@ class Learner:
 
     def updates(self) -> Generator[runs.Update | None, None, None]:
         """Play a generation and take a step, until the schedule is done. A request to stop breaks a generation off."""
-        while not self.setup.schedule.done(self.steps):
-            yield self._update()
+        return in_step(self)
 
     def _play(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Play a generation: returns, fitness and lengths [P, E] over all ranks; observations' moments are accumulated.
@@ -157,7 +156,8 @@ class Learner:
         lengths, returns, *learned = (part.reshape(shape) for part in np.split(everywhere, sent, axis=1))
         return returns, learned[0] if learned else returns, lengths
 
-    def _update(self) -> runs.Update | None:
+    def update(self) -> Made | None:
+        """Play a generation, rank it, and step along the natural gradient."""
         config = self.config
         played = self._play()
         if played is None:
@@ -166,10 +166,7 @@ class Learner:
         fitness = fitness.mean(axis=1)
         if not np.isfinite(fitness).all():
             member = int(np.flatnonzero(~np.isfinite(fitness))[0])
-            raise TrainingError(
-                f"generation {self.generation}, step {self.steps}: a return is NaN or infinite, {fitness[member]} of "
-                f"member {member}"
-            )
+            raise TrainingError(f"{self.place}: a return is NaN or infinite, {fitness[member]} of member {member}")
         names = {"centered-ranks": ops.evolution.centered_ranks, "nes": ops.evolution.nes_utilities}
         utilities, generation = tf.constant(names[config.utilities](fitness)), tf.constant(self.generation)
         left = self.setup.schedule.left(self.steps) if config.decay_learning_rate else 1.0
@@ -178,12 +175,9 @@ class Learner:
         moved = float(tf.norm(self.search.mean - before))
         self.search = self.search._replace(mean=self._normalizer.write_to(self.policy, self.search.mean))
         self.steps, self.generation = self.steps + int(lengths.sum()), self.generation + 1
-        if not bool(tf.reduce_all(tf.math.is_finite(self.search.mean) & tf.math.is_finite(self.search.sigma))):
-            raise TrainingError(f"generation {self.generation}, step {self.steps}: parameters are not finite")
         if self.generation % config.verify_every == 0:
             ranks.require_equal(self._comm, np.concatenate(self.search), "the search distribution")
         episodes = [Episode(float(r), int(n)) for r, n in zip(returns.ravel(), lengths.ravel(), strict=True)]
-        self.setup.schedule.add(episodes, self.steps)
         sigma = self.search.sigma.numpy()
         metrics = {
             "best": float(fitness.max()),
@@ -192,7 +186,11 @@ class Learner:
             "sigma": float(sigma[sigma > 0.0].mean()),
             "step_norm": moved,
         }
-        return runs.Update(self.steps, metrics, episodes, self.setup.schedule.end)
+        return Made(metrics, episodes)
+
+    @property
+    def place(self) -> str:
+        return f"generation {self.generation}, step {self.steps}"
 
     def _in_order(self, rows: np.ndarray, groups: int) -> np.ndarray:
         """The rows [groups, ...] of all ranks, which were dealt the groups in turn, in the order of the groups."""

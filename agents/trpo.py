@@ -29,11 +29,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from agents.agent import Agent, Setup
+from agents.agent import Agent, Made, Setup, in_step
 from agents.configs import TRPOConfig
 from rlab import ops, policies, runs
 from rlab.environments import EnvironmentFactory, VectorEnvironment
-from rlab.errors import TrainingError, fault_at
+from rlab.errors import fault_at
 from rlab.notify import notify
 from rlab.ops import trust_region
 from rlab.ops.distributions import Distribution
@@ -212,35 +212,29 @@ class Learner:
 
     def updates(self) -> Generator[runs.Update | None, None, None]:
         """Play, step within the trust region and fit the critic, until the schedule is done."""
-        while not self.setup.schedule.done(self.steps):
-            yield self._update()
+        return in_step(self)
 
-    def _update(self) -> runs.Update:
+    def update(self) -> Made:
+        """Play a batch, step within the trust region, fit the critic."""
         comm = self._comm
         batch, returns, trajectory, episodes = self.play()
         (step, entropy), (loss, unexplained) = self._learn(batch, returns, trajectory)
         self.params = tf.convert_to_tensor(step.params)
         metrics = {name: float(part) for name, part in step._asdict().items() if name != "params"}
         metrics |= {"entropy": float(entropy), "value_loss": loss, "explained_variance": 1.0 - unexplained}
-        if wrong := [name for name, value in metrics.items() if not np.isfinite(value)]:
-            raise TrainingError(
-                f"{self._place}: observations, rewards, parameters or the critic are not finite (NaN or infinity), by "
-                + ", ".join(wrong)
-            )
         self._normalizer.add(trajectory.observations, self._learning_comm)
         self.params = self._normalizer.write_to(self.policy, self.params)
         self.critic.normalize_by(self._normalizer)
         self.steps, self.batches = self.steps + batch_steps(self.config, self.policy), self.batches + 1
         episodes = [episode for part in comm.gather(episodes) for episode in part]
-        self.setup.schedule.add(episodes, self.steps)
         ranks.require_equal(comm, np.asarray(self.params), "the policy's parameters")
         if comm.size > 1:  # a checkpoint is the first rank's, and may come at any time
             self._played = functools.reduce(operator.or_, comm.gather(self._saved()))
-        return runs.Update(self.steps, metrics, episodes, self.setup.schedule.end)
+        return Made(metrics, episodes)
 
     def play(self) -> tuple[Batch, np.ndarray, Trajectory, list[Episode]]:
         """A batch, its returns [T, B], its trajectory, and the episodes that ended in it."""
-        with fault_at(self._place):
+        with fault_at(self.place):
             trajectory, episodes, branches = self.collect()
         if self._learning_comm.size < self._comm.size:
             trajectory, branches = rollout.join(self._comm.gather((trajectory, branches)))
@@ -297,7 +291,7 @@ class Learner:
         return collector
 
     @property
-    def _place(self) -> str:
+    def place(self) -> str:
         return f"batch {self.batches}, step {self.steps}"
 
     def _learn(self, batch: Batch, returns: np.ndarray, trajectory: Trajectory) -> tuple[Any, Any]:

@@ -6,11 +6,12 @@
     several passes, in minibatches: θ ← Adam of
         −E[min(ρ_t A_t, clip(ρ_t, 1 − ε, 1 + ε) A_t)] + c E[(R_t − V(x_t))²] − β E[H]
 
-(equations 7 and 9). `agents.Agent` owns the rest: construction from names, policies and spaces, checks, the run on
-disk, checkpoints, resuming. The policy must have no memory, since minibatches are of single steps.
+(equations 7 and 9). `agents.Agent` owns the rest: construction, checks, the run on disk, checkpoints, resuming. The
+policy must have no memory, since minibatches are of single steps.
 """
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -55,33 +56,40 @@ class Learner:
         self.params = tf.constant(self.policy.initial_parameters(derive(setup.seed, "parameters")))
         self.adam, self.steps, self.batches = ops.adam.initial_state(self.policy.size), 0, 0
         self._improve = tf.function(self._one_minibatch, jit_compile=True, autograph=False)
-        self._env: Any = None
 
     def updates(self) -> Generator[runs.Update | None, None, None]:
-        """Play, estimate advantages, improve the policy; until the schedule is done."""
-        config, setup = self.config, self.setup
-        seeds = playing(setup.seed, "episodes", self.steps)
-        self._env = setup.make_env(config.parallel_envs, seeds.environments)
+        return agents.in_step(self)
+
+    @property
+    def place(self) -> str:
+        return f"batch {self.batches}, step {self.steps}"
+
+    @functools.cached_property
+    def _collector(self) -> Collector:
+        config, seeds = self.config, playing(self.setup.seed, "episodes", self.steps)
+        env = self.setup.make_env(config.parallel_envs, seeds.environments)
         act, state = policies.compile_acting(self.policy), self.policy.initial_state(config.parallel_envs)
-        collector = Collector(self._env, act, state, config.rollout_length, config.discount, seeds.actions)
-        while not setup.schedule.done(self.steps):
-            played, episodes = collector.collect(self.params)
-            values = played.rewards, played.discounts, played.boundaries, played.values, played.next_values
-            advantages = ops.returns.generalized_advantage(*values, config.gae_lambda).numpy()
-            standard = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-            batch = [played.observations, played.actions, standard, advantages + played.values]
-            batch = [part.reshape(-1, *part.shape[2:]) for part in batch]
-            old = self._log_prob(self.params, *batch[:2])[0].numpy()
-            rate, losses = config.learning_rate * setup.schedule.left(self.steps), []
-            generator = np.random.default_rng(derive(setup.seed, "minibatches", self.batches))
-            for _ in range(config.epochs):
-                for rows in np.array_split(generator.permutation(len(old)), config.minibatches):
-                    chosen = [tf.constant(part[rows]) for part in (*batch, old)]
-                    self.params, self.adam, loss = self._improve(self.params, self.adam, tf.constant(rate), *chosen)
-                    losses.append(float(loss))
-            self.steps, self.batches = self.steps + played.rewards.size, self.batches + 1
-            setup.schedule.add(episodes, self.steps)
-            yield runs.Update(self.steps, {"loss": float(np.mean(losses))}, episodes, setup.schedule.end)
+        return Collector(env, act, state, config.rollout_length, config.discount, seeds.actions)
+
+    def update(self) -> agents.Made:
+        """Play, estimate advantages, improve the policy."""
+        config = self.config
+        played, episodes = self._collector.collect(self.params)
+        values = played.rewards, played.discounts, played.boundaries, played.values, played.next_values
+        advantages = ops.returns.generalized_advantage(*values, config.gae_lambda).numpy()
+        standard = policies.standardized(advantages, self.setup.comm)
+        steps = played.observations, played.actions, standard, advantages + played.values
+        batch = [part.reshape(-1, *part.shape[2:]) for part in steps]
+        old = self._log_prob(self.params, *batch[:2])[0].numpy()
+        rate, losses = config.learning_rate * self.setup.schedule.left(self.steps), []
+        generator = np.random.default_rng(derive(self.setup.seed, "minibatches", self.batches))
+        for _ in range(config.epochs):
+            for rows in np.array_split(generator.permutation(len(old)), config.minibatches):
+                chosen = [tf.constant(part[rows]) for part in (*batch, old)]
+                self.params, self.adam, loss = self._improve(self.params, self.adam, tf.constant(rate), *chosen)
+                losses.append(float(loss))
+        self.steps, self.batches = self.steps + played.rewards.size, self.batches + 1
+        return agents.Made({"loss": float(np.mean(losses))}, episodes)
 
     def _log_prob(self, params: Any, observations: Any, actions: Any) -> tuple[Any, Any, Any]:
         """ln π(a|x), V(x) and H at each of N steps."""
@@ -91,18 +99,8 @@ class Learner:
         log_prob = output.distribution.log_prob(actions[None])
         return log_prob[0], output.values[0], output.distribution.entropy()[0]
 
-    def _one_minibatch(
-        self,
-        params: Any,
-        adam: Any,
-        rate: Any,
-        observations: Any,
-        actions: Any,
-        advantages: Any,
-        returns: Any,
-        old: Any,
-    ) -> Any:
-        """One step of Adam: the parameters and its state after it, and the loss before it."""
+    def _one_minibatch(self, params: Any, adam: Any, rate: Any, *batch: Any) -> Any:
+        observations, actions, advantages, returns, old = batch
         config = self.config
         with tf.GradientTape() as tape:
             tape.watch(params)
@@ -115,7 +113,6 @@ class Learner:
         return *ops.adam.adam(params, adam, tape.gradient(loss, params), rate), loss
 
     def state(self) -> dict[str, Any]:
-        """The parameters by name, Adam's state, and the number of batches."""
         return {"policy": self.policy.named(self.params.numpy()), "adam": self.adam, "batches": self.batches}
 
     def restore(self, checkpoint: runs.Checkpoint) -> None:
@@ -125,9 +122,8 @@ class Learner:
         self.steps, self.batches = checkpoint.steps, checkpoint.counters["batches"]
 
     def close(self) -> None:
-        """Close the environments."""
-        if self._env:
-            self._env.close()
+        if "_collector" in vars(self):
+            self._collector.env.close()
 
 
 class PPO(agents.Agent[PPOConfig]):

@@ -106,6 +106,7 @@ class Made(NamedTuple):
 
     metrics: dict[str, float]
     episodes: list[Episode]  # that ended in it, of all ranks
+    learned: Any  # what it learned: the parameters after it, an array of any shape
 
 
 class InStep(Protocol):
@@ -126,14 +127,20 @@ class InStep(Protocol):
 
 
 def in_step(learner: InStep) -> Generator[runs.Update | None, None, None]:
-    """The updates of a learner until its schedule is done; raises TrainingError where a metric is not finite."""
+    """The updates of a learner until its schedule is done.
+
+    Raises TrainingError where a metric, or a number of what was learned, is not finite.
+    """
     schedule = learner.setup.schedule
     while not schedule.done(learner.steps):
         place, made = learner.place, learner.update()
         if made is None:
             yield None
             continue
-        if wrong := [name for name, value in made.metrics.items() if not np.isfinite(value)]:
+        wrong = [name for name, value in made.metrics.items() if not np.isfinite(value)]
+        if not np.isfinite(made.learned).all():
+            wrong.append("what was learned")
+        if wrong:
             raise TrainingError(
                 f"{place}: observations, rewards or parameters are not finite (NaN or infinity), by {', '.join(wrong)}"
             )

@@ -123,7 +123,7 @@ class Learner:
         if reported := [episode.success for episode in episodes if episode.success is not None]:
             metrics["success"] = float(np.mean(reported))
         metrics["learning_rate"] = float(self._optimizer.learning_rate.numpy())
-        return Made(metrics, episodes)
+        return Made(metrics, episodes, self._params)
 
     def play(self, params: tf.Tensor) -> tuple[EpisodeBatch, list[Episode]]:
         stream = (self.setup.seed, "batch", self.batches)

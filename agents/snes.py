@@ -186,7 +186,7 @@ class Learner:
             "sigma": float(sigma[sigma > 0.0].mean()),
             "step_norm": moved,
         }
-        return Made(metrics, episodes)
+        return Made(metrics, episodes, tf.stack(self.search))
 
     @property
     def place(self) -> str:

@@ -230,7 +230,7 @@ class Learner:
         ranks.require_equal(comm, np.asarray(self.params), "the policy's parameters")
         if comm.size > 1:  # a checkpoint is the first rank's, and may come at any time
             self._played = functools.reduce(operator.or_, comm.gather(self._saved()))
-        return Made(metrics, episodes)
+        return Made(metrics, episodes, self.params)
 
     def play(self) -> tuple[Batch, np.ndarray, Trajectory, list[Episode]]:
         """A batch, its returns [T, B], its trajectory, and the episodes that ended in it."""

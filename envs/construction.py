@@ -20,15 +20,13 @@ from envs.copies import Copy, SingleEpisode
 from envs.games import atari_games
 from envs.registration import ROWS
 from envs.wrappers import ObserveReward
-from rlab.environments import WAYS
+from rlab.environments import GIVEN, WAYS
 from rlab.errors import BadInputError, cannot_be_made, nearest
 from rlab.seeding import check_seed
 
 # Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old packages.
 _UNLISTED = ("ale_py", "shimmy")
 _EXTRAS = ("box2d", "mujoco")  # parts of entry points, and what the project calls the packages that these need
-# What `make` takes and no environment does: what its caller gives it anew each time, and how copies are run.
-GIVEN = ("name_or_factory", "num_envs", "seed", "filmed")
 Factory = Callable[..., gym.Env]
 
 
@@ -195,12 +193,11 @@ def _vectorise(name: str, factory: Callable[[], Any], num_envs: int, ways: _Ways
         context = ways.asynchronous if isinstance(ways.asynchronous, str) else None
         vector = functools.partial(AsyncVectorEnv, context=context)
     copies = [functools.partial(_copy, factory, i, ways) for i in range(num_envs)]
-    try:
-        with cannot_be_made(name):
+    with cannot_be_made(name):
+        try:
             return vector(copies, autoreset_mode=AutoresetMode.SAME_STEP)
-    except BadInputError as error:  # of a copy, which knows no name
-        said = str(error) if str(error).startswith("environment ") else f"environment {name!r} cannot be made: {error}"
-        raise BadInputError(said) from error
+        except BadInputError as error:  # of a copy, which knows no name
+            raise BadInputError(f"environment {name!r} cannot be made: {error}") from error
 
 
 def _copy(factory: Callable[..., Any], number: int, ways: _Ways) -> gym.Env:

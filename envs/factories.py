@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
-from envs.construction import GIVEN, is_atari, make, require_options, resolve
+from envs.construction import is_atari, make, require_options, resolve
 from envs.contract import conform
-from rlab.environments import WAYS, EnvironmentFactory, VectorEnvironment
+from rlab.environments import GIVEN, WAYS, EnvironmentFactory, VectorEnvironment
 from rlab.errors import BadInputError, cannot_be_made
 
 _WANTED = (
@@ -20,7 +20,7 @@ _WANTED = (
 )
 
 
-def factory(env: Any, **options: Any) -> EnvironmentFactory:
+def factory(env: Any, /, **options: Any) -> EnvironmentFactory:
     """A factory of vector environments, called as `factory(num_envs=B, seed=S)`.
 
     Args:

@@ -89,7 +89,7 @@ class Learner:
                 self.params, self.adam, loss = self._improve(self.params, self.adam, tf.constant(rate), *chosen)
                 losses.append(float(loss))
         self.steps, self.batches = self.steps + played.rewards.size, self.batches + 1
-        return agents.Made({"loss": float(np.mean(losses))}, episodes)
+        return agents.Made({"loss": float(np.mean(losses))}, episodes, self.params)
 
     def _log_prob(self, params: Any, observations: Any, actions: Any) -> tuple[Any, Any, Any]:
         """ln π(a|x), V(x) and H at each of N steps."""

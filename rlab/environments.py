@@ -109,11 +109,13 @@ class EnvironmentFactory(Facts, Protocol):
 
 # The package whose `factory` makes factories: a plug-in by its name, so that nothing here depends on it.
 _PLUGIN = "envs"
+# What is given to `envs.make` anew each time, and is no option of an environment.
+GIVEN = ("name_or_factory", "num_envs", "seed", "filmed")
 # How copies are run, which factories and `envs.make` take beside an environment's own options.
 WAYS = ("asynchronous", "restorable", "single_episode")
 
 
-def factory(env: Any, **options: Any) -> EnvironmentFactory:
+def factory(env: Any, /, **options: Any) -> EnvironmentFactory:
     """Return the factory of what a user calls an environment: a name, a class, a function, or a factory.
 
     Raises BadInputError for anything else.

@@ -245,6 +245,9 @@ def test_a_config_describes_its_environments_options_and_how_copies_run():
         damaged = {"env": {"name": "Catch", "options": {name: 3}}}
         with pytest.raises(BadInputError, match=rf"config.json is damaged: '{name}' is no option of an environment"):
             env_factory(damaged, "run")
+    made = env_factory({"env": {"name": "Catch", "options": {"env": 3}}}, "run")  # a keyword of the factory itself
+    with pytest.raises(BadInputError, match="has no option 'env'"):
+        made(num_envs=1, seed=0)
 
 
 def test_a_game_is_played_whole_however_it_was_trained():

@@ -12,8 +12,9 @@ import agents
 import envs
 import rlab
 from agents import snes
-from agents.agent import checkpoint_of
+from agents.agent import Made, checkpoint_of
 from rlab import ops, policies, seeding
+from rlab.errors import TrainingError
 from rlab.ops import evolution
 from rlab.parallel.comm import Serial
 from rlab.policies import batches
@@ -134,6 +135,30 @@ def test_nothing_that_is_not_a_number_has_a_rank(utilities):
 
 
 # TRPO.
+
+
+@pytest.mark.parametrize("kind", [agents.RPG, agents.SNES, agents.TRPO])
+def test_parameters_that_are_not_finite_end_a_run_whatever_its_metrics_say(kind):
+    learner = kind(env="CartPole-v1", policy="mlp").learner(Schedule(10**9))
+    made = Made({"fine": 1.0}, [], np.array([0.0, np.nan]))
+    learner.update = lambda: made
+    with pytest.raises(TrainingError, match=r"^(batch|generation) 0, step 0: .* not finite .*, by what was learned"):
+        next(learner.updates())
+
+
+def test_a_deviation_that_is_no_number_ends_a_generation(monkeypatch):
+    """NaN is above nothing, so the mean of those that are searched does not show it."""
+    step = snes.move
+
+    def move(*given):
+        search, state = step(*given)
+        first = tf.range(tf.size(search.sigma)) == 0
+        return search._replace(sigma=tf.where(first, np.float32(np.nan), search.sigma)), state
+
+    monkeypatch.setattr(snes, "move", move)
+    learner, _ = _snes_learner(monkeypatch, sigma=0.21)  # a setting of its own: what is compiled is shared
+    with pytest.raises(TrainingError, match=r"generation 0, step 0: .* not finite .*, by what was learned"):
+        next(learner.updates())
 
 
 def test_advantages_are_standardized_over_all_ranks():

@@ -26,12 +26,9 @@ def env_factory(config: dict[str, Any], run: Path) -> EnvironmentFactory:
     name, options = described.get("name"), described.get("options")
     if not isinstance(name, str) or not isinstance(options, dict):
         raise BadInputError(f"{run}/config.json is damaged: 'env' is {described!r}")
-    try:
-        return environments.factory(name, **options)
-    except BadInputError as error:
-        if "is no option of an environment" in str(error):
-            raise BadInputError(f"{run}/config.json is damaged: {error}") from error
-        raise
+    if wrong := sorted(set(environments.GIVEN).intersection(options)):
+        raise BadInputError(f"{run}/config.json is damaged: {wrong[0]!r} is no option of an environment")
+    return environments.factory(name, **options)
 
 
 def reward_settings(run: Run) -> RewardSettings | None:

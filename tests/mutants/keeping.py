@@ -222,6 +222,12 @@ PLANTED = (
         "tests/test_rewards.py::test_a_resumed_run_has_the_same_parameters",
     ),
     _AGENT(
+        "parameters that are not finite go on",
+        "if not np.isfinite(made.learned).all():",
+        "if False:",
+        "tests/test_laws_of_steps.py::test_a_deviation_that_is_no_number_ends_a_generation",
+    ),
+    _AGENT(
         "an environment is not asked what it can",
         "sized.require_environment(self.env)",
         "pass",

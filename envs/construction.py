@@ -21,7 +21,7 @@ from envs.games import atari_games
 from envs.registration import ROWS
 from envs.wrappers import ObserveReward
 from rlab.environments import GIVEN, WAYS
-from rlab.errors import BadInputError, cannot_be_made, nearest
+from rlab.errors import BadInputError, called, cannot_be_made, nearest
 from rlab.seeding import check_seed
 
 # Parts of entry points: ale-py's single games are reached through `make_atari`, the others need old packages.
@@ -193,11 +193,8 @@ def _vectorise(name: str, factory: Callable[[], Any], num_envs: int, ways: _Ways
         context = ways.asynchronous if isinstance(ways.asynchronous, str) else None
         vector = functools.partial(AsyncVectorEnv, context=context)
     copies = [functools.partial(_copy, factory, i, ways) for i in range(num_envs)]
-    with cannot_be_made(name):
-        try:
-            return vector(copies, autoreset_mode=AutoresetMode.SAME_STEP)
-        except BadInputError as error:  # of a copy, which knows no name
-            raise BadInputError(f"environment {name!r} cannot be made: {error}") from error
+    made = functools.partial(vector, copies, autoreset_mode=AutoresetMode.SAME_STEP)
+    return called(made, functools.partial(cannot_be_made, name), ours=())
 
 
 def _copy(factory: Callable[..., Any], number: int, ways: _Ways) -> gym.Env:

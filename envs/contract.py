@@ -16,7 +16,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from envs import closing, snapshots
 from envs.batched import SEEDS, RowVectorEnv
 from envs.copies import Copy, add_info, array_kind
-from rlab.errors import BadInputError, TrainingError, described, foreign, worded
+from rlab.errors import BadInputError, TrainingError, called, described, worded
 from rlab.policies.observations import are_kept, are_known, choices, one_line
 from rlab.seeding import check_seed
 
@@ -50,12 +50,16 @@ def conform(
 
     Raises BadInputError for what is no vector environment, or none that can be adapted, and for a bad seed.
     """
-    # Spaces and metadata of others may be anything.
-    with foreign(lambda error: BadInputError(f"environment {name} is no usable VectorEnv: {described(error)}")):
+
+    def adapted() -> Conformed:
         masked = _check_once(env, name, num_envs)
         if _is_conformed(env):  # its own wrappers, or another's, are around it
             return env
         return Conformed(env, name, check_seed(seed), masked, episode_limit, clip_rewards, life_loss)
+
+    # Spaces and metadata of others may be anything.
+    unusable = lambda error: BadInputError(f"environment {name} is no usable VectorEnv: {described(error)}")  # noqa: E731
+    return called(adapted, unusable, ours=(BadInputError,))
 
 
 def _raised(method: str, error: BaseException) -> TrainingError:
@@ -216,8 +220,8 @@ class Conformed(VectorWrapper):
     def _ask(self, method: str, count: int, *arguments: Any, **keywords: Any) -> Any:
         """Call a method of the environment; raises TrainingError if it raises, or gives another number of values."""
         try:
-            with foreign(functools.partial(_raised, method)):
-                given = getattr(self.env, method)(*arguments, **keywords)
+            ask = functools.partial(getattr(self.env, method), *arguments, **keywords)
+            given = called(ask, functools.partial(_raised, method))
         except TrainingError as error:
             raise TrainingError(f"environment {self.name}, {error}") from error
         if not isinstance(given, tuple) or len(given) != count:

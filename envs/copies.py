@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.batched import SEEDS
-from rlab.errors import TrainingError, described, foreign
+from rlab.errors import TrainingError, called, described
 from rlab.policies.observations import are_kept
 
 _OBJECT = np.dtype(object)
@@ -83,8 +83,7 @@ class Copy(gym.Wrapper):
         return self._last_picture
 
     def _ask(self, call: Callable[[], Any], place: str) -> Any:
-        with foreign(lambda error: self._fault(f"{place}: {described(error)}")):
-            return call()
+        return called(call, lambda error: self._fault(f"{place}: {described(error)}"), (TrainingError,))
 
     def _seen(self, observation: Any) -> Any:
         """The observation, which must have its space's shape and kind of numbers; raises TrainingError otherwise."""

@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 from envs.construction import is_atari, make, require_options, resolve
 from envs.contract import conform
 from rlab.environments import GIVEN, WAYS, EnvironmentFactory, VectorEnvironment
-from rlab.errors import BadInputError, cannot_be_made
+from rlab.errors import BadInputError, called, cannot_be_made
 
 _WANTED = (
     "a name such as 'CartPole-v1', a class or function that makes one gymnasium.Env, or one that takes num_envs and "
@@ -140,8 +140,8 @@ def _of_many(source: Callable[..., VectorEnv]) -> Factory:
 
     def made(num_envs: int, seed: int, **ways: bool) -> VectorEnvironment:
         seeded = {"seed": seed} if "seed" in taken else {}
-        with cannot_be_made(name):
-            found = source(num_envs=num_envs, **seeded, **ways)
+        make_them = functools.partial(source, num_envs=num_envs, **seeded, **ways)
+        found = called(make_them, functools.partial(cannot_be_made, name), ours=(BadInputError,))
         return conform(found, name, seed, num_envs)
 
     return Factory(name, source, made, taken, can_save="restorable" in taken)

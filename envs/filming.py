@@ -11,7 +11,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from envs.atari import make_colour_twin
 from envs.construction import is_atari, make, resolve
 from envs.contract import conform
-from rlab.errors import BadInputError, TrainingError, foreign, name_of, worded
+from rlab.errors import BadInputError, TrainingError, called, name_of, worded
 
 
 class Filmed(NamedTuple):
@@ -68,8 +68,11 @@ class _Camera:
     def _picture(self, what: str) -> np.ndarray:
         name = name_of(self._env)
         needs = "; without a screen MUJOCO_GL=egl needs libegl1, and MUJOCO_GL=osmesa libosmesa6" * self._mujoco
-        with foreign(lambda error: BadInputError(f"environment {name} cannot be filmed: {worded(error)}{needs}")):
-            (picture,) = self._env.unwrapped.call(what)  # type: ignore[attr-defined]
+        (picture,) = called(
+            lambda: self._env.unwrapped.call(what),  # type: ignore[attr-defined]
+            lambda error: BadInputError(f"environment {name} cannot be filmed: {worded(error)}{needs}"),
+            ours=(),
+        )
         return as_picture(picture, name)
 
 

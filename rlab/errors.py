@@ -7,7 +7,9 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _NEAR = 0.65  # of 1, a likeness that is worth a suggestion
 
@@ -103,28 +105,27 @@ class fault_at:  # noqa: N801
             raise located(error, self._place)
 
 
-class foreign:  # noqa: N801
-    """While entered, whatever foreign code raises, SystemExit too, becomes what `fault` makes of it.
+def called(
+    call: Callable[[], T],
+    fault: Callable[[BaseException], Exception],
+    ours: tuple[type[Exception], ...] = (BadInputError, TrainingError),
+) -> T:
+    """Return what code of others gives; whatever it raises, SystemExit too, becomes what `fault` makes of it.
 
-    The project's own errors and Ctrl-C stay what they are. It is entered at every step, so it is a class.
+    Errors of `ours` and Ctrl-C stay what they are. It is asked at every step of every copy: a context would cost more.
     """
-
-    def __init__(self, fault: Callable[[BaseException], Exception]) -> None:
-        self._fault = fault
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, Exception | SystemExit) and not isinstance(error, BadInputError | TrainingError):
-            raise self._fault(error) from error
+    try:
+        return call()
+    except ours:
+        raise
+    except (Exception, SystemExit) as error:
+        raise fault(error) from error
 
 
-def cannot_be_made(name: str) -> foreign:
-    """While entered, whatever a constructor raises becomes a BadInputError that names the environment."""
-    return foreign(lambda error: BadInputError(f"environment {name!r} cannot be made: {worded(error)}"))
+def cannot_be_made(name: str, error: BaseException) -> BadInputError:
+    """The error that names an environment whose constructor raised something."""
+    said = str(error) if isinstance(error, BadInputError) else worded(error)
+    return BadInputError(f"environment {name!r} cannot be made: {said}")
 
 
 def launch_command(*words: object) -> str:

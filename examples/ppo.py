@@ -25,6 +25,8 @@ import envs
 import rlab
 from agents.tuning import Tuned
 from rlab import ops, policies, runs
+from rlab.environments import EnvironmentFactory
+from rlab.errors import BadInputError
 from rlab.sampling.evaluation import play_episodes, summarize
 from rlab.sampling.rollout import Collector
 from rlab.seeding import derive, playing
@@ -130,6 +132,11 @@ class PPO(agents.Agent[PPOConfig]):
     """Learns from several passes over each batch, within a clipped ratio of probabilities."""
 
     Config, learner_class = PPOConfig, Learner
+
+    def settled(self, config: PPOConfig, policy: policies.Policy, env: EnvironmentFactory) -> PPOConfig:
+        if policy.is_recurrent or self.comm.size > 1:
+            raise BadInputError("PPO takes a policy without memory, and trains in one process")
+        return config
 
 
 def main() -> None:

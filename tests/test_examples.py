@@ -43,5 +43,7 @@ def test_an_agent_of_ones_own_is_one_short_file_and_resumes(tmp_path, monkeypatc
     assert ppo.PPO.resume(tmp_path / "run", steps=128).steps == 128
     saved = rlab.runs.Run.open(tmp_path / "run").latest_checkpoint()
     assert (saved.counters["batches"], float(saved.arrays["adam/count"])) == (4, 8.0)
+    with pytest.raises(BadInputError, match="PPO takes a policy without memory"):
+        ppo.PPO(config, "CartPole-v1", "lstm")
     with pytest.raises(BadInputError, match="--clip must be above 0"):
         ppo.PPOConfig(clip=0.0)
